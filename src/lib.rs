@@ -1,0 +1,23 @@
+//! loom: a containerd snapshotter whose container state can be branched.
+//!
+//! The map of the house. Calls go down this list only:
+//!
+//! - [`cli`]: the verbs of the `loom` command and what they print
+//! - [`server`]: gRPC and ttrpc: translate, call the core
+//! - [`containerd`]: a client of containerd: containers, tasks, leases, pauses; forks as containers
+//! - [`snapshot`]: the core: what a snapshot is, and every rule. No SQL, no sockets, no ioctls
+//! - [`store`]: SQLite, the only place with SQL
+//! - [`layer`]: bytes on disk, the only place with ioctls
+//! - [`config`], [`error`], `fault`: what all of them use
+//! - [`protos`]: code generated from `protos/`
+
+pub mod cli;
+pub mod config;
+pub mod containerd;
+pub mod error;
+mod fault;
+pub mod layer;
+pub mod protos;
+pub mod server;
+pub mod snapshot;
+pub mod store;
