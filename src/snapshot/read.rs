@@ -190,7 +190,7 @@ impl Snapshots {
 
     /// How many there are.
     pub fn counts(&self) -> Result<Counts> {
-        let (listed, held, layers) = self.store.read(Rows::counts)?;
+        let (listed, held, layers) = self.store.read(|rows| rows.counts())?;
         Ok(Counts { listed, held, layers })
     }
 }
