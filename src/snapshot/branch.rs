@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::prepare::standing;
-use super::remove::Ended;
+use super::remove::{Ended, end_layers};
 use super::{Cost, Freezer, Keep, Snapshots, Take, key};
 use crate::error::{Error, Result};
 use crate::layer::{Manifest, Method};
@@ -114,7 +114,7 @@ impl Snapshots {
             Ok(cost)
         });
         if sealed.is_err() {
-            self.abandon(&filling);
+            self.abandon(id);
         }
         sealed
     }
@@ -147,17 +147,17 @@ impl Snapshots {
     }
 
     /// Ends a layer that was being filled.
-    fn abandon(&self, filling: &Layer) {
-        let id = filling.id;
-        let doomed = self.store.write(move |rows| match rows.layer(id)? {
-            Some(layer) => rows.update_layer(&Layer { stage: Stage::Doomed, ..layer }),
-            None => Ok(()),
+    fn abandon(&self, filling: LayerId) {
+        let ended = self.store.write(move |rows| {
+            let mut ended = Vec::new();
+            end_layers(rows, filling, &mut ended)?;
+            Ok(ended)
         });
-        match doomed {
-            Ok(()) => self.discard(Ended { home: filling.home, layer: id, row: true }),
+        match ended {
+            Ok(ended) => self.end(ended),
             // The next start discards what is still being filled.
             Err(error) => {
-                tracing::warn!(layer = %id, %error, "a branch that failed is left to the next start")
+                tracing::warn!(layer = %filling, %error, "a branch that failed is left to the next start");
             }
         }
     }

@@ -162,12 +162,11 @@ fn reclaim_until_dropped(core: &Weak<Snapshots>, ended: &Receiver<Ended>) {
 }
 
 impl Snapshots {
-    /// Deletes the rows of layers whose directories are in the trash, those stacked on others first.
-    pub(super) fn forget_doomed(&self, mut doomed: Vec<LayerId>) -> Result<()> {
+    /// Deletes the rows of layers whose directories are in the trash.
+    pub(super) fn forget_doomed(&self, doomed: Vec<LayerId>) -> Result<()> {
         if doomed.is_empty() {
             return Ok(());
         }
-        doomed.sort_unstable_by(|a, b| b.cmp(a));
         self.store.write(move |rows| doomed.into_iter().try_for_each(|layer| rows.delete_layer(layer)))
     }
 }
@@ -217,11 +216,12 @@ pub(super) fn end_layers(rows: &Rows<'_>, top: LayerId, ended: &mut Vec<Ended>) 
         if layer.stage == Stage::Doomed || rows.standing_on(id)? > 0 {
             break;
         }
-        let sealed = layer.stage == Stage::Sealed;
+        // What is or may be sealed keeps a row, stacked on nothing, until its directory is in the trash.
+        let row = layer.stage != Stage::Writable;
         next = layer.base;
-        ended.push(Ended { home: layer.home, layer: id, row: sealed });
-        if sealed {
-            rows.update_layer(&Layer { stage: Stage::Doomed, ..layer })?;
+        ended.push(Ended { home: layer.home, layer: id, row });
+        if row {
+            rows.update_layer(&Layer { stage: Stage::Doomed, base: None, ..layer })?;
         } else {
             rows.delete_layer(id)?;
         }

@@ -66,7 +66,7 @@ macro_rules! words {
 
 words!(Kind { Active = "active", View = "view", Committed = "committed" });
 words!(Home { Plain = "plain", Pool = "pool" });
-words!(Stage { Filling = "filling", Writable = "writable", Sealed = "sealed" });
+words!(Stage { Filling = "filling", Writable = "writable", Sealed = "sealed", Doomed = "doomed" });
 
 /// The columns that [`snapshot`] reads, of a table or alias `s`.
 macro_rules! snapshot_columns {

@@ -6,7 +6,7 @@ CREATE TABLE layers (
     id      INTEGER PRIMARY KEY,
     home    TEXT    NOT NULL CHECK (home IN ('plain', 'pool')),
     base    INTEGER REFERENCES layers (id),
-    stage   TEXT    NOT NULL CHECK (stage IN ('filling', 'writable', 'sealed')),
+    stage   TEXT    NOT NULL CHECK (stage IN ('filling', 'writable', 'sealed', 'doomed')),
     size    INTEGER,
     inodes  INTEGER,
     CHECK ((size IS NULL) = (inodes IS NULL))
