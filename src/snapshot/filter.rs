@@ -13,8 +13,8 @@
 //! As in containerd's own stores, `name`, `parent` and `kind` are always there (so that `parent==""`
 //! finds what has no parent), a label is there when its key is, and any other field never is. A field
 //! that is not there differs from every value but the empty one. Differences: a regular expression that
-//! does not compile is an error here and matches nothing there, and `\d`, `\w`, `\s` and `\b` know all
-//! of Unicode here and ASCII there.
+//! does not compile is an error here and matches nothing there; `\d`, `\w`, `\s` and `\b` know all of
+//! Unicode here and ASCII there; and `-` in a field that is not quoted is refused by older containerds.
 
 use std::borrow::Cow;
 
@@ -179,7 +179,7 @@ impl<'a> Reader<'a> {
             Some('"') => self.quoted('"'),
             Some(quote @ ('/' | '|')) if regex => self.quoted(quote),
             // Inside a value these are part of it; at its beginning containerd takes them for something else.
-            Some('/' | '|' | '.') => Err(self.wrong(start, "a value that begins so must be in \"\"")),
+            Some('/' | '|' | '.' | '=' | '!' | '~') => Err(self.wrong(start, "a value that begins so must be in \"\"")),
             _ => {
                 let value = self.take(|c| c != ',' && !c.is_whitespace() && !c.is_control());
                 if value.is_empty() {
@@ -415,6 +415,7 @@ mod tests {
             ("name==", 7),
             ("name==,kind", 7),
             ("name==.a", 7),
+            ("name== =a", 8),
             ("name=a", 5),
             ("name===a", 5),
             ("name~a", 5),
