@@ -142,7 +142,7 @@ fn dump(containerd: &Path, config: &str) -> String {
 /// Debian's containerd is 1.6; `integration/tools/fetch` puts a 2.x beside the programs.
 #[test]
 fn containerd_takes_its_configurations() {
-    let tools = bin_dir().join("../tools/containerd");
+    let tools = repo().join("target/tools/containerd");
     let mut tried = 0;
     for containerd in [Path::new("containerd"), &tools] {
         let Ok(version) = Command::new(containerd).arg("--version").output() else { continue };
@@ -178,4 +178,17 @@ fn systemd_takes_the_units() {
     };
     let said = text(&output);
     assert!(output.status.success() && !said.contains("loomd"), "{said}");
+}
+
+#[test]
+fn loomd_takes_its_configuration() {
+    let dump = |args: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_loomd")).args(args).output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}", text(&output));
+        text(&output)
+    };
+    let ours = repo().join("contrib/loom/config.toml");
+    assert_eq!(dump(&["config", "default"]), fs::read_to_string(&ours).unwrap());
+    let dumped = dump(&["--config", ours.to_str().unwrap(), "config", "dump"]);
+    assert!(dumped.contains("address = \"/run/containerd/containerd.sock\""), "{dumped}");
 }
