@@ -8,18 +8,19 @@ use super::*;
 fn under_attack(fs: &Path, outside: &Path, work: impl FnOnce()) {
     sh(
         fs,
-        "for n in $(seq 40); do mkdir -p d$n/sub; echo inside > d$n/secret; echo inside > d$n/sub/secret; done",
+        "for n in $(seq 0 39); do mkdir -p d$n/sub; echo inside > d$n/secret; echo inside > d$n/sub/secret; done",
     );
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for attacker in 0..2 {
             let stop = &stop;
             scope.spawn(move || {
+                // Each has directories of its own: it must not go through the other's links.
                 let mut n = attacker;
                 while !stop.load(Ordering::Relaxed) {
-                    n = n % 40 + 1;
+                    n = (n + 2) % 40;
                     let (dir, aside) = (fs.join(format!("d{n}")), fs.join(format!("aside{n}")));
-                    // Each may fail, since the other attacker is at it too.
+                    // Each may fail where a removal is at work.
                     let _ = std::fs::rename(&dir, &aside);
                     let _ = std::os::unix::fs::symlink(outside, &dir);
                     let _ = std::fs::remove_file(&dir);
@@ -64,7 +65,7 @@ fn nothing_outside_a_live_tree_is_read_or_removed() {
     });
     // Removal too, while the names are swapped: it may fail, but not reach outside.
     under_attack(&fs, outside.path(), || {
-        for n in 1..=40 {
+        for n in 0..40 {
             let name = std::ffi::CString::new(format!("d{n}")).unwrap();
             let parent = std::fs::File::open(&fs).unwrap();
             let _ = tree::remove(parent.as_fd(), &name, &fs);

@@ -27,6 +27,10 @@ impl Place {
         }
         let pool = images.get(1).map(Image::path);
         let layers = Layers::open(images[0].path(), pool).unwrap();
+        // Mount tables are the whole machine's: no other root's layers must have our ids.
+        let mut random = [0; 4];
+        getrandom::fill(&mut random).unwrap();
+        layers.start_above(LayerId(i64::from(u32::from_le_bytes(random)) << 8));
         Self { layers, _images: images }
     }
 

@@ -34,8 +34,8 @@ pub(super) fn fill(fs: &Path) {
         ln null a/b/c/null2
         truncate -s 10G sparse
         printf data | dd of=sparse bs=1 seek=5G conv=notrunc status=none
-        truncate -s 1M allhole; (cat /bin/true; ) > holeend; truncate -s 4M holeend
-        touch "$(printf 'n%.0s' {1..255})" $'not\xffutf8\xfe' $'new\nline' ' space ' '-rf' $'back\\slash'
+        truncate -s 1M allhole; cat /bin/true > holeend; truncate -s 4M holeend
+        touch -- "$(printf 'n%.0s' {1..255})" $'not\xffutf8\xfe' $'new\nline' ' space ' '-rf' $'back\\slash'
         mkdir $'dir\xff'; echo in > $'dir\xff/in'
         mkdir locked; echo l > locked/l; chmod 000 locked/l locked
         touch -h -d '1999-12-31 23:59:59.123456789' plain link null fifo
@@ -51,7 +51,6 @@ pub(super) fn fill(fs: &Path) {
 /// What `find`, `getfattr` and `sha256sum` say of a tree: type, mode, owner, links, size, blocks of
 /// holes, device, times, targets, attributes, contents, and which names are one file.
 pub(super) fn describe(fs: &Path) -> String {
-    // Access times first: the other tools change them.
     let out = sh(
         fs,
         r#"
