@@ -159,7 +159,7 @@ impl admin_ttrpc::Admin for Admin {
 
     async fn pin(&self, _: &TtrpcContext, request: PinRequest) -> ttrpc::Result<PinResponse> {
         let pin = |core: &Snapshots, found: crate::store::Snapshot| {
-            core.pin(found.id)?;
+            core.pin(found.id, None)?;
             core.get(found.id)
         };
         let seen = self.on(request.containerd.into_option(), request.reference, pin).await?;

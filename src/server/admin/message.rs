@@ -5,11 +5,8 @@ use serde::Deserialize;
 use crate::containerd::Forked;
 use crate::protos::admin as proto;
 use crate::server::convert::{timestamp, to_labels};
-use crate::snapshot::{Cost, Seen};
+use crate::snapshot::{Cost, Seen, key};
 use crate::store::{self, Kind};
-
-/// containerd's label for a layer that it unpacks.
-const SNAPSHOT_REF: &str = "containerd.io/snapshot.ref";
 
 /// What of `Snapshot::captured` is told.
 #[derive(Debug, Default, Deserialize)]
@@ -85,13 +82,10 @@ pub(super) fn shown(seen: &Seen) -> bool {
 
 /// True for what containerd unpacked from an image, or is unpacking.
 fn image_layer(snapshot: &store::Snapshot) -> bool {
-    let client = snapshot.key.as_deref().and_then(parts).map(|(_, client)| client);
-    snapshot.labels.contains_key(SNAPSHOT_REF)
-        || client.is_some_and(|client| {
-            // A committed layer's key is its chain id.
-            client.starts_with("extract-")
-                || (snapshot.kind == Kind::Committed && client.starts_with("sha256:"))
-        })
+    let key = snapshot.key.as_deref().unwrap_or_default();
+    // A committed layer's key is its chain id.
+    key::is_unpack(key, &snapshot.labels)
+        || (snapshot.kind == Kind::Committed && key::client(key).starts_with("sha256:"))
 }
 
 /// The container that a snapshot is or was a state of.
@@ -99,26 +93,12 @@ fn owner(snapshot: &store::Snapshot) -> Captured {
     if let Some(captured) = &snapshot.captured {
         return serde_json::from_str(captured).unwrap_or_default();
     }
-    match snapshot.key.as_deref().and_then(parts) {
+    match snapshot.key.as_deref().and_then(key::parts) {
         // A container's snapshot has its id as key.
         Some((namespace, client)) if snapshot.kind != Kind::Committed && !image_layer(snapshot) => {
             Captured { namespace: namespace.to_owned(), id: client.to_owned() }
         }
         _ => Captured::default(),
-    }
-}
-
-/// The namespace and the client's part of a key that came through containerd:
-/// `<namespace>/<sequence>/<client key>`. A client key may have slashes itself.
-fn parts(key: &str) -> Option<(&str, &str)> {
-    let mut parts = key.splitn(3, '/');
-    match (parts.next(), parts.next(), parts.next()) {
-        (Some(namespace), Some(sequence), Some(client))
-            if !sequence.is_empty() && sequence.bytes().all(|b| b.is_ascii_digit()) =>
-        {
-            Some((namespace, client))
-        }
-        _ => None,
     }
 }
 
@@ -156,27 +136,13 @@ mod tests {
     }
 
     #[test]
-    fn keys_come_apart_only_where_containerd_made_them() {
-        for (key, expected) in [
-            ("default/12/c1", Some(("default", "c1"))),
-            ("k8s.io/3/a/b", Some(("k8s.io", "a/b"))),
-            ("default//c1", None),
-            ("default/x/c1", None),
-            ("default/12", None),
-            ("c1", None),
-            ("", None),
-        ] {
-            assert_eq!(parts(key), expected, "{key:?}");
-        }
-    }
-
-    #[test]
     fn what_is_an_image_layer_and_what_is_shown() {
         for (kind, key, image, show) in [
             (Kind::Active, "default/1/c1", false, true),
             (Kind::Active, "default/1/extract-123-abc sha256:aa", true, false),
             (Kind::Committed, "default/2/sha256:aa", true, false),
             (Kind::Active, "default/2/sha256:aa", false, true),
+            (Kind::Committed, "sha256:aa", true, false),
             (Kind::Committed, "default/2/mine", false, true),
             (Kind::View, "default/3/c1-view", false, false),
             (Kind::Committed, "", false, true),
@@ -186,7 +152,7 @@ mod tests {
             assert_eq!(shown(&seen(row)), show, "{kind} {key}");
         }
         let mut unpacked = row(Kind::Committed, "anything");
-        unpacked.labels.insert(SNAPSHOT_REF.into(), "sha256:aa".into());
+        unpacked.labels.insert(key::REF_LABEL.into(), "sha256:aa".into());
         assert!(image_layer(&unpacked));
         unpacked.pinned = true;
         assert!(shown(&seen(unpacked.clone())), "a pinned layer is loom's too");
