@@ -32,7 +32,7 @@ pub struct Pool {
 #[derive(Debug, Clone)]
 pub struct Containerd {
     /// Its socket.
-    pub address: PathBuf,
+    pub address: String,
 }
 /// The fork label.
 #[derive(Debug, Clone)]

@@ -4,7 +4,7 @@
 //! lets no one in any more, waits for the requests under way and ends; mounts stay as they are, so that
 //! containers run on, and a start puts right whatever a crash left.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{IsTerminal, Read, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -171,9 +171,9 @@ async fn serve(config: &Config) -> Result<()> {
     let served = Served {
         core: Arc::clone(&core),
         brancher: Arc::clone(&brancher),
-        containerd: config.containerd.address.clone().into(),
+        containerd: config.containerd.address.clone(),
     };
-    let mut server = Server::start(sockets, served).await?;
+    let mut doors = Server::start(sockets, served).await?;
     tokio::spawn(async move { brancher.thaw_left().await });
     let status = format!("serving {} on {}", config.root.display(), config.state.display());
     tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
@@ -186,10 +186,10 @@ async fn serve(config: &Config) -> Result<()> {
             tracing::info!("{name}: stopping");
             Ok(())
         }
-        error = server.fails() => Err(error),
+        error = doors.fails() => Err(error),
     };
     tell(&[NotifyState::Stopping]);
-    match server.stop(PATIENCE).await {
+    match doors.stop(PATIENCE).await {
         0 => {}
         left => tracing::warn!("{left} requests did not end within {PATIENCE:?}"),
     }
@@ -271,8 +271,8 @@ mod tests {
         assert!(refused.contains(&format!("pid {}", std::process::id())), "{refused}");
         drop(held);
         // A longer pid of a daemon before leaves nothing behind.
-        fs::write(root.join("lock"), "999999999999\n").unwrap();
+        std::fs::write(root.join("lock"), "999999999999\n").unwrap();
         drop(lock(&root).unwrap());
-        assert_eq!(fs::read_to_string(root.join("lock")).unwrap(), format!("{}\n", std::process::id()));
+        assert_eq!(std::fs::read_to_string(root.join("lock")).unwrap(), format!("{}\n", std::process::id()));
     }
 }

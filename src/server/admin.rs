@@ -39,8 +39,7 @@ pub(super) struct Admin {
 impl Admin {
     /// Over what is served.
     pub(super) fn new(core: Core, served: Served, started: Time) -> Self {
-        let containerd = served.containerd.to_string_lossy().into_owned();
-        Self { core, brancher: served.brancher, containerd, started }
+        Self { core, brancher: served.brancher, containerd: served.containerd, started }
     }
 
     /// The containerd that a request is about.

@@ -8,7 +8,6 @@
 //! A request runs to its end even where its client hangs up (`calls`). A [`Server`] that stops lets no
 //! one in any more, waits for the requests under way, and leaves every mount alone.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,7 +37,7 @@ pub struct Served {
     /// What makes containers of its snapshots.
     pub brancher: Arc<Brancher>,
     /// The socket of the containerd that a request is about where it names none.
-    pub containerd: PathBuf,
+    pub containerd: String,
 }
 
 /// The doors while they are open.
@@ -101,7 +100,13 @@ impl Server {
         self.stop.cancel();
         self.tasks.close();
         let drained = async {
-            let _ = tokio::join!(self.ttrpc.shutdown(), &mut self.grpc);
+            let grpc = async {
+                // One that has ended by itself was waited for already.
+                if !self.grpc.is_finished() {
+                    let _ = (&mut self.grpc).await;
+                }
+            };
+            let _ = tokio::join!(self.ttrpc.shutdown(), grpc);
             self.tasks.wait().await;
         };
         if tokio::time::timeout(patience, drained).await.is_err() {
