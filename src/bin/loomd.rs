@@ -19,7 +19,9 @@ use rustix::process::{Resource, Rlimit};
 use sd_notify::NotifyState;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use loom_snapshotter::config::{Config, Overrides};
 use loom_snapshotter::containerd::Brancher;
@@ -110,15 +112,19 @@ fn print(text: &str) -> Result<()> {
     }
 }
 
-/// Logs to standard error, from `level` up.
+/// Logs to standard error: what we say from `level` up, what libraries say only where it is a warning.
 fn log(level: &str) -> Result<()> {
-    let filter = EnvFilter::try_new(level)
-        .map_err(|e| Error::Config(format!("log level {level:?} is not valid: {e}")))?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let level: LevelFilter = level.parse().map_err(|_| {
+        let why = "it is off, error, warn, info, debug or trace";
+        Error::Config(format!("log level {level:?} is not valid: {why}"))
+    })?;
+    let wanted = Targets::new()
+        .with_default(level.min(LevelFilter::WARN))
+        .with_targets([("loomd", level), ("loom_snapshotter", level)]);
+    let to_stderr = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+        .with_ansi(std::io::stderr().is_terminal());
+    tracing_subscriber::registry().with(to_stderr).with(wanted).init();
     Ok(())
 }
 
