@@ -23,7 +23,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use loom_snapshotter::config::{Config, Overrides};
+use loom_snapshotter::config::{Config, Level, Overrides};
 use loom_snapshotter::containerd::Brancher;
 use loom_snapshotter::error::{Error, Result};
 use loom_snapshotter::layer::Layers;
@@ -49,7 +49,7 @@ struct Args {
     state: Option<PathBuf>,
     /// What is logged to standard error: error, warn, info, debug or trace.
     #[arg(long, value_name = "LEVEL")]
-    log_level: Option<String>,
+    log_level: Option<Level>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -84,12 +84,12 @@ fn run(args: Args) -> Result<()> {
     if let Some(Command::Config(ConfigCommand::Default)) = args.command {
         return print(Config::default_toml());
     }
-    let overrides = Overrides { root: args.root, state: args.state, log_level: args.log_level };
-    let config = Config::load(args.config.as_deref(), &overrides)?;
+    let flags = Overrides { root: args.root, state: args.state, log_level: args.log_level };
+    let config = Config::load(args.config.as_deref(), |name| std::env::var_os(name), flags)?;
     if let Some(Command::Config(ConfigCommand::Dump)) = args.command {
-        return print(&config.to_toml());
+        return print(&config.to_toml()?);
     }
-    log(&config.log.level)?;
+    log(config.log.level);
     if !rustix::process::geteuid().is_root() {
         return Err(Error::Config("loomd must run as root: it makes layers that containers own".into()));
     }
@@ -113,11 +113,14 @@ fn print(text: &str) -> Result<()> {
 }
 
 /// Logs to standard error: what we say from `level` up, what libraries say only where it is a warning.
-fn log(level: &str) -> Result<()> {
-    let level: LevelFilter = level.parse().map_err(|_| {
-        let why = "it is off, error, warn, info, debug or trace";
-        Error::Config(format!("log level {level:?} is not valid: {why}"))
-    })?;
+fn log(level: Level) {
+    let level = match level {
+        Level::Error => LevelFilter::ERROR,
+        Level::Warn => LevelFilter::WARN,
+        Level::Info => LevelFilter::INFO,
+        Level::Debug => LevelFilter::DEBUG,
+        Level::Trace => LevelFilter::TRACE,
+    };
     let wanted = Targets::new()
         .with_default(level.min(LevelFilter::WARN))
         .with_targets([("loomd", level), ("loom_snapshotter", level)]);
@@ -125,7 +128,6 @@ fn log(level: &str) -> Result<()> {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
     tracing_subscriber::registry().with(to_stderr).with(wanted).init();
-    Ok(())
 }
 
 /// Raises the limit of open files as far as it may be. Walking a tree and every client take some.
@@ -177,7 +179,7 @@ async fn serve(config: &Config) -> Result<()> {
     let served = Served {
         core: Arc::clone(&core),
         brancher: Arc::clone(&brancher),
-        containerd: config.containerd.address.clone(),
+        containerd: config.containerd.address.to_string_lossy().into_owned(),
     };
     let mut doors = Server::start(sockets, served).await?;
     tokio::spawn(async move { brancher.thaw_left().await });
