@@ -16,7 +16,7 @@ use crate::error::{Error, Kind, Result};
 /// How long the socket may take to answer.
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long one request may take. Starting a task on a busy machine is the slowest of them.
-const ANSWER: Duration = Duration::from_secs(60);
+const ANSWER: Duration = Duration::from_mins(1);
 /// The largest answer that is read; what containerd itself lets through is 16 MiB.
 const RECEIVE: usize = 16 << 20;
 

@@ -20,7 +20,7 @@ use super::client::Client;
 use super::{Target, blocking, task};
 use crate::error::{Error, Result};
 use crate::snapshot::{Freezer, Snapshots};
-use crate::store::Pause;
+use crate::store::{Pause, Rows};
 
 /// How often a pause is tried that runc gives up: in the first cgroup hierarchy a freezer can lose
 /// against a container that keeps forking.
@@ -34,9 +34,12 @@ const LOOKS: u32 = 100;
 /// The time between two tries in the background: at first, and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
 
+/// Whose turn it is on one container.
+type Turn = tokio::sync::Mutex<()>;
+
 /// Whose turn it is, by namespace and container.
 #[derive(Debug, Default)]
-pub(super) struct Turns(Mutex<HashMap<(String, String), Weak<tokio::sync::Mutex<()>>>>);
+pub(super) struct Turns(Mutex<HashMap<(String, String), Weak<Turn>>>);
 
 impl Turns {
     /// Waits for a turn on a container; it lasts until the guard is dropped.
@@ -85,7 +88,7 @@ impl TaskFreezer {
                 Some(Status::Running) => return self.pause_running().await,
                 Some(Status::Paused) => {
                     // A row says that it was us, in an earlier branch that could not continue it.
-                    self.ours = self.core.store().read(|rows| rows.pauses())?.contains(&self.pause);
+                    self.ours = self.core.store().read(Rows::pauses)?.contains(&self.pause);
                     return Ok(());
                 }
                 Some(Status::Pausing) => tokio::time::sleep(BREATH).await,
@@ -114,10 +117,8 @@ impl TaskFreezer {
             };
             let now = task::get(&self.client, &self.pause.container).await?.map(|task| task.status);
             match now {
-                // It paused after all.
-                Some(Status::Paused) => return Ok(()),
-                // Its process ended meanwhile: nothing writes.
-                Some(Status::Stopped) | None => return Ok(()),
+                // It paused after all, or its process ended meanwhile: nothing writes.
+                Some(Status::Paused | Status::Stopped) | None => return Ok(()),
                 _ if tries < PAUSES && error.to_string().contains("unable to freeze") => {
                     tokio::time::sleep(BREATH).await;
                 }
@@ -181,7 +182,7 @@ pub(super) async fn until_thawed(core: Arc<Snapshots>, turns: Arc<Turns>, pause:
 async fn thaw(core: &Arc<Snapshots>, pause: &Pause) -> Result<()> {
     let row = pause.clone();
     // A later branch may have ended it, and the user may have paused it since.
-    if !blocking(core, move |core| core.store().read(|rows| rows.pauses())).await?.contains(&row) {
+    if !blocking(core, move |core| core.store().read(Rows::pauses)).await?.contains(&row) {
         return Ok(());
     }
     let target = Target { address: pause.address.clone(), namespace: pause.namespace.clone() };

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::store::{Id, Time};
 
 /// How long containerd keeps a lease whose maker died.
-const LIFE: Duration = Duration::from_secs(10 * 60);
+const LIFE: Duration = Duration::from_mins(10);
 
 /// A lease. It is ended by [`Lease::end`], or by containerd once it expires.
 #[derive(Debug)]

@@ -20,7 +20,7 @@ use containerd_client::types::v1::Status;
 
 use crate::error::{Error, Kind, Result};
 use crate::snapshot::{Cost, Keep, Snapshots, Still, Take};
-use crate::store::{self, Id, Snapshot};
+use crate::store::{self, Id, Rows, Snapshot};
 
 mod branch;
 mod captured;
@@ -156,7 +156,7 @@ impl Brancher {
     /// Continues every container that a crash left paused by loom, in the background: containerd may
     /// come up after us.
     pub async fn thaw_left(&self) {
-        match blocking(&self.core, |core| core.store().read(|rows| rows.pauses())).await {
+        match blocking(&self.core, |core| core.store().read(Rows::pauses)).await {
             Ok(left) => {
                 for pause in left {
                     tokio::spawn(freezer::until_thawed(self.core.clone(), self.turns.clone(), pause));

@@ -33,7 +33,7 @@ pub(super) fn has_terminal(spec: &Value) -> bool {
     spec.pointer("/process/terminal") == Some(&Value::Bool(true))
 }
 
-/// The SELinux label of its root.
+/// The `SELinux` label of its root.
 pub(super) fn mount_label(spec: &Value) -> Option<&str> {
     spec.pointer("/linux/mountLabel").and_then(Value::as_str).filter(|label| !label.is_empty())
 }
