@@ -189,6 +189,9 @@ pub enum Error {
     /// The daemon cannot use what it was configured with.
     #[error("{0}")]
     Config(String),
+    /// Another request is in the middle of changing it.
+    #[error("{0} is being changed by another request; try again")]
+    Busy(String),
     /// A test made this step fail.
     #[error("fault point {0} fired")]
     Fault(&'static str),
@@ -250,6 +253,7 @@ impl Error {
             | Self::TooDeep { .. }
             | Self::NotOnLoom { .. } => Kind::FailedPrecondition,
             Self::Containerd { kind, .. } => *kind,
+            Self::Busy(_) => Kind::Aborted,
             Self::Io { source, .. } => match source.kind() {
                 std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
                     Kind::ResourceExhausted
@@ -286,6 +290,7 @@ impl Error {
             Self::Io { .. } | Self::Store { .. } if self.kind() == Kind::ResourceExhausted => "NO_SPACE",
             Self::Io { .. } => "IO",
             Self::Store { .. } => "STORE",
+            Self::Busy(_) => "BUSY",
             Self::Fault(_) => "FAULT",
             Self::NothingFound { .. } => "NOT_FOUND",
             Self::Internal(_) => "INTERNAL",

@@ -137,6 +137,11 @@ impl Layers {
     pub fn seal(&self, layer: &Layer, manifest: &Manifest) -> Result<()> {
         todo!()
     }
+    /// Undoes a seal that did not become a commit: writable, without `layer.json`, with an empty work
+    /// directory.
+    pub fn unseal(&self, layer: &Layer) -> Result<()> {
+        todo!()
+    }
     /// The bytes and inodes of a layer itself; for a pool layer less what it shares with others where the
     /// filesystem can tell cheaply, else all. Safe against a live tree.
     pub fn measure(&self, layer: &Layer) -> Result<Usage> {
