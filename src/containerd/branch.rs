@@ -18,9 +18,9 @@ use futures::StreamExt as _;
 use super::captured::Captured;
 use super::client::Client;
 use super::leases::Lease;
-use super::{Brancher, Forked, Holder, Target, blocking, client_key, containers, reference, snapshots, task};
+use super::{Brancher, Forked, Holder, Target, blocking, containers, reference, snapshots, task};
 use crate::error::{Error, Result};
-use crate::snapshot::{Cost, Keep};
+use crate::snapshot::{Cost, Keep, key};
 use crate::store::{Id, Kind, Snapshot};
 
 /// How many containers are made or started at once.
@@ -75,12 +75,9 @@ impl Brancher {
         let keep = if count == 1 { Keep::ForOne } else { Keep::ForClones };
         let made = match self.take(source.id, keep, BTreeMap::new(), Some(&holder)).await {
             Ok((state, cost)) => {
-                let grant = self.core.grant(state.id);
-                let mold = Mold { captured, parent: known.parent, grant: grant.label() };
-                let made = make_all(lease.client(), &mold, &names).await;
-                drop(grant);
+                let made = self.cast(&lease, captured, known.parent, state.id, &names).await;
                 self.release(state.id).await;
-                Ok((made, cost))
+                made.map(|made| (made, cost))
             }
             Err(error) => Err(error),
         };
@@ -133,12 +130,9 @@ impl Brancher {
         };
 
         let lease = Lease::take(&client).await?;
-        let grant = self.core.grant(state.id);
-        let mold = Mold { captured, parent, grant: grant.label() };
-        let made = make_all(lease.client(), &mold, &names).await;
-        drop(grant);
+        let made = self.cast(&lease, captured, parent, state.id, &names).await;
         lease.end().await;
-        let mut clones = self.finish(&client, &names, made, start).await?;
+        let mut clones = self.finish(&client, &names, made?, start).await?;
         let Some(mut made) = clones.pop() else {
             return Err(Error::Internal("a clone made nothing".to_owned()));
         };
@@ -146,6 +140,21 @@ impl Brancher {
             Some(error) => Err(error),
             None => Ok((made, Cost { method, paused: Duration::ZERO, total: begun.elapsed() })),
         }
+    }
+
+    /// Makes a container a name, in the order of names, all from one state.
+    async fn cast(
+        &self,
+        lease: &Lease,
+        captured: Captured,
+        parent: String,
+        state: Id,
+        names: &[String],
+    ) -> Result<Vec<Result<Container>>> {
+        let grant = self.core.grant(state)?;
+        let mold = Mold { captured, parent, grant: grant.label() };
+        let made = futures::stream::iter(names).map(|name| make(lease.client(), &mold, name));
+        Ok(made.buffered(AT_ONCE).collect().await)
     }
 
     /// The committed snapshot that a reference means where only one will do. containerd is asked only
@@ -175,7 +184,7 @@ impl Brancher {
         let mut next = state.parent;
         while let Some(id) = next {
             let parent = blocking(&self.core, move |core| core.get(id)).await?.snapshot;
-            if let Some((namespace, name)) = parent.key.as_deref().and_then(client_key)
+            if let Some((namespace, name)) = parent.key.as_deref().and_then(key::parts)
                 && namespace == client.target().namespace
                 && parent.kind == Kind::Committed
                 && snapshots::stat(client, snapshotter, name).await?.is_some()
@@ -242,12 +251,7 @@ async fn unused(client: &Client, names: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Makes one container a name, in the order of names. `leased` must keep what it makes.
-async fn make_all(leased: &Client, mold: &Mold, names: &[String]) -> Vec<Result<Container>> {
-    futures::stream::iter(names).map(|name| make(leased, mold, name)).buffered(AT_ONCE).collect().await
-}
-
-/// Makes a snapshot and a container on it, or nothing.
+/// Makes a snapshot and a container on it, or nothing. The lease keeps the one until the other names it.
 async fn make(leased: &Client, mold: &Mold, name: &str) -> Result<Container> {
     let container = mold.captured.branch(name, &leased.target().namespace)?;
     snapshots::prepare(leased, &container.snapshotter, name, &mold.parent, &mold.grant).await?;

@@ -58,28 +58,27 @@ impl Turns {
     }
 }
 
-/// Makes a container's task stand still. It is called on a thread that may block.
+/// Makes a container's task stand still. It is called on a thread that may block, and has the turn on
+/// the container while it lives. A pause that it could not end is ended in the background.
 #[derive(Debug)]
 pub(super) struct TaskFreezer {
     core: Arc<Snapshots>,
+    turns: Arc<Turns>,
     client: Client,
     pause: Pause,
     runtime: Handle,
     /// True from when the row is written to when it is deleted.
     ours: bool,
+    _turn: OwnedMutexGuard<()>,
 }
 
 impl TaskFreezer {
-    /// For a container. Called in the runtime that it is to wait in.
-    pub(super) fn new(core: Arc<Snapshots>, client: Client, container: &str) -> Self {
+    /// For a container, once it is its turn.
+    pub(super) async fn of(core: Arc<Snapshots>, turns: Arc<Turns>, client: Client, container: &str) -> Self {
         let Target { address, namespace } = client.target().clone();
         let pause = Pause { address, namespace, container: container.to_owned() };
-        Self { core, client, pause, runtime: Handle::current(), ours: false }
-    }
-
-    /// The pause that could not be ended, if there is one.
-    pub(super) fn left(&self) -> Option<&Pause> {
-        self.ours.then_some(&self.pause)
+        let turn = turns.take(&pause.namespace, &pause.container).await;
+        Self { core, turns, client, pause, runtime: Handle::current(), ours: false, _turn: turn }
     }
 
     async fn stop(&mut self) -> Result<()> {
@@ -88,7 +87,7 @@ impl TaskFreezer {
                 Some(Status::Running) => return self.pause_running().await,
                 Some(Status::Paused) => {
                     // A row says that it was us, in an earlier branch that could not continue it.
-                    self.ours = self.core.store().read(Rows::pauses)?.contains(&self.pause);
+                    self.ours = self.core.store().read(written)?.contains(&self.pause);
                     return Ok(());
                 }
                 Some(Status::Pausing) => tokio::time::sleep(BREATH).await,
@@ -161,6 +160,15 @@ impl Freezer for TaskFreezer {
     }
 }
 
+impl Drop for TaskFreezer {
+    fn drop(&mut self) {
+        if self.ours {
+            let (core, turns, pause) = (self.core.clone(), self.turns.clone(), self.pause.clone());
+            self.runtime.spawn(until_thawed(core, turns, pause));
+        }
+    }
+}
+
 /// Ends a pause that is written down, trying as long as the daemon runs: containerd may come up later.
 pub(super) async fn until_thawed(core: Arc<Snapshots>, turns: Arc<Turns>, pause: Pause) {
     let (mut wait, longest) = BACKOFF;
@@ -182,7 +190,7 @@ pub(super) async fn until_thawed(core: Arc<Snapshots>, turns: Arc<Turns>, pause:
 async fn thaw(core: &Arc<Snapshots>, pause: &Pause) -> Result<()> {
     let row = pause.clone();
     // A later branch may have ended it, and the user may have paused it since.
-    if !blocking(core, move |core| core.store().read(Rows::pauses)).await?.contains(&row) {
+    if !blocking(core, |core| core.store().read(written)).await?.contains(&row) {
         return Ok(());
     }
     let target = Target { address: pause.address.clone(), namespace: pause.namespace.clone() };
@@ -198,6 +206,11 @@ async fn thaw(core: &Arc<Snapshots>, pause: &Pause) -> Result<()> {
     }
     crate::fault::point("containerd.thaw.forget")?;
     blocking(core, move |core| core.store().write(move |rows| rows.delete_pause(&row))).await
+}
+
+/// Every pause that has not ended.
+pub(super) fn written(rows: &Rows<'_>) -> Result<Vec<Pause>> {
+    rows.pauses()
 }
 
 /// True while a container's processes are stopped where they are.

@@ -8,6 +8,7 @@
 //! - [`client`], [`containers`], [`task`], [`snapshots`], [`leases`]: one service of containerd each
 //! - [`spec`], [`captured`]: what a branch takes over from its source
 //! - [`freezer`]: the pause around the last step, and its end whatever happens
+//! - [`label`]: the same pause for a fork that a client of containerd asks for by label
 //! - [`branch`]: fork and clone
 //!
 //! Every call that changes something runs to its end only if its future does: a server spawns it.
@@ -19,14 +20,15 @@ use containerd_client::services::v1::Container;
 use containerd_client::types::v1::Status;
 
 use crate::error::{Error, Kind, Result};
-use crate::snapshot::{Cost, Keep, Snapshots, Still, Take};
-use crate::store::{self, Id, Rows, Snapshot};
+use crate::snapshot::{Cost, Freezers, Keep, Snapshots, Still, Take, key};
+use crate::store::{self, Id, Snapshot};
 
 mod branch;
 mod captured;
 mod client;
 mod containers;
 mod freezer;
+mod label;
 mod leases;
 mod reference;
 mod snapshots;
@@ -36,6 +38,7 @@ mod task;
 use captured::Captured;
 use client::Client;
 use freezer::{TaskFreezer, Turns};
+use label::LiveFreezers;
 use reference::Reference;
 
 /// The containerd, and its namespace, that a request is about.
@@ -88,6 +91,29 @@ impl Brancher {
         Ok(self.locate(target, reference).await?.0)
     }
 
+    /// As `find`, and what is known of the container that it is a state of, as `Snapshot::captured`
+    /// keeps it: what a pin keeps, so that a container can be made of it once that one is gone.
+    pub async fn find_captured(
+        &self,
+        target: &Target,
+        reference: &str,
+    ) -> Result<(Snapshot, Option<String>)> {
+        let (snapshot, holder) = self.locate(target, reference).await?;
+        let captured = match &holder {
+            Some(Holder { client, container }) => {
+                Some(Captured::of(&client.target().namespace, container)?.to_json()?)
+            }
+            None => snapshot.captured.clone(),
+        };
+        Ok((snapshot, captured))
+    }
+
+    /// What stops the containers of this containerd where a fork is asked for by label
+    /// (`Snapshots::freeze_with`). Called in the runtime that the pauses are to wait in.
+    pub fn freezers(&self, address: &str) -> Arc<dyn Freezers> {
+        Arc::new(LiveFreezers::new(&self.core, &self.turns, address))
+    }
+
     /// Makes a committed snapshot of a container or of an active snapshot, named `name` or
     /// `<source>-<6 hex>`. A running container is paused around the last step only.
     pub async fn snapshot(
@@ -111,9 +137,7 @@ impl Brancher {
         };
         let called = match &holder {
             Some(holder) => containers::display_name(&holder.container).to_owned(),
-            None => {
-                source.key.as_deref().and_then(client_key).map_or_else(|| source.title(), |k| k.1.to_owned())
-            }
+            None => key::client(&source.title()).to_owned(),
         };
         let name = match name {
             Some(name) => name,
@@ -156,7 +180,7 @@ impl Brancher {
     /// Continues every container that a crash left paused by loom, in the background: containerd may
     /// come up after us.
     pub async fn thaw_left(&self) {
-        match blocking(&self.core, |core| core.store().read(Rows::pauses)).await {
+        match blocking(&self.core, |core| core.store().read(freezer::written)).await {
             Ok(left) => {
                 for pause in left {
                     tokio::spawn(freezer::until_thawed(self.core.clone(), self.turns.clone(), pause));
@@ -253,7 +277,7 @@ impl Brancher {
     /// The container that may be writing to an active snapshot. What is not mounted nobody writes to,
     /// so containerd need not even run for that.
     async fn holder(&self, target: &Target, snapshot: &Snapshot) -> Result<Option<Holder>> {
-        let Some((namespace, key)) = snapshot.key.as_deref().and_then(client_key) else {
+        let Some((namespace, key)) = snapshot.key.as_deref().and_then(key::parts) else {
             return Ok(None);
         };
         let id = snapshot.id;
@@ -284,20 +308,9 @@ impl Brancher {
         let namespace = &client.target().namespace;
         let captured = Captured::of(namespace, container)?.to_json()?;
         let take = Take { keep, labels, captured: Some(captured) };
-        let mut freezer = TaskFreezer::new(self.core.clone(), client.clone(), &container.id);
-        let runtime = tokio::runtime::Handle::current();
-        let turns = self.turns.clone();
-        let turn = turns.take(namespace, &container.id).await;
-        // The turn goes with the work, which goes on if nobody waits for it any more.
-        blocking(&self.core, move |core| {
-            let taken = core.snapshot(source, &take, &mut freezer);
-            drop(turn);
-            if let Some(left) = freezer.left() {
-                runtime.spawn(freezer::until_thawed(core.clone(), turns, left.clone()));
-            }
-            taken
-        })
-        .await
+        let (core, turns) = (self.core.clone(), self.turns.clone());
+        let mut freezer = TaskFreezer::of(core, turns, client.clone(), &container.id).await;
+        blocking(&self.core, move |core| core.snapshot(source, &take, &mut freezer)).await
     }
 }
 
@@ -313,24 +326,5 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
-/// The namespace and the client's own part of a key `<namespace>/<sequence>/<client key>`.
-fn client_key(key: &str) -> Option<(&str, &str)> {
-    let (namespace, rest) = key.split_once('/')?;
-    let (sequence, client_key) = rest.split_once('/')?;
-    let numbered = !sequence.is_empty() && sequence.bytes().all(|b| b.is_ascii_digit());
-    (numbered && !namespace.is_empty() && !client_key.is_empty()).then_some((namespace, client_key))
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_are_taken_apart_as_containerd_puts_them_together() {
-        assert_eq!(client_key("default/12/web"), Some(("default", "web")));
-        assert_eq!(client_key("k8s.io/3/extract-1 a/b"), Some(("k8s.io", "extract-1 a/b")));
-        for other in ["web", "default/web", "default/x/web", "/1/web", "default//web", "default/1/", ""] {
-            assert_eq!(client_key(other), None, "{other}");
-        }
-    }
-}
+mod live;
