@@ -16,7 +16,7 @@ use prost_types::Any;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::spec;
+use super::spec::{self, Place};
 use crate::error::{Error, Result};
 
 /// What clients and containerd itself write on a container about that one's own life: a collector's
@@ -104,7 +104,8 @@ impl Captured {
     /// A branch of it: the record of a new container `id` on the snapshot of the same key.
     pub(super) fn branch(&self, id: &str, namespace: &str) -> Result<Container> {
         let mut branch_spec = self.spec.clone();
-        spec::rename(&mut branch_spec, &self.id, id, namespace);
+        let source = Place { namespace: &self.namespace, id: &self.id };
+        spec::rename(&mut branch_spec, source, Place { namespace, id });
         let runtime = match &self.runtime {
             None => None,
             Some(runs) => Some(Runtime {

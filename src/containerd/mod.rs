@@ -327,4 +327,4 @@ async fn blocking<T: Send + 'static>(
 }
 
 #[cfg(test)]
-mod live;
+mod tests;

@@ -38,20 +38,29 @@ pub(super) fn mount_label(spec: &Value) -> Option<&str> {
     spec.pointer("/linux/mountLabel").and_then(Value::as_str).filter(|label| !label.is_empty())
 }
 
-/// Makes the specification of `source` that of its branch `branch`: its own control group, its own
-/// name where the source was called by its id, and no terminal, since nobody is attached.
-pub(super) fn rename(spec: &mut Value, source: &str, branch: &str, namespace: &str) {
+/// A container's place in containerd.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    /// containerd's namespace.
+    pub(super) namespace: &'a str,
+    /// The container's id.
+    pub(super) id: &'a str,
+}
+
+/// Makes the specification of `source` that of its branch: its own control group, its own hostname
+/// where the source was called by its id, and no terminal, since nobody is attached.
+pub(super) fn rename(spec: &mut Value, source: Place<'_>, branch: Place<'_>) {
     if let Some(Value::String(path)) = spec.pointer_mut("/linux/cgroupsPath")
         && !path.is_empty()
     {
-        *path = cgroup(path, source, branch, namespace);
+        *path = cgroup(path, source, branch);
     }
     if let Some(Value::String(hostname)) = spec.pointer_mut("/hostname") {
         let cut = |id: &str, length: usize| id[..id.len().min(length)].to_owned();
-        if hostname == source {
-            *hostname = cut(branch, LONGEST_HOSTNAME);
-        } else if *hostname == cut(source, 12) {
-            *hostname = cut(branch, 12);
+        if hostname == source.id {
+            *hostname = cut(branch.id, LONGEST_HOSTNAME);
+        } else if *hostname == cut(source.id, 12) {
+            *hostname = cut(branch.id, 12);
         }
     }
     if let Some(terminal) = spec.pointer_mut("/process/terminal") {
@@ -60,15 +69,20 @@ pub(super) fn rename(spec: &mut Value, source: &str, branch: &str, namespace: &s
 }
 
 /// A branch's control group: two containers in one would be paused and killed together.
-fn cgroup(path: &str, source: &str, branch: &str, namespace: &str) -> String {
+fn cgroup(path: &str, source: Place<'_>, branch: Place<'_>) -> String {
     // systemd's shape: slice, prefix, name.
     if let [slice, prefix, _] = path.split(':').collect::<Vec<_>>()[..] {
-        return format!("{slice}:{prefix}:{branch}");
+        return format!("{slice}:{prefix}:{}", branch.id);
     }
-    match path.strip_suffix(source) {
-        Some(parent) if parent.is_empty() || parent.ends_with('/') => format!("{parent}{branch}"),
-        _ => format!("/{namespace}/{branch}"),
+    match path.strip_suffix(source.id) {
+        // containerd's own shape, where the namespace may be another one too.
+        Some(parent) if parent.trim_matches('/') == source.namespace => {}
+        Some(parent) if parent.is_empty() || parent.ends_with('/') => {
+            return format!("{parent}{}", branch.id);
+        }
+        _ => {}
     }
+    format!("/{}/{}", branch.namespace, branch.id)
 }
 
 #[cfg(test)]
@@ -79,10 +93,16 @@ mod tests {
 
     use super::*;
 
+    /// `source` of namespace `default` becomes `branch` of namespace `ns`.
+    fn renamed(spec: &mut Value, source: &str, branch: &str) {
+        rename(spec, Place { namespace: "default", id: source }, Place { namespace: "ns", id: branch });
+    }
+
     #[test]
     fn a_branch_gets_a_control_group_of_its_own() {
         for (path, want) in [
-            ("/default/web", "/default/try"),
+            ("/default/web", "/ns/try"),
+            ("/other/web", "/other/try"),
             ("web", "try"),
             ("/a/b/web", "/a/b/try"),
             ("system.slice:nerdctl:web", "system.slice:nerdctl:try"),
@@ -93,7 +113,7 @@ mod tests {
             ("/web/inner", "/ns/try"),
         ] {
             let mut spec = json!({"linux": {"cgroupsPath": path}});
-            rename(&mut spec, "web", "try", "ns");
+            renamed(&mut spec, "web", "try");
             assert_eq!(spec["linux"]["cgroupsPath"], want, "{path}");
         }
     }
@@ -102,7 +122,7 @@ mod tests {
     fn without_a_control_group_the_runtime_chooses_one_by_id() {
         for mut spec in [json!({}), json!({"linux": {}}), json!({"linux": {"cgroupsPath": ""}})] {
             let before = spec.clone();
-            rename(&mut spec, "web", "try", "ns");
+            renamed(&mut spec, "web", "try");
             assert_eq!(spec, before);
         }
     }
@@ -114,11 +134,11 @@ mod tests {
             [(id, "fedcba9876543210"), ("0123456789ab", "fedcba987654"), ("db.example", "db.example")]
         {
             let mut spec = json!({"hostname": hostname});
-            rename(&mut spec, id, "fedcba9876543210", "ns");
+            renamed(&mut spec, id, "fedcba9876543210");
             assert_eq!(spec["hostname"], want);
         }
         let mut spec = json!({"hostname": "web"});
-        rename(&mut spec, "web", &"x".repeat(76), "ns");
+        renamed(&mut spec, "web", &"x".repeat(76));
         assert_eq!(spec["hostname"].as_str().unwrap().len(), LONGEST_HOSTNAME);
     }
 
@@ -133,7 +153,7 @@ mod tests {
         });
         let mut want = spec.clone();
         want["process"]["terminal"] = json!(false);
-        rename(&mut spec, "web", "try", "ns");
+        renamed(&mut spec, "web", "try");
         assert_eq!(spec, want);
     }
 
@@ -141,7 +161,7 @@ mod tests {
     fn hostile_shapes_are_left_alone() {
         for mut spec in [json!(null), json!([]), json!({"linux": 3, "hostname": ["web"], "process": "x"})] {
             let before = spec.clone();
-            rename(&mut spec, "web", "try", "ns");
+            renamed(&mut spec, "web", "try");
             assert_eq!(spec, before);
             assert!(!has_terminal(&spec));
             assert_eq!(mount_label(&spec), None);

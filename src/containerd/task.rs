@@ -2,18 +2,18 @@
 
 use containerd_client::services::v1::{
     Container, CreateTaskRequest, DeleteTaskRequest, GetRequest, KillRequest, PauseTaskRequest,
-    ResumeTaskRequest, StartRequest,
+    ResumeTaskRequest, StartRequest, WaitRequest,
 };
 use containerd_client::types::v1::Status;
 
 use super::client::{Client, or_missing};
 use super::{snapshots, spec};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 
 /// Where nerdctl has a container's output sent.
 const NERDCTL_LOG: &str = "nerdctl/log-uri";
-/// A terminal's output has to go somewhere; the shim opens this as a file.
-const NOWHERE: &str = "file:///dev/null";
+/// A terminal's output has to go somewhere; the shim opens this as it would a FIFO.
+const NOWHERE: &str = "/dev/null";
 const SIGKILL: u32 = 9;
 
 /// A task's state and process.
@@ -113,10 +113,10 @@ pub(super) async fn delete(client: &Client, container: &str) -> Result<()> {
 
 /// Deletes a task whatever it is doing.
 pub(super) async fn end(client: &Client, container: &str) -> Result<()> {
-    match delete(client, container).await {
-        Err(Error::Containerd { kind: Kind::FailedPrecondition, .. }) => {}
-        done => return done,
+    if delete(client, container).await.is_ok() {
+        return Ok(());
     }
+    // It runs, most likely; containerd has no code of its own for that.
     let request = client.request(KillRequest {
         container_id: container.to_owned(),
         exec_id: String::new(),
@@ -125,10 +125,7 @@ pub(super) async fn end(client: &Client, container: &str) -> Result<()> {
     });
     or_missing(client.tasks().kill(request).await)
         .map_err(client.failed(format!("kill container {container:?}")))?;
-    let request = client.request(containerd_client::services::v1::WaitRequest {
-        container_id: container.to_owned(),
-        exec_id: String::new(),
-    });
+    let request = client.request(WaitRequest { container_id: container.to_owned(), exec_id: String::new() });
     or_missing(client.tasks().wait(request).await)
         .map_err(client.failed(format!("wait for container {container:?} to end")))?;
     delete(client, container).await
