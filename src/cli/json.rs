@@ -1,4 +1,4 @@
-//! The objects that programs read: snake_case, times in RFC 3339 UTC, an absent value is null.
+//! The objects that programs read: `snake_case`, times in RFC 3339 UTC, an absent value is null.
 
 use std::collections::BTreeMap;
 

@@ -116,7 +116,7 @@ pub(super) fn list(look: &Look, snapshots: &[Snapshot]) -> String {
     };
     let columns = [
         Column::Whole("ID"),
-        Column::Name("NAME"),
+        Column::Title("NAME"),
         Column::Whole("KIND"),
         Column::Name("CONTAINER"),
         Column::Name("FROM"),
@@ -139,14 +139,14 @@ pub(super) fn list(look: &Look, snapshots: &[Snapshot]) -> String {
 
 /// `loom ls -q`.
 pub(super) fn ids(snapshots: &[Snapshot]) -> String {
-    snapshots.iter().map(|snapshot| format!("{}\n", snapshot.id)).collect()
+    snapshots.iter().flat_map(|snapshot| [snapshot.id.as_str(), "\n"]).collect()
 }
 
 /// `loom lineage`: each line says what the next one is to it.
 pub(super) fn lineage(look: &Look, way: &[Snapshot]) -> String {
     let columns = [
         Column::Whole("ID"),
-        Column::Name("NAME"),
+        Column::Title("NAME"),
         Column::Whole("KIND"),
         Column::Whole("NEXT IS"),
         Column::Faint("CREATED"),
@@ -187,7 +187,10 @@ pub(super) fn status(look: &Look, status: &StatusResponse) -> String {
         ("held", status.held.to_string()),
         ("layers", status.layers.to_string()),
     ];
-    lines.into_iter().map(|(key, value)| format!("{key}: {}\n", clean(&value))).collect()
+    lines.into_iter().fold(String::new(), |mut text, (key, value)| {
+        text.extend([key, ": ", &clean(&value), "\n"]);
+        text
+    })
 }
 
 /// `paused 2.1 ms, 14 ms in all (subvolume)`.

@@ -13,9 +13,11 @@ const LEAST: usize = 10;
 /// A column's head, and whether its cells may be cut.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Column {
+    /// Cut where the terminal is too narrow, and bold where there are colors: what a row is called.
+    Title(&'static str),
     /// Always whole, such as an id.
     Whole(&'static str),
-    /// Cut where the terminal is too narrow, such as a name.
+    /// Cut where the terminal is too narrow: another row's name.
     Name(&'static str),
     /// As `Whole`, and faint where there are colors.
     Faint(&'static str),
@@ -24,7 +26,7 @@ pub(super) enum Column {
 impl Column {
     fn head(self) -> &'static str {
         match self {
-            Self::Whole(head) | Self::Name(head) | Self::Faint(head) => head,
+            Self::Title(head) | Self::Whole(head) | Self::Name(head) | Self::Faint(head) => head,
         }
     }
 }
@@ -46,7 +48,7 @@ pub(super) fn draw<const N: usize>(look: &Look, columns: [Column; N], rows: Vec<
             let cell = comfy_table::Cell::new(cut(text, *limit));
             match column {
                 _ if !look.color => cell,
-                Column::Name("NAME") => cell.add_attribute(Attribute::Bold),
+                Column::Title(_) => cell.add_attribute(Attribute::Bold),
                 Column::Faint(_) => cell.add_attribute(Attribute::Dim),
                 _ => cell,
             }
@@ -75,7 +77,10 @@ fn limits<const N: usize>(look: &Look, columns: &[Column; N], rows: &[[String; N
     let Some(room) = look.width else { return limits };
     let gaps = usize::from(GAP) * N.saturating_sub(1);
     while limits.iter().sum::<usize>() + gaps > room {
-        let names = limits.iter_mut().zip(columns).filter(|(_, column)| matches!(column, Column::Name(_)));
+        let names = limits
+            .iter_mut()
+            .zip(columns)
+            .filter(|(_, column)| matches!(column, Column::Title(_) | Column::Name(_)));
         match names.map(|(limit, _)| limit).max() {
             Some(widest) if *widest > LEAST => *widest -= 1,
             // Nothing left to cut: the terminal wraps the lines.
@@ -89,7 +94,7 @@ fn limits<const N: usize>(look: &Look, columns: &[Column; N], rows: &[[String; N
 mod tests {
     use super::*;
 
-    const COLUMNS: [Column; 3] = [Column::Whole("ID"), Column::Name("NAME"), Column::Faint("AGE")];
+    const COLUMNS: [Column; 3] = [Column::Whole("ID"), Column::Title("NAME"), Column::Faint("AGE")];
 
     fn rows() -> Vec<[String; 3]> {
         vec![

@@ -43,8 +43,9 @@ impl<'a> Forest<'a> {
             snapshots.iter().enumerate().map(|(at, snapshot)| (snapshot.id.as_str(), at)).collect();
         let above = |at: usize| {
             let snapshot = &snapshots[at];
-            let known = |id: &String| index.get(id.as_str()).copied().filter(|above| *above != at);
-            [&snapshot.source, &snapshot.parent].into_iter().find_map(known)
+            let known = |id: &&String| !id.is_empty() && **id != snapshot.id;
+            let mut ids = [&snapshot.source, &snapshot.parent].into_iter().filter(known);
+            ids.find_map(|id| index.get(id.as_str()).copied())
         };
         let mut oldest_first: Vec<usize> = (0..snapshots.len()).collect();
         // Stable, so snapshots of one moment keep loomd's order.

@@ -56,14 +56,15 @@ pub(super) fn clean(text: &str) -> String {
     if !text.contains(hostile) {
         return text.to_owned();
     }
-    text.chars().fold(String::new(), |mut clean, c| {
+    let mut clean = String::new();
+    for c in text.chars() {
         if hostile(c) {
-            clean.extend(c.escape_default())
+            clean.extend(c.escape_default());
         } else {
-            clean.push(c)
+            clean.push(c);
         }
-        clean
-    })
+    }
+    clean
 }
 
 /// The columns that `text` fills in a terminal.
