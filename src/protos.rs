@@ -11,7 +11,9 @@
     unreachable_pub,
     unused_imports,
     clippy::all,
-    clippy::pedantic
+    clippy::pedantic,
+    clippy::unwrap_used,
+    clippy::expect_used
 )]
 
 include!(concat!(env!("OUT_DIR"), "/mod.rs"));

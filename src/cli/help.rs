@@ -6,7 +6,7 @@ pub(super) const GLOBAL: &str = "Global options";
 /// Below `loom --help`.
 pub(super) const LOOM: &str = "\
 References:
-  container:[NAMESPACE/]NAME   a container, by its name or id
+  container:[NAMESPACE/]NAME   a container, by its name, its id or the beginning of its id
   snapshot:NAME                a snapshot, by the name that loom keeps it under
   NAME                         a container, else a snapshot's name, else a snapshot's id or the
                                first four or more of its digits

@@ -44,7 +44,7 @@ impl Look {
 
     /// Stands back, where there are colors.
     pub(super) fn faint(&self, text: &str) -> String {
-        if self.color { format!("\u{1b}[2m{text}\u{1b}[0m") } else { text.to_owned() }
+        if self.color && !text.is_empty() { format!("\u{1b}[2m{text}\u{1b}[0m") } else { text.to_owned() }
     }
 
     #[cfg(test)]
@@ -58,12 +58,17 @@ pub(super) fn short_id(id: &str) -> &str {
     id.get(..12).unwrap_or(id)
 }
 
+/// A name that nobody chose, such as nerdctl's id of a container, in as many digits as an id.
+fn short_name(name: &str) -> &str {
+    if name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit()) { short_id(name) } else { name }
+}
+
 /// containerd's key without its namespace and sequence, and with twelve digits of a digest.
 pub(super) fn short_key(key: &str) -> &str {
     let client = key.splitn(3, '/').nth(2).unwrap_or(key);
     match client.strip_prefix("sha256:") {
         Some(digest) if digest.len() > 12 => client.get(.."sha256:".len() + 12).unwrap_or(client),
-        _ => client,
+        _ => short_name(client),
     }
 }
 
@@ -72,9 +77,9 @@ fn container(snapshot: &Snapshot, namespace: &str) -> Option<String> {
     if snapshot.container.is_empty() {
         None
     } else if snapshot.namespace.is_empty() || snapshot.namespace == namespace {
-        Some(snapshot.container.clone())
+        Some(short_name(&snapshot.container).to_owned())
     } else {
-        Some(format!("{}/{}", snapshot.namespace, snapshot.container))
+        Some(format!("{}/{}", snapshot.namespace, short_name(&snapshot.container)))
     }
 }
 
@@ -217,4 +222,48 @@ pub(super) fn forks<'a>(look: &Look, forks: impl Iterator<Item = &'a Forked> + C
         format!("{}{:gap$}{process}\n", look.bold(&name), "")
     };
     made.map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_shown_as_its_client_knows_it() {
+        let hex = "0123456789abcdef".repeat(4);
+        assert_eq!(short_key("default/12/web"), "web");
+        assert_eq!(short_key("default/12/extract-1/2 x"), "extract-1/2 x");
+        assert_eq!(short_key(&format!("default/3/sha256:{hex}")), "sha256:0123456789ab");
+        assert_eq!(short_key(&format!("k8s.io/3/{hex}")), "0123456789ab");
+        assert_eq!(short_key("default/3/sha256:é€€€€€"), "sha256:é€€€€€");
+        assert_eq!(short_key("odd"), "odd");
+        assert_eq!(short_id("é€€€€€"), "é€€€€€");
+    }
+
+    #[test]
+    fn the_title_is_what_a_reference_would_say() {
+        let mut snapshot = Snapshot { id: "0123456789abcdef".into(), ..Snapshot::default() };
+        assert_eq!(title(&snapshot, "default"), "0123456789ab");
+        (snapshot.container, snapshot.namespace) = ("a".repeat(64), "ci".into());
+        assert_eq!(title(&snapshot, "ci"), "aaaaaaaaaaaa");
+        assert_eq!(title(&snapshot, "default"), "ci/aaaaaaaaaaaa");
+        snapshot.name = "before".into();
+        assert_eq!(title(&snapshot, "default"), "before");
+    }
+
+    #[test]
+    fn a_source_that_did_not_run_was_not_paused() {
+        let cost = |paused_us, method: &str| {
+            super::cost(&Cost { paused_us, total_us: 14_000, method: method.into(), ..Cost::default() })
+        };
+        assert_eq!(cost(2_100, "subvolume"), "paused 2.1 ms, 14 ms in all (subvolume)\n");
+        assert_eq!(cost(0, ""), "not paused, 14 ms in all\n");
+    }
+
+    #[test]
+    fn what_nobody_listed_is_shown_by_its_id() {
+        let from = Snapshot { id: "a".repeat(32), source: "b".repeat(32), ..Snapshot::default() };
+        let text = list(&Look::plain(), &[from]);
+        assert!(text.contains("   bbbbbbbbbbbb   -"), "{text}");
+    }
 }
