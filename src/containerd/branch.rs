@@ -13,7 +13,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use containerd_client::services::v1::Container;
-use futures::StreamExt as _;
+use futures::future::{BoxFuture, FutureExt as _};
+use futures::stream::{self, StreamExt as _};
 
 use super::captured::Captured;
 use super::client::Client;
@@ -153,8 +154,7 @@ impl Brancher {
     ) -> Result<Vec<Result<Container>>> {
         let grant = self.core.grant(state)?;
         let mold = Mold { captured, parent, grant: grant.label() };
-        let made = futures::stream::iter(names).map(|name| make(lease.client(), &mold, name));
-        Ok(made.buffered(AT_ONCE).collect().await)
+        Ok(some_at_once(names.iter().map(|name| make(lease.client(), &mold, name).boxed())).await)
     }
 
     /// The committed snapshot that a reference means where only one will do. containerd is asked only
@@ -205,31 +205,35 @@ impl Brancher {
         start: bool,
     ) -> Result<Vec<Forked>> {
         let namespace = &client.target().namespace;
-        let born = futures::stream::iter(names.iter().zip(made)).map(|(name, made)| async move {
-            let mut forked = Forked {
-                container: name.clone(),
-                namespace: namespace.clone(),
-                snapshot: None,
-                pid: None,
-                error: None,
-            };
-            let pid = match made {
-                Ok(container) if start => start_or_undo(client, &container).await.map(Some),
-                Ok(_) => Ok(None),
-                Err(error) => Err(error),
-            };
-            match pid {
-                Ok(pid) => {
-                    forked.pid = pid;
-                    let (namespace, key) = (namespace.clone(), name.clone());
-                    let own = blocking(&self.core, move |core| core.by_client_key(&namespace, &key)).await;
-                    forked.snapshot = own?.map(|snapshot| snapshot.id);
+        let born = names.iter().zip(made).map(|(name, made)| {
+            let born = async move {
+                let mut forked = Forked {
+                    container: name.clone(),
+                    namespace: namespace.clone(),
+                    snapshot: None,
+                    pid: None,
+                    error: None,
+                };
+                let pid = match made {
+                    Ok(container) if start => start_or_undo(client, &container).await.map(Some),
+                    Ok(_) => Ok(None),
+                    Err(error) => Err(error),
+                };
+                match pid {
+                    Ok(pid) => {
+                        forked.pid = pid;
+                        let (namespace, key) = (namespace.clone(), name.clone());
+                        let own =
+                            blocking(&self.core, move |core| core.by_client_key(&namespace, &key)).await;
+                        forked.snapshot = own?.map(|snapshot| snapshot.id);
+                    }
+                    Err(error) => forked.error = Some(error),
                 }
-                Err(error) => forked.error = Some(error),
-            }
-            Ok(forked)
+                Ok(forked)
+            };
+            born.boxed()
         });
-        born.buffered(AT_ONCE).collect::<Vec<_>>().await.into_iter().collect()
+        some_at_once(born).await.into_iter().collect()
     }
 
     /// Lets a transient state go. One that cannot be let go now goes when the daemon starts again.
@@ -240,10 +244,16 @@ impl Brancher {
     }
 }
 
+/// Runs futures, a few at a time, and answers in their order.
+async fn some_at_once<'a, T>(all: impl Iterator<Item = BoxFuture<'a, T>>) -> Vec<T> {
+    // Collected first: the compiler cannot see through a lazy iterator that what it makes is `Send`.
+    let all: Vec<_> = all.collect();
+    stream::iter(all).buffered(AT_ONCE).collect().await
+}
+
 /// Refuses names that containers have, before anything is made.
 async fn unused(client: &Client, names: &[String]) -> Result<()> {
-    let found = futures::stream::iter(names).map(|name| containers::get(client, name)).buffered(AT_ONCE);
-    for container in found.collect::<Vec<_>>().await {
+    for container in some_at_once(names.iter().map(|name| containers::get(client, name).boxed())).await {
         if let Some(Container { id, .. }) = container? {
             return Err(Error::ContainerExists { name: id, namespace: client.target().namespace.clone() });
         }

@@ -218,7 +218,9 @@ impl Area {
         let at = self.directory(id);
         let layer = self.open_layer(id)?;
         fault::point("layer.unseal.begin")?;
-        if self.home == Home::Pool && ioctl::subvolume_is_read_only(&layer).map_err(Error::io("unseal", &at))? {
+        if self.home == Home::Pool
+            && ioctl::subvolume_is_read_only(&layer).map_err(Error::io("unseal", &at))?
+        {
             ioctl::subvolume_set_read_only(&layer, false).map_err(Error::io("unseal", &at))?;
         }
         manifest::forget(layer.as_fd(), &at)?;
