@@ -60,7 +60,7 @@ fn quickstart_shows_a_fork_and_leaves_nothing() {
     let before = listing(&run);
 
     let output = Command::new("unshare")
-        .args(["--mount", "sh", "-c", "mount --bind \"$1\" /run && shift && exec \"$@\"", "sh"])
+        .args(["--mount", "sh", "-c", "mount -n --bind \"$1\" /run && shift && exec \"$@\"", "sh"])
         .arg(&run)
         .arg(repo().join("contrib/quickstart"))
         .args(["--debug", "--bin-dir"])

@@ -90,15 +90,17 @@ fn image_layer(snapshot: &store::Snapshot) -> bool {
 
 /// The container that a snapshot is or was a state of.
 fn owner(snapshot: &store::Snapshot) -> Captured {
-    if let Some(captured) = &snapshot.captured {
-        return serde_json::from_str(captured).unwrap_or_default();
-    }
     match snapshot.key.as_deref().and_then(key::parts) {
-        // A container's snapshot has its id as key.
+        // A container's snapshot has its id as key. This comes first: a fork's row also says what it was
+        // captured from, which is its source's container.
         Some((namespace, client)) if snapshot.kind != Kind::Committed && !image_layer(snapshot) => {
             Captured { namespace: namespace.to_owned(), id: client.to_owned() }
         }
-        _ => Captured::default(),
+        _ => snapshot
+            .captured
+            .as_ref()
+            .and_then(|captured| serde_json::from_str(captured).ok())
+            .unwrap_or_default(),
     }
 }
 
@@ -173,6 +175,9 @@ mod tests {
         let mut captured = row(Kind::Committed, "");
         captured.captured = Some(r#"{"namespace":"prod","id":"web","spec":{}}"#.into());
         assert_eq!(owner(&captured), pair("prod", "web"));
+        let mut fork = row(Kind::Active, "prod/6/web-fork");
+        fork.captured.clone_from(&captured.captured);
+        assert_eq!(owner(&fork), pair("prod", "web-fork"), "a fork is not its source");
         captured.captured = Some("not json".into());
         assert_eq!(owner(&captured), pair("", ""));
     }
