@@ -83,7 +83,7 @@ impl Brancher {
         };
         lease.end().await;
         let (made, cost) = made?;
-        let mut forks = self.finish(client, &names, made, start).await?;
+        let mut forks = self.finish(client, &names, made, start).await;
         if forks.iter().all(|fork| fork.error.is_some())
             && let Some(first) = forks.iter_mut().find_map(|fork| fork.error.take())
         {
@@ -132,7 +132,7 @@ impl Brancher {
         let lease = Lease::take(&client).await?;
         let made = self.cast(&lease, captured, parent, state.id, &names).await;
         lease.end().await;
-        let mut clones = self.finish(&client, &names, made?, start).await?;
+        let mut clones = self.finish(&client, &names, made?, start).await;
         let Some(mut made) = clones.pop() else {
             return Err(Error::Internal("a clone made nothing".to_owned()));
         };
@@ -153,8 +153,7 @@ impl Brancher {
     ) -> Result<Vec<Result<Container>>> {
         let grant = self.core.grant(state)?;
         let mold = Mold { captured, parent, grant: grant.label() };
-        let made = futures::stream::iter(names).map(|name| make(lease.client(), &mold, name));
-        Ok(made.buffered(AT_ONCE).collect().await)
+        Ok(some_at_once(names.iter().map(|name| make(lease.client(), &mold, name)).collect()).await)
     }
 
     /// The committed snapshot that a reference means where only one will do. containerd is asked only
@@ -203,33 +202,37 @@ impl Brancher {
         names: &[String],
         made: Vec<Result<Container>>,
         start: bool,
-    ) -> Result<Vec<Forked>> {
-        let namespace = &client.target().namespace;
-        let born = futures::stream::iter(names.iter().zip(made)).map(|(name, made)| async move {
-            let mut forked = Forked {
-                container: name.clone(),
-                namespace: namespace.clone(),
-                snapshot: None,
-                pid: None,
-                error: None,
-            };
-            let pid = match made {
-                Ok(container) if start => start_or_undo(client, &container).await.map(Some),
-                Ok(_) => Ok(None),
-                Err(error) => Err(error),
-            };
-            match pid {
-                Ok(pid) => {
-                    forked.pid = pid;
-                    let (namespace, key) = (namespace.clone(), name.clone());
-                    let own = blocking(&self.core, move |core| core.by_client_key(&namespace, &key)).await;
-                    forked.snapshot = own?.map(|snapshot| snapshot.id);
-                }
-                Err(error) => forked.error = Some(error),
+    ) -> Vec<Forked> {
+        let births = names.iter().zip(made).map(|(name, made)| self.birth(client, name, made, start));
+        some_at_once(births.collect()).await
+    }
+
+    async fn birth(&self, client: &Client, name: &str, made: Result<Container>, start: bool) -> Forked {
+        let (namespace, container) = (client.target().namespace.clone(), name.to_owned());
+        let pid = match made {
+            Ok(container) if start => start_or_undo(client, &container).await.map(Some),
+            Ok(_) => Ok(None),
+            Err(error) => Err(error),
+        };
+        match pid {
+            Ok(pid) => {
+                let snapshot = self.snapshot_of(&namespace, &container).await;
+                Forked { container, namespace, snapshot, pid, error: None }
             }
-            Ok(forked)
-        });
-        born.buffered(AT_ONCE).collect::<Vec<_>>().await.into_iter().collect()
+            Err(error) => Forked { container, namespace, snapshot: None, pid: None, error: Some(error) },
+        }
+    }
+
+    /// A new container's snapshot. That it cannot be told does not unmake the container.
+    async fn snapshot_of(&self, namespace: &str, key: &str) -> Option<Id> {
+        let (namespace, key) = (namespace.to_owned(), key.to_owned());
+        match blocking(&self.core, move |core| core.by_client_key(&namespace, &key)).await {
+            Ok(snapshot) => snapshot.map(|snapshot| snapshot.id),
+            Err(error) => {
+                tracing::warn!(%error, "cannot tell a new container's snapshot");
+                None
+            }
+        }
     }
 
     /// Lets a transient state go. One that cannot be let go now goes when the daemon starts again.
@@ -240,10 +243,15 @@ impl Brancher {
     }
 }
 
+/// Does all of the work, a little of it at once, and answers in its order.
+async fn some_at_once<W: Future>(work: Vec<W>) -> Vec<W::Output> {
+    futures::stream::iter(work).buffered(AT_ONCE).collect().await
+}
+
 /// Refuses names that containers have, before anything is made.
 async fn unused(client: &Client, names: &[String]) -> Result<()> {
-    let found = futures::stream::iter(names).map(|name| containers::get(client, name)).buffered(AT_ONCE);
-    for container in found.collect::<Vec<_>>().await {
+    let looks = names.iter().map(|name| containers::get(client, name)).collect();
+    for container in some_at_once(looks).await {
         if let Some(Container { id, .. }) = container? {
             return Err(Error::ContainerExists { name: id, namespace: client.target().namespace.clone() });
         }
