@@ -1,9 +1,9 @@
 //! Fork and clone: containers on new active snapshots that continue from a state.
 //!
 //! ```text
-//! lease ── state of the source (one pause) ── grant ┬─ Prepare ── Containers.Create ─┐
-//!                                                   ├─ … one row a container …       ├─ lease ended, state
-//!                                                   └─ Prepare ── Containers.Create ─┘  released, tasks started
+//! state of the source ── grant, lease ┬─ Prepare ── Containers.Create ─┬─ lease and grant ended,
+//! (one pause)                         ├─ … a container each …          │  state released,
+//!                                     └─ Prepare ── Containers.Create ─┘  tasks started
 //! ```
 //!
 //! What fails undoes what it alone made. The lease keeps a snapshot that no container names yet; one
@@ -71,19 +71,11 @@ impl Brancher {
             return Err(Error::SnapshotNotFound(container.snapshot_key.clone()));
         };
 
-        let lease = Lease::take(client).await?;
         let keep = if count == 1 { Keep::ForOne } else { Keep::ForClones };
-        let made = match self.take(source.id, keep, BTreeMap::new(), Some(&holder)).await {
-            Ok((state, cost)) => {
-                let made = self.cast(&lease, captured, known.parent, state.id, &names).await;
-                self.release(state.id).await;
-                made.map(|made| (made, cost))
-            }
-            Err(error) => Err(error),
-        };
-        lease.end().await;
-        let (made, cost) = made?;
-        let mut forks = self.finish(client, &names, made, start).await;
+        let (state, cost) = self.take(source.id, keep, BTreeMap::new(), Some(&holder)).await?;
+        let made = self.cast(client, captured, known.parent, state.id, &names).await;
+        self.release(state.id).await;
+        let mut forks = self.finish(client, &names, made?, start).await;
         if forks.iter().all(|fork| fork.error.is_some())
             && let Some(first) = forks.iter_mut().find_map(|fork| fork.error.take())
         {
@@ -111,8 +103,9 @@ impl Brancher {
         };
         let captured = Captured::from_json(&state.title(), json)?;
         captured.branchable(&state.title())?;
-        let called = if name.is_none() { state.title() } else { String::new() };
-        let called = if reference::is_identifier(&called) { called } else { captured.id.clone() };
+        // loom's names are freer than containerd's ids.
+        let called = Some(state.title()).filter(|title| reference::is_identifier(title));
+        let called = called.unwrap_or_else(|| captured.id.clone());
         let names = reference::fork_names(&called, name.as_deref(), 1)?;
         let client = Client::connect(target).await?;
         unused(&client, &names).await?;
@@ -129,10 +122,8 @@ impl Brancher {
             ));
         };
 
-        let lease = Lease::take(&client).await?;
-        let made = self.cast(&lease, captured, parent, state.id, &names).await;
-        lease.end().await;
-        let mut clones = self.finish(&client, &names, made?, start).await;
+        let made = self.cast(&client, captured, parent, state.id, &names).await?;
+        let mut clones = self.finish(&client, &names, made, start).await;
         let Some(mut made) = clones.pop() else {
             return Err(Error::Internal("a clone made nothing".to_owned()));
         };
@@ -142,10 +133,10 @@ impl Brancher {
         }
     }
 
-    /// Makes a container a name, in the order of names, all from one state.
+    /// Makes a container a name, in the order of names, all from one state that is kept meanwhile.
     async fn cast(
         &self,
-        lease: &Lease,
+        client: &Client,
         captured: Captured,
         parent: String,
         state: Id,
@@ -153,7 +144,12 @@ impl Brancher {
     ) -> Result<Vec<Result<Container>>> {
         let grant = self.core.grant(state)?;
         let mold = Mold { captured, parent, grant: grant.label() };
-        Ok(some_at_once(names.iter().map(|name| make(lease.client(), &mold, name)).collect()).await)
+        // Taken only now: a large state may take longer to copy than a lease lasts.
+        let lease = Lease::take(client).await?;
+        let made = names.iter().map(|name| make(lease.client(), &mold, name)).collect();
+        let made = some_at_once(made).await;
+        lease.end().await;
+        Ok(made)
     }
 
     /// The committed snapshot that a reference means where only one will do. containerd is asked only
