@@ -27,6 +27,8 @@ use crate::error::{Error, Result};
 use crate::fault;
 
 mod columns;
+#[cfg(test)]
+mod model;
 pub mod record;
 mod rows;
 #[cfg(test)]
@@ -64,7 +66,15 @@ impl Store {
         create(path)?;
         let mut conn = connect(path)?;
         inspect(&conn, path)?;
-        conn.pragma_update(None, "journal_mode", "WAL").map_err(failed(path))?;
+        let mode: String = conn
+            .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))
+            .map_err(failed(path))?;
+        if mode != "wal" {
+            return Err(refused(
+                path,
+                "its filesystem has no shared memory maps; put the root on a local one",
+            ));
+        }
         conn.pragma_update(None, "synchronous", "FULL").map_err(failed(path))?;
         Migrations::from_slice(MIGRATIONS).to_latest(&mut conn).map_err(|e| match e {
             rusqlite_migration::Error::RusqliteError { err, .. } => failed(path)(err),

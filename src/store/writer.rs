@@ -35,7 +35,7 @@ trait Job: Send {
 }
 
 struct Change<T, F> {
-    change: Option<F>,
+    run: Option<F>,
     result: Option<Result<T>>,
     answer: mpsc::Sender<Result<T>>,
 }
@@ -46,7 +46,7 @@ where
     F: FnOnce(&Rows<'_>) -> Result<T> + Send,
 {
     fn run(&mut self, rows: &Rows<'_>) -> Option<&Error> {
-        let change = self.change.take()?;
+        let change = self.run.take()?;
         // The change is rolled back as any that fails, so nothing half-done is seen behind the panic.
         let result = catch_unwind(AssertUnwindSafe(|| change(rows)))
             .unwrap_or_else(|_| Err(Error::Internal("a change of the database panicked".into())));
@@ -124,7 +124,7 @@ impl Writer {
             return Err(Error::Internal("a change of the database asked for another one".into()));
         }
         let (answer, answers) = mpsc::channel();
-        let job = Box::new(Change { change: Some(change), result: None, answer });
+        let job = Box::new(Change { run: Some(change), result: None, answer });
         self.queue.as_ref().and_then(|queue| queue.send(job).ok()).ok_or_else(gone)?;
         Ok(answers)
     }
@@ -189,7 +189,9 @@ impl Work {
         transaction.commit().map_err(failed(&self.path))?;
         #[cfg(test)]
         self.groups.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-        fault::point("store.answer")
+        // On disk: from here on only a death can keep the answer away.
+        let _ = fault::point("store.answer");
+        Ok(())
     }
 
     fn sql(&self, statement: &str) -> Result<()> {
