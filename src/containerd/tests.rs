@@ -138,3 +138,14 @@ async fn a_pause_stays_written_down_while_containerd_is_away() {
     drop(house.brancher.turns.take("default", "web").await);
     assert_eq!(house.core.store().read(super::freezer::written).unwrap(), [pause]);
 }
+
+/// A server runs each of these on a task of its own; that they can be sent there is seen here first.
+#[allow(dead_code)]
+fn every_call_can_be_spawned(brancher: &'static Brancher, target: &'static Target) {
+    drop(tokio::spawn(brancher.find_captured(target, "")));
+    drop(tokio::spawn(brancher.snapshot(target, "", None, BTreeMap::new())));
+    drop(tokio::spawn(brancher.fork(target, "", None, 1, true)));
+    drop(tokio::spawn(brancher.clone_state(target, "", None, true)));
+    drop(tokio::spawn(brancher.resume(target, "")));
+    drop(tokio::spawn(brancher.thaw_left()));
+}
