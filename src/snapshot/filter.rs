@@ -179,7 +179,9 @@ impl<'a> Reader<'a> {
             Some('"') => self.quoted('"'),
             Some(quote @ ('/' | '|')) if regex => self.quoted(quote),
             // Inside a value these are part of it; at its beginning containerd takes them for something else.
-            Some('/' | '|' | '.' | '=' | '!' | '~') => Err(self.wrong(start, "a value that begins so must be in \"\"")),
+            Some('/' | '|' | '.' | '=' | '!' | '~') => {
+                Err(self.wrong(start, "a value that begins so must be in \"\""))
+            }
             _ => {
                 let value = self.take(|c| c != ',' && !c.is_whitespace() && !c.is_control());
                 if value.is_empty() {
