@@ -18,7 +18,7 @@ use crate::snapshot::Rules;
 use crate::store::Store;
 
 /// Longer than any test waits.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 /// A served core in a directory of its own.
 struct House {
