@@ -195,6 +195,16 @@ pub enum Error {
     /// A test made this step fail.
     #[error("fault point {0} fired")]
     Fault(&'static str),
+    /// No container and no snapshot is called so.
+    #[error(
+        "neither a container in namespace {namespace:?} nor a snapshot is called {what:?}; `loom ls --all` lists the snapshots"
+    )]
+    NothingFound {
+        /// The name or id that was asked for.
+        what: String,
+        /// containerd's namespace.
+        namespace: String,
+    },
     /// A defect.
     #[error("internal error: {0}; this is a defect in loom, please report it")]
     Internal(String),
@@ -223,9 +233,10 @@ impl Error {
     /// The class of this error.
     pub fn kind(&self) -> Kind {
         match self {
-            Self::SnapshotNotFound(_) | Self::ParentNotFound(_) | Self::ContainerNotFound { .. } => {
-                Kind::NotFound
-            }
+            Self::SnapshotNotFound(_)
+            | Self::ParentNotFound(_)
+            | Self::ContainerNotFound { .. }
+            | Self::NothingFound { .. } => Kind::NotFound,
             Self::KeyExists(_) | Self::NameExists(_) | Self::RefExists(_) | Self::ContainerExists { .. } => {
                 Kind::AlreadyExists
             }
@@ -281,6 +292,7 @@ impl Error {
             Self::Store { .. } => "STORE",
             Self::Busy(_) => "BUSY",
             Self::Fault(_) => "FAULT",
+            Self::NothingFound { .. } => "NOT_FOUND",
             Self::Internal(_) => "INTERNAL",
         }
     }
