@@ -22,6 +22,8 @@ pub enum Version {
 pub struct Containerd {
     /// Which one.
     pub version: Version,
+    /// The snapshotter that the helpers use: "loom".
+    pub snapshotter: String,
     dir: PathBuf,
     log: PathBuf,
     daemon: Option<Daemon>,
@@ -75,7 +77,13 @@ impl Containerd {
             }
         }
         fs::write(dir.join("containerd.toml"), text).unwrap();
-        Containerd { version, dir: dir.to_owned(), log: dir.join("containerd.log"), daemon: None }
+        Containerd {
+            version,
+            snapshotter: "loom".into(),
+            dir: dir.to_owned(),
+            log: dir.join("containerd.log"),
+            daemon: None,
+        }
     }
 
     /// Its socket.
@@ -141,12 +149,12 @@ impl Containerd {
     /// # Panics
     /// With all that it printed, where it fails.
     pub fn nerdctl(&self, args: &[&str]) -> String {
-        succeed(&mut self.nerdctl_command("loom", args))
+        succeed(&mut self.nerdctl_command(&self.snapshotter, args))
     }
 
     /// Runs nerdctl on loom in the namespace "default", however it ends.
     pub fn try_nerdctl(&self, args: &[&str]) -> Output {
-        finish(&mut self.nerdctl_command("loom", args))
+        finish(&mut self.nerdctl_command(&self.snapshotter, args))
     }
 
     /// The command for nerdctl on a snapshotter, in the namespace "default".
