@@ -16,6 +16,7 @@ use support::wait::{wait_until, wait_until_none};
 /// A container's work: changes of every kind, with fixed times, so that two runs can be compared.
 const WORK: &str = r#"
 set -e
+touch -d '1 second ago' /tmp/start
 cd /srv
 echo changed >>odd/first                    # one of three hard links of an image layer
 rm odd/second
@@ -33,8 +34,10 @@ chown -h 5:6 odd/link
 echo done >/root/made
 mkdir -m 1777 /opt/sticky
 apt-get --version >/dev/null
-find / -xdev -depth -newermt @1700000000 -not -regex '/\(dev\|proc\|run\|sys\)\(/.*\)?' \
+find / -xdev -depth -newer /tmp/start -not -regex '/\(dev\|proc\|run\|sys\)\(/.*\)?' \
     -exec touch -h -d @1500000000.987654321 {} +
+rm /tmp/start
+touch -d @1500000000 /tmp
 "#;
 
 fn run_debian(containerd: &Containerd, snapshotter: &str, image: &str, name: &str) -> Tree {
