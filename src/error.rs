@@ -189,9 +189,22 @@ pub enum Error {
     /// The daemon cannot use what it was configured with.
     #[error("{0}")]
     Config(String),
+    /// Another request is in the middle of changing it.
+    #[error("{0} is being changed by another request; try again")]
+    Busy(String),
     /// A test made this step fail.
     #[error("fault point {0} fired")]
     Fault(&'static str),
+    /// No container and no snapshot is called so.
+    #[error(
+        "neither a container in namespace {namespace:?} nor a snapshot is called {what:?}; `loom ls --all` lists the snapshots"
+    )]
+    NothingFound {
+        /// The name or id that was asked for.
+        what: String,
+        /// containerd's namespace.
+        namespace: String,
+    },
     /// A defect.
     #[error("internal error: {0}; this is a defect in loom, please report it")]
     Internal(String),
@@ -220,9 +233,10 @@ impl Error {
     /// The class of this error.
     pub fn kind(&self) -> Kind {
         match self {
-            Self::SnapshotNotFound(_) | Self::ParentNotFound(_) | Self::ContainerNotFound { .. } => {
-                Kind::NotFound
-            }
+            Self::SnapshotNotFound(_)
+            | Self::ParentNotFound(_)
+            | Self::ContainerNotFound { .. }
+            | Self::NothingFound { .. } => Kind::NotFound,
             Self::KeyExists(_) | Self::NameExists(_) | Self::RefExists(_) | Self::ContainerExists { .. } => {
                 Kind::AlreadyExists
             }
@@ -239,6 +253,7 @@ impl Error {
             | Self::TooDeep { .. }
             | Self::NotOnLoom { .. } => Kind::FailedPrecondition,
             Self::Containerd { kind, .. } => *kind,
+            Self::Busy(_) => Kind::Aborted,
             Self::Io { source, .. } => match source.kind() {
                 std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
                     Kind::ResourceExhausted
@@ -275,7 +290,9 @@ impl Error {
             Self::Io { .. } | Self::Store { .. } if self.kind() == Kind::ResourceExhausted => "NO_SPACE",
             Self::Io { .. } => "IO",
             Self::Store { .. } => "STORE",
+            Self::Busy(_) => "BUSY",
             Self::Fault(_) => "FAULT",
+            Self::NothingFound { .. } => "NOT_FOUND",
             Self::Internal(_) => "INTERNAL",
         }
     }

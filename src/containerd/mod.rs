@@ -1,10 +1,45 @@
 //! A client of containerd: containers, tasks, leases, pauses; forks as containers.
+//!
+//! A container is on loom if its snapshot key resolves in our store, whatever containerd calls our
+//! snapshotter. Branches are made outside of our Snapshots handlers: they ask containerd to Prepare a
+//! snapshot with the fork label, and so come back to the core by the way that every client goes.
+//!
+//! - [`reference`]: what people call things, and what containerd takes as a name
+//! - [`client`], [`containers`], [`task`], [`snapshots`], [`leases`]: one service of containerd each
+//! - [`spec`], [`captured`]: what a branch takes over from its source
+//! - [`freezer`]: the pause around the last step, and its end whatever happens
+//! - [`label`]: the same pause for a fork that a client of containerd asks for by label
+//! - [`branch`]: fork and clone
+//!
+//! Every call that changes something runs to its end only if its future does: a server spawns it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
-use crate::snapshot::{Cost, Snapshots};
-use crate::store::{Id, Snapshot};
+use containerd_client::services::v1::Container;
+use containerd_client::types::v1::Status;
+
+use crate::error::{Error, Kind, Result};
+use crate::snapshot::{Cost, Freezers, Keep, Snapshots, Still, Take, key};
+use crate::store::{self, Id, Snapshot};
+
+mod branch;
+mod captured;
+mod client;
+mod containers;
+mod freezer;
+mod label;
+mod leases;
+mod reference;
+mod snapshots;
+mod spec;
+mod task;
+
+use captured::Captured;
+use client::Client;
+use freezer::{TaskFreezer, Turns};
+use label::LiveFreezers;
+use reference::Reference;
 
 /// The containerd, and its namespace, that a request is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,61 +69,262 @@ pub struct Forked {
 #[derive(Debug)]
 pub struct Brancher {
     core: Arc<Snapshots>,
+    turns: Arc<Turns>,
+}
+
+/// A container and the way to it.
+#[derive(Debug)]
+struct Holder {
+    client: Client,
+    container: Container,
 }
 
 impl Brancher {
     /// Over this core.
     pub fn new(core: Arc<Snapshots>) -> Self {
-        Self { core }
+        Self { core, turns: Arc::default() }
     }
 
-    /// The snapshot that a reference means.
+    /// The snapshot that a reference means: that of a container, or one by its name, its id or the
+    /// beginning of it.
     pub async fn find(&self, target: &Target, reference: &str) -> Result<Snapshot> {
-        todo!()
+        Ok(self.locate(target, reference).await?.0)
+    }
+
+    /// As `find`, and what is known of the container that it is a state of, as `Snapshot::captured`
+    /// keeps it: what a pin keeps, so that a container can be made of it once that one is gone.
+    pub async fn find_captured(
+        &self,
+        target: &Target,
+        reference: &str,
+    ) -> Result<(Snapshot, Option<String>)> {
+        let (snapshot, holder) = self.locate(target, reference).await?;
+        let captured = match &holder {
+            Some(Holder { client, container }) => {
+                Some(Captured::of(&client.target().namespace, container)?.to_json()?)
+            }
+            None => snapshot.captured.clone(),
+        };
+        Ok((snapshot, captured))
+    }
+
+    /// What stops the containers of this containerd where a fork is asked for by label
+    /// (`Snapshots::freeze_with`). Called in the runtime that the pauses are to wait in.
+    pub fn freezers(&self, address: &str) -> Arc<dyn Freezers> {
+        Arc::new(LiveFreezers::new(&self.core, &self.turns, address))
     }
 
     /// Makes a committed snapshot of a container or of an active snapshot, named `name` or
-    /// `<source>-<6 hex>`.
+    /// `<source>-<6 hex>`. A running container is paused around the last step only.
     pub async fn snapshot(
         &self,
         target: &Target,
         reference: &str,
         name: Option<String>,
-        labels: std::collections::BTreeMap<String, String>,
+        labels: BTreeMap<String, String>,
     ) -> Result<(Snapshot, Cost)> {
-        todo!()
+        let (source, holder) = self.locate(target, reference).await?;
+        if source.kind != store::Kind::Active {
+            return Err(Error::WrongKind {
+                key: source.title(),
+                kind: source.kind,
+                needs: "a snapshot is made of an active one; a committed one can be cloned or pinned as it is",
+            });
+        }
+        let holder = match holder {
+            Some(holder) => Some(holder),
+            None => self.holder(target, &source).await?,
+        };
+        let called = match &holder {
+            Some(holder) => containers::display_name(&holder.container).to_owned(),
+            None => key::client(&source.title()).to_owned(),
+        };
+        let name = match name {
+            Some(name) => name,
+            None => reference::default_name(&called, "")?,
+        };
+        self.take(source.id, Keep::Named(name), labels, holder.as_ref()).await
     }
 
-    /// Makes `count` containers from the state of one.
-    pub async fn fork(
-        &self,
-        target: &Target,
-        reference: &str,
-        name: Option<String>,
-        count: u32,
-        start: bool,
-    ) -> Result<(Vec<Forked>, Cost)> {
-        todo!()
-    }
-
-    /// Makes a container from a committed snapshot.
-    pub async fn clone_state(
-        &self,
-        target: &Target,
-        reference: &str,
-        name: Option<String>,
-        start: bool,
-    ) -> Result<(Forked, Cost)> {
-        todo!()
-    }
-
-    /// Starts a container's task, or continues it; answers its full id and its process.
+    /// Starts a container's task, or continues it; answers its full id and its process. One that runs
+    /// is left alone.
     pub async fn resume(&self, target: &Target, reference: &str) -> Result<(String, u32)> {
-        todo!()
+        let Holder { client, container } = self.container(target, reference).await?;
+        let id = container.id.clone();
+        // Not in the middle of a branch, whose pause is not the user's.
+        let _turn = self.turns.take(&client.target().namespace, &id).await;
+        let pid = match task::get(&client, &id).await? {
+            None => task::start(&client, &container).await?,
+            Some(task) => match task.status {
+                Status::Running => task.pid,
+                Status::Paused => {
+                    task::resume(&client, &id).await?;
+                    task.pid
+                }
+                Status::Created => task::start_made(&client, &id).await?,
+                Status::Stopped => {
+                    task::delete(&client, &id).await?;
+                    task::start(&client, &container).await?
+                }
+                Status::Pausing | Status::Unknown => {
+                    return Err(Error::precondition(
+                        format!("container {id:?}"),
+                        "its task is changing; try again",
+                    ));
+                }
+            },
+        };
+        Ok((id, pid))
     }
 
-    /// Continues every container that a crash left paused by loom.
+    /// Continues every container that a crash left paused by loom, in the background: containerd may
+    /// come up after us.
     pub async fn thaw_left(&self) {
-        todo!()
+        match blocking(&self.core, |core| core.store().read(freezer::written)).await {
+            Ok(left) => {
+                for pause in left {
+                    tokio::spawn(freezer::until_thawed(self.core.clone(), self.turns.clone(), pause));
+                }
+            }
+            Err(error) => tracing::error!(%error, "cannot tell which containers a crash left paused"),
+        }
+    }
+
+    /// What a reference means, and the container where it is that of one.
+    async fn locate(&self, target: &Target, text: &str) -> Result<(Snapshot, Option<Holder>)> {
+        let name = match Reference::parse(text)? {
+            Reference::Container { .. } => {
+                let holder = self.container(target, text).await?;
+                return Ok((self.of_container(&holder).await?, Some(holder)));
+            }
+            Reference::Snapshot(name) => return Ok((self.named(name).await?, None)),
+            Reference::Bare(name) => name,
+        };
+        // containerd's silence matters only where the core does not know the name.
+        let container = match self.container(target, text).await {
+            Ok(holder) => Ok(Some(holder)),
+            Err(Error::ContainerNotFound { .. }) => Ok(None),
+            Err(error @ Error::Containerd { kind: Kind::Unavailable, .. }) => Err(error),
+            Err(error) => return Err(error),
+        };
+        let snapshot = match self.named(name).await {
+            Ok(snapshot) => Some(snapshot),
+            Err(Error::SnapshotNotFound(_)) => None,
+            Err(error) => return Err(error),
+        };
+        match (container, snapshot) {
+            (Ok(Some(holder)), None) => Ok((self.of_container(&holder).await?, Some(holder))),
+            (Ok(Some(holder)), Some(snapshot)) => {
+                if self.of_container(&holder).await.is_ok_and(|own| own.id == snapshot.id) {
+                    return Ok((snapshot, Some(holder)));
+                }
+                let namespace = &holder.client.target().namespace;
+                Err(Error::Ambiguous {
+                    what: name.to_owned(),
+                    matches: vec![
+                        format!("container:{namespace}/{}", holder.container.id),
+                        format!("snapshot:{}", snapshot.title()),
+                    ],
+                })
+            }
+            (_, Some(snapshot)) => Ok((snapshot, None)),
+            (Ok(None), None) => {
+                Err(Error::NothingFound { what: name.to_owned(), namespace: target.namespace.clone() })
+            }
+            (Err(unavailable), None) => Err(unavailable),
+        }
+    }
+
+    /// The container that a reference means where only a container will do.
+    async fn container(&self, target: &Target, reference: &str) -> Result<Holder> {
+        let (target, name) = match Reference::parse(reference)? {
+            Reference::Container { namespace: Some(namespace), name } => {
+                (Target { namespace: namespace.to_owned(), ..target.clone() }, name)
+            }
+            Reference::Container { namespace: None, name } | Reference::Bare(name) => (target.clone(), name),
+            Reference::Snapshot(_) => {
+                return Err(Error::invalid(
+                    format!("reference {reference:?}"),
+                    "a container is needed here; `loom clone` makes one of a committed snapshot",
+                ));
+            }
+        };
+        let client = Client::connect(&target).await?;
+        let container = containers::resolve(&client, name).await?;
+        Ok(Holder { client, container })
+    }
+
+    /// A container's snapshot; `NotOnLoom` where we do not have it.
+    async fn of_container(&self, holder: &Holder) -> Result<Snapshot> {
+        let namespace = holder.client.target().namespace.clone();
+        let key = holder.container.snapshot_key.clone();
+        let found = blocking(&self.core, move |core| core.by_client_key(&namespace, &key)).await?;
+        found.ok_or_else(|| Error::NotOnLoom {
+            name: holder.container.id.clone(),
+            snapshotter: match holder.container.snapshotter.as_str() {
+                "" => "no snapshotter".to_owned(),
+                name => name.to_owned(),
+            },
+        })
+    }
+
+    /// A snapshot by name, id or the beginning of one.
+    async fn named(&self, name: &str) -> Result<Snapshot> {
+        let name = name.to_owned();
+        blocking(&self.core, move |core| core.resolve(&name)).await
+    }
+
+    /// The container that may be writing to an active snapshot. What is not mounted nobody writes to,
+    /// so containerd need not even run for that.
+    async fn holder(&self, target: &Target, snapshot: &Snapshot) -> Result<Option<Holder>> {
+        let Some((namespace, key)) = snapshot.key.as_deref().and_then(key::parts) else {
+            return Ok(None);
+        };
+        let id = snapshot.id;
+        let mounted = blocking(&self.core, move |core| match core.get(id)?.chain.first() {
+            Some(top) => core.layers().mounted(top.home, top.id),
+            None => Ok(false),
+        });
+        if !reference::is_identifier(namespace) || !mounted.await? {
+            return Ok(None);
+        }
+        let client = Client::connect(&Target { namespace: namespace.to_owned(), ..target.clone() }).await?;
+        let container = containers::of_snapshot(&client, key).await?;
+        Ok(container.map(|container| Holder { client, container }))
+    }
+
+    /// Takes the state of an active snapshot, whose container stands still for the last step.
+    async fn take(
+        &self,
+        source: Id,
+        keep: Keep,
+        labels: BTreeMap<String, String>,
+        holder: Option<&Holder>,
+    ) -> Result<(Snapshot, Cost)> {
+        let Some(Holder { client, container }) = holder else {
+            let take = Take { keep, labels, captured: None };
+            return blocking(&self.core, move |core| core.snapshot(source, &take, &mut Still)).await;
+        };
+        let namespace = &client.target().namespace;
+        let captured = Captured::of(namespace, container)?.to_json()?;
+        let take = Take { keep, labels, captured: Some(captured) };
+        let (core, turns) = (self.core.clone(), self.turns.clone());
+        let mut freezer = TaskFreezer::of(core, turns, client.clone(), &container.id).await;
+        blocking(&self.core, move |core| core.snapshot(source, &take, &mut freezer)).await
     }
 }
+
+/// Runs a call of the core on a thread that may block.
+async fn blocking<T: Send + 'static>(
+    core: &Arc<Snapshots>,
+    call: impl FnOnce(&Arc<Snapshots>) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let core = core.clone();
+    match tokio::task::spawn_blocking(move || call(&core)).await {
+        Ok(answer) => answer,
+        Err(died) => Err(Error::Internal(format!("a call of the core died: {died}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,52 @@
 //! Bytes on disk: the only place with ioctls.
+//!
+//! ```text
+//! <root>/layers/<id>/fs/          the layer's tree
+//!                    work/        overlay's, while the layer is writable
+//!                    layer.json   what it is, once it is sealed
+//! <root>/trash/<id>/              discarded; reclaimed when no mount names it
+//! <pool>/layers/<id>/             the same, a btrfs subvolume
+//! <pool>/trash/<id>/
+//! ```
+//!
+//! What a crash can leave, at each step of a layer's life:
+//!
+//! ```text
+//!  create        layers/<id> without layer.json: nobody knows it, start discards it
+//!  materialize   the same
+//!  seal          files synced -> layer.json synced -> work removed, or set read-only in the pool
+//!                with layer.json the layer is whole, and sealing it again is harmless
+//!  discard       one rename into trash/
+//!  reclaim       a part of trash/<id>: the next reclaim goes on
+//! ```
+//!
+//! An id is the name of one layer for ever, in both homes: a new one is higher than that of every
+//! directory in `layers/` and `trash/`.
+//!
+//! A layer that is written to is hostile ground: `tree` says how it is walked. Trees are read and
+//! written where they lie, never through a mount of them.
+
+mod area;
+mod ioctl;
+mod manifest;
+mod mounted;
+mod mounts;
+mod reclaim;
+mod sync;
+#[cfg(test)]
+mod tests;
+mod tree;
 
 use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
-use crate::error::Result;
+use rustix::fs::{CWD, Mode, OFlags};
+
+use self::area::Area;
+use crate::error::{Error, Result};
 use crate::store::{Home, Layer, LayerId, Usage};
 
 /// How a tree was put in a second place.
@@ -83,83 +126,246 @@ pub struct Found {
 
 /// The directories.
 #[derive(Debug)]
-pub struct Layers {}
+pub struct Layers {
+    plain: Area,
+    pool: Option<Area>,
+    /// How a plain layer is materialized.
+    method: Method,
+    /// The highest id that was given.
+    highest: AtomicI64,
+    /// Two reclaims at once would only meet each other's half-removed trees.
+    reclaiming: Mutex<()>,
+}
 
 impl Layers {
     /// Opens or makes `layers/` and `trash/` under the root and, where one is given, in the pool. A
     /// pool must be an existing directory on a btrfs that is not the root's filesystem.
     pub fn open(root: &Path, pool: Option<&Path>) -> Result<Self> {
-        todo!()
+        std::fs::create_dir_all(root).map_err(Error::io("create", root))?;
+        let root = root.canonicalize().map_err(Error::io("open", root))?;
+        fit("root", &root)?;
+        let plain = Area::open(Home::Plain, &root)?;
+        let pool = pool.map(|pool| open_pool(&plain, pool)).transpose()?;
+        let method = probe(plain.layers().as_fd());
+        let highest = plain.highest()?.max(pool.as_ref().map_or(Ok(0), Area::highest)?);
+        let highest = AtomicI64::new(highest);
+        Ok(Self { plain, pool, method, highest, reclaiming: Mutex::new(()) })
     }
+
     /// The root's directory.
     pub fn root(&self) -> &Path {
-        todo!()
+        self.plain.path()
     }
+
     /// The pool's directory, where there is one.
     pub fn pool(&self) -> Option<&Path> {
-        todo!()
+        self.pool.as_ref().map(Area::path)
     }
+
     /// The name of the root's filesystem, such as `ext4`.
     pub fn root_filesystem(&self) -> String {
-        todo!()
+        area::magic_number(self.plain.layers()).map_or_else(|_| "unknown".to_owned(), filesystem)
     }
+
     /// How a writable layer of this home is materialized here (for plain ones probed once, at open).
     pub fn method(&self, home: Home) -> Method {
-        todo!()
+        match home {
+            Home::Plain => self.method,
+            Home::Pool => Method::Subvolume,
+        }
     }
+
     /// A new id, higher than any before.
     pub fn next_id(&self) -> LayerId {
-        todo!()
+        LayerId(self.highest.fetch_add(1, Ordering::SeqCst) + 1)
     }
+
     /// Ids start above this one too (open already looked at every directory in `layers/` and `trash/`).
     pub fn start_above(&self, highest: LayerId) {
-        todo!()
+        self.highest.fetch_max(highest.0, Ordering::SeqCst);
     }
-    /// The directory `<home>/layers/<id>/fs`.
+
+    /// The directory `<home>/layers/<id>/fs`. Without a pool, that of a pool layer is one that is not there.
     pub fn fs(&self, home: Home, id: LayerId) -> PathBuf {
-        todo!()
+        self.directory(home, id).join("fs")
     }
+
     /// Makes an empty writable layer; the root of its tree takes owner and mode of `like`'s (0755 root else).
     pub fn create(&self, home: Home, id: LayerId, like: Option<&Layer>) -> Result<()> {
-        todo!()
+        let like = like.map(|like| Ok::<_, Error>((self.area(like.home)?, like.id))).transpose()?;
+        self.area(home)?.create(id, like)
     }
+
     /// Writes out what is dirty of a layer's files, so that a pause after it is short.
     pub fn flush(&self, layer: &Layer) -> Result<()> {
-        todo!()
+        self.area(layer.home)?.flush()
     }
+
     /// Puts a layer's tree in a second place, `<same home>/layers/<target>`, with an empty work
     /// directory. On failure nothing stays at the target.
     pub fn materialize(&self, source: &Layer, target: LayerId) -> Result<Method> {
-        todo!()
+        self.area(source.home)?.materialize(source.id, target, self.method(source.home))
     }
+
     /// Makes a layer immutable and durable: files, then `layer.json`, both synced; then, in the pool, the
     /// subvolume is set read-only. A plain layer's work directory goes.
     pub fn seal(&self, layer: &Layer, manifest: &Manifest) -> Result<()> {
-        todo!()
+        self.area(layer.home)?.seal(layer.id, manifest)
     }
+
+    /// Undoes a seal that did not become a commit: the layer is writable again, with an empty work directory
+    /// and without `layer.json`.
+    pub fn unseal(&self, layer: &Layer) -> Result<()> {
+        self.area(layer.home)?.unseal(layer.id)
+    }
+
+    /// What a sealed layer says of itself.
+    pub fn manifest(&self, home: Home, id: LayerId) -> Result<Manifest> {
+        self.area(home)?.manifest(id)
+    }
+
     /// The bytes and inodes of a layer itself; for a pool layer less what it shares with others where the
     /// filesystem can tell cheaply, else all. Safe against a live tree.
     pub fn measure(&self, layer: &Layer) -> Result<Usage> {
-        todo!()
+        self.area(layer.home)?.measure(layer.id)
     }
+
     /// Moves a layer to the trash. One that is not there is already gone.
     pub fn discard(&self, home: Home, id: LayerId) -> Result<()> {
-        todo!()
+        self.area(home)?.discard(id)
     }
+
     /// Reclaims what was in the trash at the call, but for layers that are mounted somewhere; answers how many are left.
     pub fn reclaim(&self) -> Result<usize> {
-        todo!()
+        let _alone = self.reclaiming.lock().unwrap_or_else(PoisonError::into_inner);
+        reclaim::reclaim(self.areas())
     }
+
     /// True where a mount table of any process names the layer.
-    pub fn mounted(&self, home: Home, id: LayerId) -> Result<bool> {
-        todo!()
+    pub fn mounted(&self, _home: Home, id: LayerId) -> Result<bool> {
+        // An id is one layer's in both homes.
+        Ok(mounted::layers()?.contains(&id))
     }
+
     /// Every directory of a layer.
     pub fn found(&self) -> Result<Vec<Found>> {
-        todo!()
+        let mut found = Vec::new();
+        for area in self.areas() {
+            found.extend(area.found()?);
+        }
+        Ok(found)
     }
+
     /// The mount of a chain of layers, topmost first; None where it is deeper than a mount can name.
     pub fn mounts(&self, chain: &[Layer], access: Access) -> Option<Vec<Mount>> {
-        todo!()
+        mounts::mounts(chain, access, |layer| {
+            // `open` refuses what is not UTF-8.
+            self.directory(layer.home, layer.id).to_string_lossy().into_owned()
+        })
     }
+
+    fn areas(&self) -> impl Iterator<Item = &Area> {
+        std::iter::once(&self.plain).chain(&self.pool)
+    }
+
+    fn area(&self, home: Home) -> Result<&Area> {
+        match home {
+            Home::Plain => Ok(&self.plain),
+            Home::Pool => self.pool.as_ref().ok_or_else(|| {
+                Error::Config(
+                    "the layer lies in a pool, and none is configured; set pool.path to where it was"
+                        .to_owned(),
+                )
+            }),
+        }
+    }
+
+    fn directory(&self, home: Home, id: LayerId) -> PathBuf {
+        match (home, &self.pool) {
+            (Home::Pool, None) => self.root().join("pool/layers").join(id.to_string()),
+            (Home::Pool, Some(pool)) => pool.directory(id),
+            (Home::Plain, _) => self.plain.directory(id),
+        }
+    }
+}
+
+/// Opens the pool, or says what is wrong with it.
+fn open_pool(plain: &Area, path: &Path) -> Result<Area> {
+    let wrong = |why: String| Error::Config(format!("pool {}: {why}", path.display()));
+    let path = match path.canonicalize() {
+        Ok(found) => found,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            return Err(wrong(
+                "it does not exist; create it and mount a btrfs there, or unset pool.path".into(),
+            ));
+        }
+        Err(e) => return Err(Error::io("open pool", path)(e)),
+    };
+    fit("pool", &path)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let pool = match rustix::fs::openat(CWD, &path, flags, Mode::empty()) {
+        Ok(pool) => pool,
+        Err(rustix::io::Errno::NOTDIR) => {
+            return Err(wrong("it is not a directory; name the directory where a btrfs is mounted".into()));
+        }
+        Err(e) => return Err(Error::io("open pool", &path)(e)),
+    };
+    let on = area::magic_number(&pool).map_err(Error::io("inspect pool", &path))?;
+    if on != ioctl::BTRFS_SUPER_MAGIC {
+        return Err(wrong(format!(
+            "it is on {}, and a pool must be on btrfs; if its filesystem is not mounted, mount it, \
+             else name a directory on a btrfs or unset pool.path",
+            filesystem(on)
+        )));
+    }
+    let inspect = || Error::io("inspect pool", &path);
+    if area::is_btrfs(plain.layers()).map_err(inspect())?
+        && ioctl::btrfs_uuid(plain.layers()).map_err(inspect())?
+            == ioctl::btrfs_uuid(&pool).map_err(inspect())?
+    {
+        return Err(wrong(format!(
+            "it is on the same btrfs as the root {}, which overlayfs cannot tell apart; \
+             name a directory on another btrfs or unset pool.path",
+            plain.path().display()
+        )));
+    }
+    Area::open(Home::Pool, &path)
+}
+
+/// Refuses a directory that no overlay mount can name.
+fn fit(what: &str, path: &Path) -> Result<()> {
+    mounts::unfit(path).map_or(Ok(()), |why| {
+        Err(Error::Config(format!("{what} {}: {why}; choose another directory", path.display())))
+    })
+}
+
+/// Tries how files can be copied here.
+fn probe(directory: BorrowedFd<'_>) -> Method {
+    let scratch = || {
+        let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+        rustix::fs::openat(directory, c".", flags, Mode::RUSR | Mode::WUSR)
+    };
+    let cloned = || {
+        let (source, target) = (scratch()?, scratch()?);
+        rustix::io::write(&source, &[1; 4096])?;
+        rustix::fs::ioctl_ficlone(&target, &source)
+    };
+    if cloned().is_ok() { Method::Reflink } else { Method::Copy }
+}
+
+/// The name of a filesystem type by its number.
+fn filesystem(magic: u32) -> String {
+    let name = match magic {
+        0xef53 => "ext4",
+        0x5846_5342 => "xfs",
+        ioctl::BTRFS_SUPER_MAGIC => "btrfs",
+        0x0102_1994 => "tmpfs",
+        0x794c_7630 => "overlay",
+        0x2fc1_2fc1 => "zfs",
+        0xf2f5_2010 => "f2fs",
+        0xca45_1a4e => "bcachefs",
+        0x6969 => "nfs",
+        other => return format!("filesystem {other:#x}"),
+    };
+    name.to_owned()
 }

@@ -1,14 +1,59 @@
-//! The core: what a snapshot is, and every rule about it.
+//! The core: what a snapshot is, and every rule about it. No SQL, no sockets, no ioctls.
+//!
+//! Snapshots are names, layers are bytes: two tables, two graphs.
+//!
+//! ```text
+//!   snapshots                                   layers
+//!   ─────────                                   ──────
+//!   image ◄─parent─ web (active) ───stands on──► 7 (writable) ─base─► 3 (sealed)
+//!     │               ▲ source                                         ▲
+//!     └───────────────│───────────stands on─────────────────────────────┘
+//!                   try (committed, held by loom) ──► 8 (sealed) ─base─► 3
+//! ```
+//!
+//! - A snapshot reports a *parent*; a branch also has a *source*. Both are rows, and a row outlives its
+//!   key and its bytes while the lineage of another row passes through it.
+//! - A layer has a *base*, what is really stacked below it. An active snapshot owns its top layer alone;
+//!   any number of snapshots stand on a sealed one. A layer goes when no snapshot stands on it and no
+//!   layer is stacked on it.
+//! - containerd owns what has a key; loom *holds* what has a name, a pin, or a request under way.
+//!
+//! The stages of a layer, and what a restart does with one that it finds in each:
+//!
+//! ```text
+//!   (none) ──► Filling ──► Sealed ──► Doomed ──► trash/ ──► gone
+//!      │       discarded    ▲          discarded
+//!      └─────► Writable ────┘
+//!              kept; a seal that was cut off is undone
+//! ```
+//!
+//! A crash loses nothing that was answered and leaves nothing that was not: directories are made before
+//! their rows, and rows end before their directories (`start` has the rest).
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::error::Result;
-use crate::layer::{Layers, Method, Mount};
-use crate::store::{Id, Snapshot, Store, Usage};
+use crate::layer::{Layers, Method};
+use crate::store::{Id, Kind, Layer, LayerId, Snapshot, Store, Time};
 
+mod branch;
+mod commit;
 pub mod filter;
+mod fork;
+mod guard;
+mod hold;
+pub mod key;
+mod prepare;
+mod read;
+mod remove;
+mod start;
+#[cfg(test)]
+mod tests;
+
+pub use fork::Grant;
 
 /// The label on Prepare that makes the new snapshot continue from another one.
 pub const FORK_LABEL: &str = "containerd.io/snapshot/loom.fork-of";
@@ -30,6 +75,13 @@ pub trait Freezer {
     fn freeze(&mut self) -> Result<()>;
     /// Lets it go on. Called after every `freeze`, failed ones too.
     fn thaw(&mut self) -> Result<()>;
+}
+
+/// Finds what stops the container of a live snapshot, for a fork that was asked for by label.
+pub trait Freezers: Send + Sync + std::fmt::Debug {
+    /// The freezer of the container whose snapshot has this client key; one that does nothing where no
+    /// container of that namespace has it.
+    fn of(&self, namespace: &str, client_key: &str) -> Result<Box<dyn Freezer>>;
 }
 
 /// A source that nothing writes to needs no stopping.
@@ -75,29 +127,7 @@ pub struct Rules {
     pub deny_fork_label: Vec<String>,
 }
 
-/// The core. Its calls block; a server runs each on a thread of its own and lets it run to its end.
-#[derive(Debug)]
-pub struct Snapshots {
-    store: Store,
-    layers: Layers,
-    rules: Rules,
-}
-
-/// Lets the fork label through for one snapshot, in whatever namespace, while it lives.
-#[derive(Debug)]
-pub struct Grant {
-    core: Arc<Snapshots>,
-    token: String,
-}
-
-impl Grant {
-    /// The value of the fork label that uses it.
-    pub fn label(&self) -> String {
-        format!("grant:{}", self.token)
-    }
-}
-
-/// How often something is there.
+/// How many there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
     /// Snapshots with a key.
@@ -114,122 +144,7 @@ pub struct Seen {
     /// Its row.
     pub snapshot: Snapshot,
     /// The layers that a mount of it stacks, topmost first; empty once its bytes are gone.
-    pub chain: Vec<crate::store::Layer>,
-}
-
-impl Snapshots {
-    /// Opens the core over a store and layers, and puts right what a crash left.
-    pub fn open(store: Store, layers: Layers, rules: Rules) -> Result<Arc<Self>> {
-        todo!()
-    }
-    /// Where bytes lie.
-    pub fn layers(&self) -> &Layers {
-        &self.layers
-    }
-    /// The rows.
-    pub fn store(&self) -> &Store {
-        &self.store
-    }
-
-    /// containerd's Prepare.
-    pub fn prepare(&self, key: &str, parent: &str, labels: BTreeMap<String, String>) -> Result<Vec<Mount>> {
-        todo!()
-    }
-    /// containerd's View.
-    pub fn view(&self, key: &str, parent: &str, labels: BTreeMap<String, String>) -> Result<Vec<Mount>> {
-        todo!()
-    }
-    /// containerd's Commit.
-    pub fn commit(&self, name: &str, key: &str, labels: BTreeMap<String, String>) -> Result<()> {
-        todo!()
-    }
-    /// containerd's Remove.
-    pub fn remove(&self, key: &str) -> Result<()> {
-        todo!()
-    }
-    /// containerd's Stat.
-    pub fn stat(&self, key: &str) -> Result<Listed> {
-        todo!()
-    }
-    /// containerd's Update. No fields: all labels are replaced.
-    pub fn update(&self, key: &str, labels: BTreeMap<String, String>, fields: &[String]) -> Result<Listed> {
-        todo!()
-    }
-    /// containerd's Mounts.
-    pub fn mounts(&self, key: &str) -> Result<Vec<Mount>> {
-        todo!()
-    }
-    /// containerd's Usage.
-    pub fn usage(&self, key: &str) -> Result<Usage> {
-        todo!()
-    }
-    /// A page of what containerd lists, in the order of keys: those behind `after` that any of the
-    /// filters lets through, and where to go on; None at the end.
-    pub fn list(
-        &self,
-        filters: &filter::Filters,
-        after: Option<&str>,
-    ) -> Result<(Vec<Listed>, Option<String>)> {
-        todo!()
-    }
-    /// containerd's Cleanup: drains what is in the trash now.
-    pub fn cleanup(&self) -> Result<()> {
-        todo!()
-    }
-
-    /// Makes a committed snapshot of an active one, which lives on.
-    pub fn snapshot(&self, source: Id, take: &Take, freezer: &mut dyn Freezer) -> Result<(Snapshot, Cost)> {
-        todo!()
-    }
-    /// Lets the fork label through for a snapshot.
-    pub fn grant(self: &Arc<Self>, id: Id) -> Grant {
-        todo!()
-    }
-    /// Ends the hold of a transient state; what nothing else needs goes.
-    pub fn release(&self, id: Id) -> Result<()> {
-        todo!()
-    }
-    /// Keeps a snapshot until it is unpinned.
-    pub fn pin(&self, id: Id) -> Result<Snapshot> {
-        todo!()
-    }
-    /// Ends a pin.
-    pub fn unpin(&self, id: Id) -> Result<()> {
-        todo!()
-    }
-    /// Removes what loom keeps.
-    pub fn forget(&self, id: Id) -> Result<()> {
-        todo!()
-    }
-    /// The snapshot with this key, that containerd has.
-    pub fn by_key(&self, key: &str) -> Result<Option<Snapshot>> {
-        todo!()
-    }
-    /// The active snapshot or view that containerd knows as `client_key` in `namespace` (a key
-    /// `<namespace>/<sequence>/<client key>`).
-    pub fn by_client_key(&self, namespace: &str, client_key: &str) -> Result<Option<Snapshot>> {
-        todo!()
-    }
-    /// The snapshot that a name, an id or a unique prefix of one means; `SnapshotNotFound` or `Ambiguous`.
-    pub fn resolve(&self, reference: &str) -> Result<Snapshot> {
-        todo!()
-    }
-    /// A snapshot by its id.
-    pub fn get(&self, id: Id) -> Result<Seen> {
-        todo!()
-    }
-    /// From a snapshot over sources and parents to its root.
-    pub fn lineage(&self, id: Id) -> Result<Vec<Seen>> {
-        todo!()
-    }
-    /// Every row, oldest first (created, then id).
-    pub fn all(&self) -> Result<Vec<Seen>> {
-        todo!()
-    }
-    /// How many there are.
-    pub fn counts(&self) -> Result<Counts> {
-        todo!()
-    }
+    pub chain: Vec<Layer>,
 }
 
 /// A snapshot as containerd sees it.
@@ -240,11 +155,52 @@ pub struct Listed {
     /// Its parent's key, or empty.
     pub parent: String,
     /// What it is.
-    pub kind: crate::store::Kind,
+    pub kind: Kind,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
     /// When it was made, or committed.
-    pub created: crate::store::Time,
+    pub created: Time,
     /// When it last changed.
-    pub updated: crate::store::Time,
+    pub updated: Time,
+}
+
+/// The core. Its calls block; a server runs each on a thread of its own and lets it run to its end.
+#[derive(Debug)]
+pub struct Snapshots {
+    store: Store,
+    layers: Layers,
+    rules: Rules,
+    /// Set once at start: the room that knows containers lies above this one.
+    freezers: OnceLock<Arc<dyn Freezers>>,
+    /// Keys and names that requests under way are about to take.
+    taking: Mutex<HashSet<String>>,
+    /// Layers that requests under way read, and those among them whose end waits for that.
+    reading: Mutex<HashMap<LayerId, guard::Readers>>,
+    /// Grants of the fork label, by token.
+    grants: Mutex<HashMap<String, Id>>,
+    /// Wakes the thread that reclaims the trash; it ends when this does.
+    reclaimer: Sender<remove::Ended>,
+}
+
+impl Snapshots {
+    /// The directories.
+    pub fn layers(&self) -> &Layers {
+        &self.layers
+    }
+
+    /// The rows.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// From now on forks by label stop their source with these.
+    pub fn freeze_with(&self, freezers: Arc<dyn Freezers>) {
+        // Set twice only by a defect, and then the first ones are as good.
+        let _ = self.freezers.set(freezers);
+    }
+}
+
+/// A thread that died while it held the lock left nothing half done: these maps change in one step.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -134,6 +134,8 @@ pub enum Stage {
     Writable,
     /// Immutable and on disk.
     Sealed,
+    /// Nothing stands on it any more; its directory is on its way to the trash.
+    Doomed,
 }
 
 /// Disk space and inodes.

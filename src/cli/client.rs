@@ -1,0 +1,300 @@
+//! The connection to loomd, and what its refusals mean for the exit status.
+
+use std::fmt;
+use std::io;
+use std::path::absolute;
+use std::process::ExitCode;
+
+use tokio::net::UnixStream;
+use ttrpc::Code;
+use ttrpc::asynchronous::Client as Connection;
+use ttrpc::asynchronous::transport::Socket;
+use ttrpc::context::Context;
+
+use super::args::Global;
+use crate::protos::admin::{self, Containerd, Snapshot};
+use crate::protos::admin_ttrpc::AdminClient;
+
+/// What the command ends with; `loom --help` explains it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// 0
+    Done,
+    /// 1
+    Failed,
+    /// 2
+    Usage,
+    /// 3
+    NotFound,
+    /// 4
+    Conflict,
+    /// 5
+    Unavailable,
+}
+
+impl Exit {
+    /// The number that the shell sees.
+    pub fn status(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::NotFound => 3,
+            Self::Conflict => 4,
+            Self::Unavailable => 5,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        exit.status().into()
+    }
+}
+
+/// Why a verb was not done: a status code, and a message that says what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The same code on every transport.
+    pub code: Code,
+    /// For the person at the terminal; names the thing.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure of this side of the socket.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    /// The exit status that tells a script the same.
+    pub fn exit(&self) -> Exit {
+        match self.code {
+            Code::INVALID_ARGUMENT => Exit::Usage,
+            Code::NOT_FOUND => Exit::NotFound,
+            Code::ALREADY_EXISTS | Code::FAILED_PRECONDITION | Code::ABORTED => Exit::Conflict,
+            Code::UNAVAILABLE => Exit::Unavailable,
+            _ => Exit::Failed,
+        }
+    }
+
+    fn unreachable(address: &str, why: &io::Error) -> Self {
+        match why.kind() {
+            io::ErrorKind::PermissionDenied => Self::new(
+                Code::UNAVAILABLE,
+                format!("cannot reach loomd at {address}: permission denied: its socket is root's; use sudo"),
+            ),
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Self::new(
+                Code::UNAVAILABLE,
+                format!("cannot reach loomd at {address}: is it running? systemctl start loomd"),
+            ),
+            _ => Self::new(Code::UNAVAILABLE, format!("cannot reach loomd at {address}: {why}")),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// A connection to one loomd, for requests about one containerd.
+pub struct Client {
+    admin: AdminClient,
+    address: String,
+    containerd: Containerd,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// A unary call: `call!(client, pin, PinRequest { reference, .. })` with the containerd filled in.
+macro_rules! call {
+    ($client:expr, $method:ident, $request:ident { $($field:ident: $value:expr),* $(,)? }) => {{
+        let mut request = admin::$request::new();
+        request.containerd = protobuf::MessageField::some($client.containerd.clone());
+        $(request.$field = $value;)*
+        $client.admin.$method(Context::default(), &request).await.map_err(|e| $client.failure(e))
+    }};
+}
+
+impl Client {
+    /// Connects to the loomd that the arguments name.
+    pub async fn connect(global: &Global) -> Result<Self, Failure> {
+        let address = global.address.clone();
+        let socket =
+            UnixStream::connect(&address).await.map_err(|why| Failure::unreachable(&address, &why))?;
+        // loomd would take a relative path from its own directory.
+        let containerd = match global.containerd.as_str() {
+            "" => String::new(),
+            path => absolute(path).map_or_else(|_| path.into(), |path| path.display().to_string()),
+        };
+        Ok(Self {
+            admin: AdminClient::new(Connection::new(Socket::new(socket))),
+            address,
+            containerd: Containerd {
+                address: containerd,
+                namespace: global.namespace.clone(),
+                ..Default::default()
+            },
+        })
+    }
+
+    fn failure(&self, error: ttrpc::Error) -> Failure {
+        match error {
+            ttrpc::Error::RpcStatus(status) => Failure::new(status.code(), status.message),
+            // Whether the request was carried out is not known, so nothing is tried again.
+            lost => Failure::new(
+                Code::UNAVAILABLE,
+                format!(
+                    "loomd at {} went away before it answered ({lost}); see `journalctl -u loomd`",
+                    self.address
+                ),
+            ),
+        }
+    }
+
+    /// The daemon.
+    pub async fn status(&self) -> Result<admin::StatusResponse, Failure> {
+        let request = admin::StatusRequest::new();
+        self.admin.status(Context::default(), &request).await.map_err(|e| self.failure(e))
+    }
+
+    /// All snapshots, oldest first.
+    pub async fn list(&self, all: bool) -> Result<Vec<Snapshot>, Failure> {
+        let request = admin::ListRequest { all, ..Default::default() };
+        let mut stream = self.admin.list(Context::default(), &request).await.map_err(|e| self.failure(e))?;
+        let mut snapshots = Vec::new();
+        // Only the end that loomd announces is one: a list that broke off is no list.
+        while let Some(batch) = stream.recv().await.map_err(|e| self.failure(e))? {
+            snapshots.extend(batch.snapshots);
+        }
+        Ok(snapshots)
+    }
+
+    /// One snapshot.
+    pub async fn get(&self, reference: String) -> Result<Snapshot, Failure> {
+        let response = call!(self, get, GetRequest { reference: reference })?;
+        Ok(response.snapshot.unwrap_or_default())
+    }
+
+    /// From a snapshot to its root.
+    pub async fn lineage(&self, reference: String) -> Result<Vec<Snapshot>, Failure> {
+        Ok(call!(self, lineage, LineageRequest { reference: reference })?.snapshots)
+    }
+
+    /// Keeps a snapshot.
+    pub async fn pin(&self, reference: String) -> Result<Snapshot, Failure> {
+        let response = call!(self, pin, PinRequest { reference: reference })?;
+        Ok(response.snapshot.unwrap_or_default())
+    }
+
+    /// Ends a pin.
+    pub async fn unpin(&self, reference: String) -> Result<(), Failure> {
+        call!(self, unpin, UnpinRequest { reference: reference }).map(drop)
+    }
+
+    /// Removes a snapshot.
+    pub async fn remove(&self, reference: String) -> Result<(), Failure> {
+        call!(self, remove, RemoveRequest { reference: reference }).map(drop)
+    }
+
+    /// Makes a snapshot; a name that is `None` is loomd's to choose.
+    pub async fn snapshot(
+        &self,
+        reference: String,
+        name: Option<String>,
+        labels: Vec<(String, String)>,
+    ) -> Result<admin::SnapshotResponse, Failure> {
+        call!(
+            self,
+            snapshot,
+            SnapshotRequest {
+                reference: reference,
+                name: name.unwrap_or_default(),
+                labels: labels.into_iter().collect(),
+            }
+        )
+    }
+
+    /// Makes containers that continue from a live one.
+    pub async fn fork(
+        &self,
+        reference: String,
+        name: Option<String>,
+        count: u32,
+        no_start: bool,
+    ) -> Result<admin::ForkResponse, Failure> {
+        call!(
+            self,
+            fork,
+            ForkRequest {
+                reference: reference,
+                name: name.unwrap_or_default(),
+                count: count,
+                no_start: no_start,
+            }
+        )
+    }
+
+    /// Makes a container from a snapshot.
+    pub async fn clone_snapshot(
+        &self,
+        reference: String,
+        name: Option<String>,
+        no_start: bool,
+    ) -> Result<admin::CloneResponse, Failure> {
+        call!(
+            self,
+            clone,
+            CloneRequest { reference: reference, name: name.unwrap_or_default(), no_start: no_start }
+        )
+    }
+
+    /// Starts or continues a container.
+    pub async fn resume(&self, reference: String) -> Result<admin::ResumeResponse, Failure> {
+        call!(self, resume, ResumeRequest { reference: reference })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_its_exit_status() {
+        let table = [
+            (Code::OK, 1),
+            (Code::CANCELLED, 1),
+            (Code::UNKNOWN, 1),
+            (Code::INVALID_ARGUMENT, 2),
+            (Code::DEADLINE_EXCEEDED, 1),
+            (Code::NOT_FOUND, 3),
+            (Code::ALREADY_EXISTS, 4),
+            (Code::PERMISSION_DENIED, 1),
+            (Code::UNAUTHENTICATED, 1),
+            (Code::RESOURCE_EXHAUSTED, 1),
+            (Code::FAILED_PRECONDITION, 4),
+            (Code::ABORTED, 4),
+            (Code::UNIMPLEMENTED, 1),
+            (Code::INTERNAL, 1),
+            (Code::UNAVAILABLE, 5),
+        ];
+        for (code, status) in table {
+            assert_eq!(Failure::new(code, "").exit().status(), status, "{code:?}");
+        }
+    }
+
+    #[test]
+    fn a_socket_that_is_not_there_says_what_to_do() {
+        let failure = Failure::unreachable("/run/x", &io::ErrorKind::NotFound.into());
+        assert_eq!(failure.exit(), Exit::Unavailable);
+        assert_eq!(failure.to_string(), "cannot reach loomd at /run/x: is it running? systemctl start loomd");
+    }
+}

@@ -1,0 +1,137 @@
+//! Tables without borders, as docker's: they fit the terminal by cutting the middle of long names.
+
+use comfy_table::{Attribute, ContentArrangement, Table, presets};
+
+use super::show::Look;
+use super::units::{clean, cut, width};
+
+/// Spaces between two columns.
+const GAP: u16 = 3;
+/// No column is cut below this: what is left of a name should still be one.
+const LEAST: usize = 10;
+
+/// A column's head, and whether its cells may be cut.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Column {
+    /// Cut where the terminal is too narrow, and bold where there are colors: what a row is called.
+    Title(&'static str),
+    /// Always whole, such as an id.
+    Whole(&'static str),
+    /// Cut where the terminal is too narrow: another row's name.
+    Name(&'static str),
+    /// As `Whole`, and faint where there are colors.
+    Faint(&'static str),
+}
+
+impl Column {
+    fn head(self) -> &'static str {
+        match self {
+            Self::Title(head) | Self::Whole(head) | Self::Name(head) | Self::Faint(head) => head,
+        }
+    }
+}
+
+/// Draws `rows` of one cell a column under the columns' heads.
+pub(super) fn draw<const N: usize>(look: &Look, columns: [Column; N], rows: Vec<[String; N]>) -> String {
+    let rows: Vec<[String; N]> = rows.into_iter().map(|row| row.map(|cell| clean(&cell))).collect();
+    let limits = limits(look, &columns, &rows);
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    if look.color {
+        table.enforce_styling();
+    } else {
+        table.force_no_tty();
+    }
+    table.set_header(columns.map(Column::head));
+    for row in &rows {
+        let cells = row.iter().zip(&limits).zip(&columns).map(|((text, limit), column)| {
+            let cell = comfy_table::Cell::new(cut(text, *limit));
+            match column {
+                _ if !look.color => cell,
+                Column::Title(_) => cell.add_attribute(Attribute::Bold),
+                Column::Faint(_) => cell.add_attribute(Attribute::Dim),
+                _ => cell,
+            }
+        });
+        table.add_row(cells.collect::<Vec<_>>());
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, GAP));
+    }
+    let mut text = String::new();
+    for line in table.lines() {
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// How wide each column may be: the widest names give way first, and all at once where they are equal.
+fn limits<const N: usize>(look: &Look, columns: &[Column; N], rows: &[[String; N]]) -> [usize; N] {
+    let mut limits = columns.map(|column| width(column.head()));
+    for row in rows {
+        for (limit, cell) in limits.iter_mut().zip(row) {
+            *limit = (*limit).max(width(cell));
+        }
+    }
+    let Some(room) = look.width else { return limits };
+    let gaps = usize::from(GAP) * N.saturating_sub(1);
+    while limits.iter().sum::<usize>() + gaps > room {
+        let names = limits
+            .iter_mut()
+            .zip(columns)
+            .filter(|(_, column)| matches!(column, Column::Title(_) | Column::Name(_)));
+        match names.map(|(limit, _)| limit).max() {
+            Some(widest) if *widest > LEAST => *widest -= 1,
+            // Nothing left to cut: the terminal wraps the lines.
+            _ => break,
+        }
+    }
+    limits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COLUMNS: [Column; 3] = [Column::Whole("ID"), Column::Title("NAME"), Column::Faint("AGE")];
+
+    fn rows() -> Vec<[String; 3]> {
+        vec![
+            ["0a".into(), "a-name-that-is-quite-long".into(), "1 day ago".into()],
+            ["0b".into(), "短い名前".into(), "-".into()],
+        ]
+    }
+
+    #[test]
+    fn whole_where_nothing_limits_it() {
+        let text = draw(&Look::plain(), COLUMNS, rows());
+        assert_eq!(
+            text,
+            "ID   NAME                        AGE\n\
+             0a   a-name-that-is-quite-long   1 day ago\n\
+             0b   短い名前                    -\n"
+        );
+    }
+
+    #[test]
+    fn names_are_cut_to_the_terminal() {
+        let text = draw(&Look { width: Some(30), ..Look::plain() }, COLUMNS, rows());
+        assert_eq!(
+            text,
+            "ID   NAME            AGE\n\
+             0a   a-name…e-long   1 day ago\n\
+             0b   短い名前        -\n"
+        );
+        for line in draw(&Look { width: Some(5), ..Look::plain() }, COLUMNS, rows()).lines() {
+            assert!(width(line) <= 2 + 3 + LEAST + 3 + 9, "{line}");
+        }
+    }
+
+    #[test]
+    fn colors_are_for_names_and_ages() {
+        let text = draw(&Look { color: true, ..Look::plain() }, COLUMNS, rows());
+        assert!(text.contains("\u{1b}[1m") && text.contains("\u{1b}[2m"), "{text:?}");
+        assert!(!draw(&Look::plain(), COLUMNS, rows()).contains('\u{1b}'));
+    }
+}

@@ -1,0 +1,297 @@
+//! Fork and clone: containers on new active snapshots that continue from a state.
+//!
+//! ```text
+//! lease ── state of the source (one pause) ── grant ┬─ Prepare ── Containers.Create ─┐
+//!                                                   ├─ … one row a container …       ├─ lease ended, state
+//!                                                   └─ Prepare ── Containers.Create ─┘  released, tasks started
+//! ```
+//!
+//! What fails undoes what it alone made. The lease keeps a snapshot that no container names yet; one
+//! that a crash leaves behind goes when the lease expires.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use containerd_client::services::v1::Container;
+use futures::future::{BoxFuture, FutureExt as _};
+use futures::stream::{self, StreamExt as _};
+
+use super::captured::Captured;
+use super::client::Client;
+use super::leases::Lease;
+use super::{Brancher, Forked, Holder, Target, blocking, containers, reference, snapshots, task};
+use crate::error::{Error, Result};
+use crate::snapshot::{Cost, Keep, key};
+use crate::store::{Id, Kind, Snapshot};
+
+/// How many containers are made or started at once.
+const AT_ONCE: usize = 8;
+
+/// What all containers of one branch share.
+#[derive(Debug)]
+struct Mold {
+    /// Their source, as it was when its state was taken.
+    captured: Captured,
+    /// What containerd calls the snapshot that they report as their parent; empty for none.
+    parent: String,
+    /// The fork label's value.
+    grant: String,
+}
+
+impl Brancher {
+    /// Makes `count` containers from the state of one, all of one moment, and starts them where `start`
+    /// says so. One that fails is undone and reported in its place; where all fail, so does the call.
+    ///
+    /// A fork has its source's image, runtime, labels and specification, under its own id. Labels of
+    /// the restart monitor are not taken over. nerdctl's containers are refused.
+    pub async fn fork(
+        &self,
+        target: &Target,
+        reference: &str,
+        name: Option<String>,
+        count: u32,
+        start: bool,
+    ) -> Result<(Vec<Forked>, Cost)> {
+        let begun = Instant::now();
+        let holder = self.container(target, reference).await?;
+        let Holder { client, container } = &holder;
+        let captured = Captured::of(&client.target().namespace, container)?;
+        captured.branchable(containers::display_name(container))?;
+        let names = reference::fork_names(&container.id, name.as_deref(), count)?;
+        let source = self.of_container(&holder).await?;
+        if source.kind != Kind::Active {
+            return Err(Error::WrongKind {
+                key: source.title(),
+                kind: source.kind,
+                needs: "a fork continues from an active one",
+            });
+        }
+        unused(client, &names).await?;
+        let Some(known) = snapshots::stat(client, &captured.snapshotter, &container.snapshot_key).await?
+        else {
+            return Err(Error::SnapshotNotFound(container.snapshot_key.clone()));
+        };
+
+        let lease = Lease::take(client).await?;
+        let keep = if count == 1 { Keep::ForOne } else { Keep::ForClones };
+        let made = match self.take(source.id, keep, BTreeMap::new(), Some(&holder)).await {
+            Ok((state, cost)) => {
+                let made = self.cast(&lease, captured, known.parent, state.id, &names).await;
+                self.release(state.id).await;
+                made.map(|made| (made, cost))
+            }
+            Err(error) => Err(error),
+        };
+        lease.end().await;
+        let (made, cost) = made?;
+        let mut forks = self.finish(client, &names, made, start).await?;
+        if forks.iter().all(|fork| fork.error.is_some())
+            && let Some(first) = forks.iter_mut().find_map(|fork| fork.error.take())
+        {
+            return Err(first);
+        }
+        Ok((forks, Cost { total: begun.elapsed(), ..cost }))
+    }
+
+    /// Makes a container from a committed snapshot of one, which may be gone, and starts it where
+    /// `start` says so.
+    pub async fn clone_state(
+        &self,
+        target: &Target,
+        reference: &str,
+        name: Option<String>,
+        start: bool,
+    ) -> Result<(Forked, Cost)> {
+        let begun = Instant::now();
+        let state = self.committed(target, reference).await?;
+        let Some(json) = &state.captured else {
+            return Err(Error::Refused {
+                what: state.title(),
+                why: "it is no state of a container; make one with `loom snapshot` of a container".to_owned(),
+            });
+        };
+        let captured = Captured::from_json(&state.title(), json)?;
+        captured.branchable(&state.title())?;
+        let called = if name.is_none() { state.title() } else { String::new() };
+        let called = if reference::is_identifier(&called) { called } else { captured.id.clone() };
+        let names = reference::fork_names(&called, name.as_deref(), 1)?;
+        let client = Client::connect(target).await?;
+        unused(&client, &names).await?;
+        let parent = self.parent_known(&client, &captured.snapshotter, &state).await?;
+        let id = state.id;
+        let method = blocking(&self.core, move |core| {
+            let home = core.get(id)?.chain.first().map(|top| top.home);
+            Ok(home.map(|home| core.layers().method(home)))
+        });
+        let Some(method) = method.await? else {
+            return Err(Error::precondition(
+                format!("snapshot {:?}", state.title()),
+                "its bytes are gone, and only its lineage is kept; choose a later snapshot",
+            ));
+        };
+
+        let lease = Lease::take(&client).await?;
+        let made = self.cast(&lease, captured, parent, state.id, &names).await;
+        lease.end().await;
+        let mut clones = self.finish(&client, &names, made?, start).await?;
+        let Some(mut made) = clones.pop() else {
+            return Err(Error::Internal("a clone made nothing".to_owned()));
+        };
+        match made.error.take() {
+            Some(error) => Err(error),
+            None => Ok((made, Cost { method, paused: Duration::ZERO, total: begun.elapsed() })),
+        }
+    }
+
+    /// Makes a container a name, in the order of names, all from one state.
+    async fn cast(
+        &self,
+        lease: &Lease,
+        captured: Captured,
+        parent: String,
+        state: Id,
+        names: &[String],
+    ) -> Result<Vec<Result<Container>>> {
+        let grant = self.core.grant(state)?;
+        let mold = Mold { captured, parent, grant: grant.label() };
+        Ok(some_at_once(names.iter().map(|name| make(lease.client(), &mold, name).boxed())).await)
+    }
+
+    /// The committed snapshot that a reference means where only one will do. containerd is asked only
+    /// about what we do not know.
+    async fn committed(&self, target: &Target, reference: &str) -> Result<Snapshot> {
+        use super::Reference;
+        let found = match Reference::parse(reference)? {
+            Reference::Bare(name) => match self.named(name).await {
+                Err(Error::SnapshotNotFound(_)) => self.find(target, reference).await?,
+                answer => answer?,
+            },
+            Reference::Container { .. } | Reference::Snapshot(_) => self.find(target, reference).await?,
+        };
+        if found.kind != Kind::Committed {
+            return Err(Error::WrongKind {
+                key: found.title(),
+                kind: found.kind,
+                needs: "a clone is made of a committed one; `loom fork` continues from a container as it is",
+            });
+        }
+        Ok(found)
+    }
+
+    /// The nearest parent that containerd knows in this namespace, by its client's name; empty for none.
+    /// It is what the new snapshot reports as its parent, and keeps the image's layers from the collector.
+    async fn parent_known(&self, client: &Client, snapshotter: &str, state: &Snapshot) -> Result<String> {
+        let mut next = state.parent;
+        while let Some(id) = next {
+            let parent = blocking(&self.core, move |core| core.get(id)).await?.snapshot;
+            if let Some((namespace, name)) = parent.key.as_deref().and_then(key::parts)
+                && namespace == client.target().namespace
+                && parent.kind == Kind::Committed
+                && snapshots::stat(client, snapshotter, name).await?.is_some()
+            {
+                return Ok(name.to_owned());
+            }
+            next = parent.parent;
+        }
+        Ok(String::new())
+    }
+
+    /// Starts what was made, and says for each what became of it.
+    async fn finish(
+        &self,
+        client: &Client,
+        names: &[String],
+        made: Vec<Result<Container>>,
+        start: bool,
+    ) -> Result<Vec<Forked>> {
+        let namespace = &client.target().namespace;
+        let born = names.iter().zip(made).map(|(name, made)| {
+            let born = async move {
+                let mut forked = Forked {
+                    container: name.clone(),
+                    namespace: namespace.clone(),
+                    snapshot: None,
+                    pid: None,
+                    error: None,
+                };
+                let pid = match made {
+                    Ok(container) if start => start_or_undo(client, &container).await.map(Some),
+                    Ok(_) => Ok(None),
+                    Err(error) => Err(error),
+                };
+                match pid {
+                    Ok(pid) => {
+                        forked.pid = pid;
+                        let (namespace, key) = (namespace.clone(), name.clone());
+                        let own =
+                            blocking(&self.core, move |core| core.by_client_key(&namespace, &key)).await;
+                        forked.snapshot = own?.map(|snapshot| snapshot.id);
+                    }
+                    Err(error) => forked.error = Some(error),
+                }
+                Ok(forked)
+            };
+            born.boxed()
+        });
+        some_at_once(born).await.into_iter().collect()
+    }
+
+    /// Lets a transient state go. One that cannot be let go now goes when the daemon starts again.
+    async fn release(&self, state: Id) {
+        if let Err(error) = blocking(&self.core, move |core| core.release(state)).await {
+            tracing::warn!(snapshot = %state, %error, "a state that a fork stood on is not released yet");
+        }
+    }
+}
+
+/// Runs futures, a few at a time, and answers in their order.
+async fn some_at_once<'a, T>(all: impl Iterator<Item = BoxFuture<'a, T>>) -> Vec<T> {
+    // Collected first: the compiler cannot see through a lazy iterator that what it makes is `Send`.
+    let all: Vec<_> = all.collect();
+    stream::iter(all).buffered(AT_ONCE).collect().await
+}
+
+/// Refuses names that containers have, before anything is made.
+async fn unused(client: &Client, names: &[String]) -> Result<()> {
+    for container in some_at_once(names.iter().map(|name| containers::get(client, name).boxed())).await {
+        if let Some(Container { id, .. }) = container? {
+            return Err(Error::ContainerExists { name: id, namespace: client.target().namespace.clone() });
+        }
+    }
+    Ok(())
+}
+
+/// Makes a snapshot and a container on it, or nothing. The lease keeps the one until the other names it.
+async fn make(leased: &Client, mold: &Mold, name: &str) -> Result<Container> {
+    let container = mold.captured.branch(name, &leased.target().namespace)?;
+    snapshots::prepare(leased, &container.snapshotter, name, &mold.parent, &mold.grant).await?;
+    match containers::create(leased, container.clone()).await {
+        Ok(()) => Ok(container),
+        Err(error) => {
+            left_behind(name, snapshots::remove(leased, &container.snapshotter, name).await);
+            Err(error)
+        }
+    }
+}
+
+/// Starts a container that we made; where it does not start, nothing of it stays.
+async fn start_or_undo(client: &Client, container: &Container) -> Result<u32> {
+    match task::start(client, container).await {
+        Ok(pid) => Ok(pid),
+        Err(error) => {
+            left_behind(&container.id, containers::delete(client, &container.id).await);
+            left_behind(
+                &container.id,
+                snapshots::remove(client, &container.snapshotter, &container.snapshot_key).await,
+            );
+            Err(error)
+        }
+    }
+}
+
+/// What cannot be undone is told, and does not hide why it had to be.
+fn left_behind(container: &str, undone: Result<()>) {
+    if let Err(error) = undone {
+        tracing::warn!(container, %error, "a branch that failed leaves something behind");
+    }
+}

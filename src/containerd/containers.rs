@@ -1,0 +1,110 @@
+//! containerd's containers: found by what people call them, made and deleted.
+
+use containerd_client::services::v1::{
+    Container, CreateContainerRequest, DeleteContainerRequest, GetContainerRequest, ListContainersRequest,
+};
+use containerd_client::tonic::Code;
+
+use super::client::{Client, or_missing};
+use super::reference::is_identifier;
+use crate::error::{Error, Result};
+
+/// Where nerdctl keeps the name that it shows.
+const NERDCTL_NAME: &str = "nerdctl/name";
+
+/// A container by its whole id.
+pub(super) async fn get(client: &Client, id: &str) -> Result<Option<Container>> {
+    let request = client.request(GetContainerRequest { id: id.to_owned() });
+    let answer = or_missing(client.containers().get(request).await)
+        .map_err(client.failed(format!("look up container {id:?}")))?;
+    Ok(answer.and_then(|answer| answer.into_inner().container))
+}
+
+/// The container that a name means: a whole id, else the beginning of one id or one nerdctl name.
+pub(super) async fn resolve(client: &Client, name: &str) -> Result<Container> {
+    let namespace = &client.target().namespace;
+    let missing = || Error::ContainerNotFound { name: name.to_owned(), namespace: namespace.clone() };
+    if !is_identifier(name) && !is_prefix(name) {
+        return Err(missing());
+    }
+    if is_identifier(name)
+        && let Some(container) = get(client, name).await?
+    {
+        return Ok(container);
+    }
+    // A name has no quote and no backslash; a dot is the one character with a meaning in a pattern.
+    let begins = format!("id~=\"^{}\"", name.replace('.', "[.]"));
+    let named = format!("labels.\"{NERDCTL_NAME}\"==\"{name}\"");
+    let mut found = list(client, vec![begins, named], |container| {
+        container.id.starts_with(name) || display_name(container) == name
+    })
+    .await?;
+    match found.len() {
+        0 => Err(missing()),
+        1 => Ok(found.remove(0)),
+        _ => Err(Error::Ambiguous {
+            what: name.to_owned(),
+            matches: found.iter().map(|c| format!("container:{namespace}/{}", c.id)).collect(),
+        }),
+    }
+}
+
+/// The container whose files this snapshot is, by the key that containerd's clients use.
+pub(super) async fn of_snapshot(client: &Client, key: &str) -> Result<Option<Container>> {
+    // Almost every client calls the two the same.
+    if is_identifier(key)
+        && let Some(container) = get(client, key).await?
+        && container.snapshot_key == key
+    {
+        return Ok(Some(container));
+    }
+    Ok(list(client, Vec::new(), |container| container.snapshot_key == key).await?.into_iter().next())
+}
+
+/// What people call a container: nerdctl's name, else its id.
+pub(super) fn display_name(container: &Container) -> &str {
+    container.labels.get(NERDCTL_NAME).unwrap_or(&container.id)
+}
+
+/// Makes a container's record.
+pub(super) async fn create(client: &Client, container: Container) -> Result<()> {
+    crate::fault::point("containerd.branch.container")?;
+    let id = container.id.clone();
+    let request = client.request(CreateContainerRequest { container: Some(container) });
+    match client.containers().create(request).await {
+        Ok(_) => Ok(()),
+        Err(status) if status.code() == Code::AlreadyExists => {
+            Err(Error::ContainerExists { name: id, namespace: client.target().namespace.clone() })
+        }
+        Err(status) => Err(client.failed(format!("make container {id:?}"))(status)),
+    }
+}
+
+/// Deletes a container's record; one that is gone is gone.
+pub(super) async fn delete(client: &Client, id: &str) -> Result<()> {
+    let request = client.request(DeleteContainerRequest { id: id.to_owned() });
+    or_missing(client.containers().delete(request).await)
+        .map_err(client.failed(format!("delete container {id:?}")))?;
+    Ok(())
+}
+
+/// Those that any filter lets through and that are wanted. As a stream: a single answer has a limit.
+async fn list(
+    client: &Client,
+    filters: Vec<String>,
+    wanted: impl Fn(&Container) -> bool,
+) -> Result<Vec<Container>> {
+    let failed = || client.failed("list containers");
+    let request = client.request(ListContainersRequest { filters });
+    let mut stream = client.containers().list_stream(request).await.map_err(failed())?.into_inner();
+    let mut found = Vec::new();
+    while let Some(message) = stream.message().await.map_err(failed())? {
+        found.extend(message.container.filter(|container| wanted(container)));
+    }
+    Ok(found)
+}
+
+/// True for what an id can begin with: it may end in a separator.
+fn is_prefix(text: &str) -> bool {
+    text.strip_suffix(['.', '_', '-']).is_some_and(is_identifier)
+}

@@ -1,0 +1,65 @@
+//! containerd's Snapshots, asked from outside: it brings them to our own service and keeps its records.
+//!
+//! Never called from a handler of our Snapshots service: containerd may hold the snapshotter's lock
+//! through the very request that the handler serves.
+
+use containerd_client::services::v1::snapshots::{
+    Info, MountsRequest, PrepareSnapshotRequest, RemoveSnapshotRequest, StatSnapshotRequest,
+};
+use containerd_client::tonic::Code;
+use containerd_client::types::Mount;
+
+use super::client::{Client, or_missing};
+use crate::error::{Error, Result};
+use crate::snapshot::FORK_LABEL;
+
+/// What containerd knows of a snapshot; None where it does not know it.
+pub(super) async fn stat(client: &Client, snapshotter: &str, key: &str) -> Result<Option<Info>> {
+    let request =
+        client.request(StatSnapshotRequest { snapshotter: snapshotter.to_owned(), key: key.to_owned() });
+    let answer = or_missing(client.snapshots().stat(request).await)
+        .map_err(client.failed(format!("look up snapshot {key:?} of {snapshotter}")))?;
+    Ok(answer.and_then(|answer| answer.into_inner().info))
+}
+
+/// Makes an active snapshot that continues from the state that `grant` lets through.
+pub(super) async fn prepare(
+    client: &Client,
+    snapshotter: &str,
+    key: &str,
+    parent: &str,
+    grant: &str,
+) -> Result<()> {
+    crate::fault::point("containerd.branch.prepare")?;
+    let request = client.request(PrepareSnapshotRequest {
+        snapshotter: snapshotter.to_owned(),
+        key: key.to_owned(),
+        parent: parent.to_owned(),
+        labels: [(FORK_LABEL.to_owned(), grant.to_owned())].into(),
+    });
+    match client.snapshots().prepare(request).await {
+        Ok(_) => Ok(()),
+        Err(status) if status.code() == Code::AlreadyExists => Err(Error::KeyExists(key.to_owned())),
+        Err(status) => Err(client.failed(format!("prepare snapshot {key:?} of {snapshotter}"))(status)),
+    }
+}
+
+/// How a snapshot is mounted.
+pub(super) async fn mounts(client: &Client, snapshotter: &str, key: &str) -> Result<Vec<Mount>> {
+    let request = client.request(MountsRequest { snapshotter: snapshotter.to_owned(), key: key.to_owned() });
+    let answer = client
+        .snapshots()
+        .mounts(request)
+        .await
+        .map_err(client.failed(format!("ask for the mounts of snapshot {key:?} of {snapshotter}")))?;
+    Ok(answer.into_inner().mounts)
+}
+
+/// Removes a snapshot; one that is gone is gone.
+pub(super) async fn remove(client: &Client, snapshotter: &str, key: &str) -> Result<()> {
+    let request =
+        client.request(RemoveSnapshotRequest { snapshotter: snapshotter.to_owned(), key: key.to_owned() });
+    or_missing(client.snapshots().remove(request).await)
+        .map_err(client.failed(format!("remove snapshot {key:?} of {snapshotter}")))?;
+    Ok(())
+}

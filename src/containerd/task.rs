@@ -1,0 +1,132 @@
+//! Tasks: the processes of containers.
+
+use containerd_client::services::v1::{
+    Container, CreateTaskRequest, DeleteTaskRequest, GetRequest, KillRequest, PauseTaskRequest,
+    ResumeTaskRequest, StartRequest, WaitRequest,
+};
+use containerd_client::types::v1::Status;
+
+use super::client::{Client, or_missing};
+use super::{snapshots, spec};
+use crate::error::Result;
+
+/// Where nerdctl has a container's output sent.
+const NERDCTL_LOG: &str = "nerdctl/log-uri";
+/// A terminal's output has to go somewhere; the shim opens this as it would a FIFO.
+const NOWHERE: &str = "/dev/null";
+const SIGKILL: u32 = 9;
+
+/// A task's state and process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Task {
+    /// What it is doing.
+    pub(super) status: Status,
+    /// Its process.
+    pub(super) pid: u32,
+}
+
+/// A container's task; None where it has none.
+pub(super) async fn get(client: &Client, container: &str) -> Result<Option<Task>> {
+    let request = client.request(GetRequest { container_id: container.to_owned(), exec_id: String::new() });
+    let answer = or_missing(client.tasks().get(request).await)
+        .map_err(client.failed(format!("look at the task of container {container:?}")))?;
+    Ok(answer
+        .and_then(|answer| answer.into_inner().process)
+        .map(|process| Task { status: process.status(), pid: process.pid }))
+}
+
+/// Stops its processes where they are.
+pub(super) async fn pause(client: &Client, container: &str) -> Result<()> {
+    let request = client.request(PauseTaskRequest { container_id: container.to_owned() });
+    client.tasks().pause(request).await.map_err(client.failed(format!("pause container {container:?}")))?;
+    Ok(())
+}
+
+/// Lets its processes go on.
+pub(super) async fn resume(client: &Client, container: &str) -> Result<()> {
+    let request = client.request(ResumeTaskRequest { container_id: container.to_owned() });
+    client.tasks().resume(request).await.map_err(client.failed(format!("resume container {container:?}")))?;
+    Ok(())
+}
+
+/// Makes a container's task and starts it; answers its process. Where it does not start, no task stays.
+pub(super) async fn start(client: &Client, container: &Container) -> Result<u32> {
+    crate::fault::point("containerd.task.create")?;
+    let id = &container.id;
+    let spec = spec::read(container)?;
+    let mut rootfs = snapshots::mounts(client, &container.snapshotter, &container.snapshot_key).await?;
+    if let Some(label) = spec::mount_label(&spec) {
+        for mount in &mut rootfs {
+            mount.options.push(format!("context=\"{label}\""));
+        }
+    }
+    let terminal = spec::has_terminal(&spec);
+    let output = match container.labels.get(NERDCTL_LOG) {
+        Some(log) => log.as_str(),
+        None if terminal => NOWHERE,
+        None => "",
+    };
+    let request = client.request(CreateTaskRequest {
+        container_id: id.clone(),
+        rootfs,
+        terminal,
+        stdout: output.to_owned(),
+        // A terminal has one output.
+        stderr: if terminal { String::new() } else { output.to_owned() },
+        ..CreateTaskRequest::default()
+    });
+    client
+        .tasks()
+        .create(request)
+        .await
+        .map_err(client.failed(format!("make the task of container {id:?}")))?;
+    match start_made(client, id).await {
+        Ok(pid) => Ok(pid),
+        Err(error) => {
+            if let Err(left) = end(client, id).await {
+                tracing::warn!(container = id, error = %left, "a task that did not start stays");
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Starts a task that is made but not started.
+pub(super) async fn start_made(client: &Client, container: &str) -> Result<u32> {
+    crate::fault::point("containerd.task.start")?;
+    let request = client.request(StartRequest { container_id: container.to_owned(), exec_id: String::new() });
+    let answer = client
+        .tasks()
+        .start(request)
+        .await
+        .map_err(client.failed(format!("start container {container:?}")))?;
+    Ok(answer.into_inner().pid)
+}
+
+/// Deletes a task whose process has ended, or never started; one that is gone is gone.
+pub(super) async fn delete(client: &Client, container: &str) -> Result<()> {
+    let request = client.request(DeleteTaskRequest { container_id: container.to_owned() });
+    or_missing(client.tasks().delete(request).await)
+        .map_err(client.failed(format!("delete the task of container {container:?}")))?;
+    Ok(())
+}
+
+/// Deletes a task whatever it is doing.
+pub(super) async fn end(client: &Client, container: &str) -> Result<()> {
+    if delete(client, container).await.is_ok() {
+        return Ok(());
+    }
+    // It runs, most likely; containerd has no code of its own for that.
+    let request = client.request(KillRequest {
+        container_id: container.to_owned(),
+        exec_id: String::new(),
+        signal: SIGKILL,
+        all: true,
+    });
+    or_missing(client.tasks().kill(request).await)
+        .map_err(client.failed(format!("kill container {container:?}")))?;
+    let request = client.request(WaitRequest { container_id: container.to_owned(), exec_id: String::new() });
+    or_missing(client.tasks().wait(request).await)
+        .map_err(client.failed(format!("wait for container {container:?} to end")))?;
+    delete(client, container).await
+}

@@ -1,0 +1,324 @@
+//! One home of layers: its `layers/` and `trash/`, and how a layer comes and goes there.
+//!
+//! A layer's directory is an ordinary one in the plain home and a subvolume in the pool. What fails
+//! half-way while it is made is removed again; what cannot be removed has no `layer.json`, and the
+//! next start throws it away.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, RawDir, Uid};
+use rustix::io::Errno;
+
+use super::sync::Syncs;
+use super::{Found, Method, ioctl, manifest, tree};
+use crate::error::{Error, Result};
+use crate::fault;
+use crate::store::{Home, LayerId, Usage};
+
+/// The tree of a layer.
+pub(super) const FS: &CStr = c"fs";
+/// What overlay needs beside an upper directory.
+pub(super) const WORK: &CStr = c"work";
+
+/// One home of layers.
+#[derive(Debug)]
+pub(super) struct Area {
+    home: Home,
+    path: PathBuf,
+    layers: OwnedFd,
+    trash: OwnedFd,
+    syncs: Syncs,
+}
+
+impl Area {
+    /// Opens or makes `layers/` and `trash/` in an existing directory.
+    pub(super) fn open(home: Home, path: &Path) -> Result<Self> {
+        let sub = |name: &str| {
+            let sub = path.join(name);
+            match rustix::fs::mkdirat(CWD, &sub, Mode::RWXU) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(e) => return Err(Error::io("create", &sub)(e)),
+            }
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            rustix::fs::openat(CWD, &sub, flags, Mode::empty()).map_err(Error::io("open", &sub))
+        };
+        let layers = sub("layers")?;
+        let syncs = Syncs::new(sub("layers")?);
+        Ok(Self { home, path: path.to_path_buf(), layers, trash: sub("trash")?, syncs })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn layers(&self) -> &OwnedFd {
+        &self.layers
+    }
+
+    pub(super) fn trash(&self) -> &OwnedFd {
+        &self.trash
+    }
+
+    /// The directory of a layer.
+    pub(super) fn directory(&self, id: LayerId) -> PathBuf {
+        self.path.join("layers").join(id.to_string())
+    }
+
+    /// The place of a layer in the trash.
+    pub(super) fn trashed(&self, id: LayerId) -> PathBuf {
+        self.path.join("trash").join(id.to_string())
+    }
+
+    fn open_layer(&self, id: LayerId) -> Result<OwnedFd> {
+        tree::directory(self.layers.as_fd(), &name(id)).map_err(Error::io("open layer", self.directory(id)))
+    }
+
+    fn open_tree(&self, id: LayerId) -> Result<OwnedFd> {
+        let layer = self.open_layer(id)?;
+        tree::directory(layer.as_fd(), FS).map_err(Error::io("open layer", self.directory(id).join("fs")))
+    }
+
+    /// Makes an empty layer.
+    pub(super) fn create(&self, id: LayerId, like: Option<(&Self, LayerId)>) -> Result<()> {
+        let (mut owner, mut mode) = (None, Mode::from_raw_mode(0o755));
+        if let Some((area, like)) = like {
+            let stat = rustix::fs::fstat(area.open_tree(like)?)
+                .map_err(Error::io("read the owner of", area.directory(like)))?;
+            owner = Some((Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid)));
+            mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
+        }
+        fault::point("layer.create.begin")?;
+        self.make(id)?;
+        self.or_undo(id, || {
+            fault::point("layer.create.fs")?;
+            let layer = self.open_layer(id)?;
+            let wrong = || Error::io("create", self.directory(id).join("fs"));
+            rustix::fs::mkdirat(&layer, FS, Mode::RWXU).map_err(wrong())?;
+            if let Some((user, group)) = owner {
+                rustix::fs::chownat(&layer, FS, Some(user), Some(group), AtFlags::empty()).map_err(wrong())?;
+            }
+            rustix::fs::chmodat(&layer, FS, mode, AtFlags::empty()).map_err(wrong())?;
+            self.make_work(id, &layer)?;
+            fault::point("layer.create.end")
+        })
+    }
+
+    /// Makes the directory or subvolume of a layer.
+    fn make(&self, id: LayerId) -> Result<()> {
+        let made = match self.home {
+            Home::Plain => rustix::fs::mkdirat(&self.layers, name(id), Mode::RWXU),
+            Home::Pool => ioctl::subvolume_create(self.layers.as_fd(), &name(id)),
+        };
+        made.map_err(Error::io("create", self.directory(id)))
+    }
+
+    fn make_work(&self, id: LayerId, layer: &OwnedFd) -> Result<()> {
+        fault::point("layer.create.work")?;
+        let mode = Mode::from_raw_mode(0o711);
+        rustix::fs::mkdirat(layer, WORK, mode)
+            .and_then(|()| rustix::fs::chmodat(layer, WORK, mode, AtFlags::empty()))
+            .map_err(Error::io("create", self.directory(id).join("work")))
+    }
+
+    /// Removes a layer that this call made where the rest of its making fails.
+    fn or_undo<T>(&self, id: LayerId, make: impl FnOnce() -> Result<T>) -> Result<T> {
+        make().inspect_err(|_| {
+            let path = self.directory(id);
+            if let Err(e) = tree::remove(self.layers.as_fd(), &name(id), &path) {
+                tracing::warn!(layer = %id, error = %e, "cannot remove a layer that was not finished");
+            }
+        })
+    }
+
+    /// Puts a layer's tree in a second place; `method` is how this home does that.
+    pub(super) fn materialize(&self, source: LayerId, target: LayerId, method: Method) -> Result<Method> {
+        fault::point("layer.materialize.begin")?;
+        let from = self.open_layer(source)?;
+        if method == Method::Subvolume {
+            ioctl::subvolume_snapshot(self.layers.as_fd(), &name(target), &from)
+                .map_err(Error::io("snapshot layer", self.directory(source)))?;
+            return self.or_undo(target, || self.cleanse(target).map(|()| Method::Subvolume));
+        }
+        self.make(target)?;
+        self.or_undo(target, || {
+            let layer = self.open_layer(target)?;
+            let wrong = || Error::io("create", self.directory(target));
+            // The stage of the copy is what becomes of `work` when it is empty again.
+            for name in [FS, WORK] {
+                rustix::fs::mkdirat(&layer, name, Mode::RWXU).map_err(wrong())?;
+            }
+            let copy = tree::directory(layer.as_fd(), FS).map_err(wrong())?;
+            let stage = tree::directory(layer.as_fd(), WORK).map_err(wrong())?;
+            fault::point("layer.materialize.copy")?;
+            let at = self.directory(source).join("fs");
+            let reflink = method == Method::Reflink;
+            let shared = tree::copy(self.open_tree(source)?, copy, stage.as_fd(), &at, reflink)?;
+            self.remake_work(target, &layer)?;
+            fault::point("layer.materialize.end")?;
+            Ok(if shared { Method::Reflink } else { Method::Copy })
+        })
+    }
+
+    /// Makes a writable layer of the snapshot of another: what overlay left in its work directory and
+    /// what the other's seal said go.
+    fn cleanse(&self, id: LayerId) -> Result<()> {
+        let layer = self.open_layer(id)?;
+        fault::point("layer.materialize.cleanse")?;
+        manifest::forget(layer.as_fd(), &self.directory(id))?;
+        self.remake_work(id, &layer)?;
+        fault::point("layer.materialize.end")
+    }
+
+    fn remake_work(&self, id: LayerId, layer: &OwnedFd) -> Result<()> {
+        self.remove_work(id, layer)?;
+        self.make_work(id, layer)
+    }
+
+    fn remove_work(&self, id: LayerId, layer: &OwnedFd) -> Result<()> {
+        fault::point("layer.work.remove")?;
+        tree::remove(layer.as_fd(), WORK, &self.directory(id).join("work"))
+    }
+
+    /// Writes out everything that is dirty on this filesystem.
+    pub(super) fn flush(&self) -> Result<()> {
+        fault::point("layer.flush.sync")?;
+        rustix::fs::syncfs(&self.layers).map_err(Error::io("sync", &self.path))
+    }
+
+    /// Makes a layer immutable and durable.
+    pub(super) fn seal(&self, id: LayerId, manifest: &super::Manifest) -> Result<()> {
+        let at = self.directory(id);
+        let layer = self.open_layer(id)?;
+        if self.home == Home::Pool && ioctl::subvolume_is_read_only(&layer).map_err(Error::io("seal", &at))? {
+            // Sealed before; its manifest may be another now.
+            ioctl::subvolume_set_read_only(&layer, false).map_err(Error::io("seal", &at))?;
+        }
+        fault::point("layer.seal.files")?;
+        self.syncs.sync().map_err(Error::io("sync", &self.path))?;
+        manifest::write(layer.as_fd(), &at, manifest)?;
+        fault::point("layer.seal.name")?;
+        // The name of the layer's own directory.
+        rustix::fs::fsync(&self.layers).map_err(Error::io("sync", self.path.join("layers")))?;
+        match self.home {
+            Home::Plain => self.remove_work(id, &layer)?,
+            Home::Pool => {
+                fault::point("layer.seal.read_only")?;
+                ioctl::subvolume_set_read_only(&layer, true).map_err(Error::io("seal", &at))?;
+            }
+        }
+        fault::point("layer.seal.end")
+    }
+
+    /// Undoes a seal.
+    pub(super) fn unseal(&self, id: LayerId) -> Result<()> {
+        let at = self.directory(id);
+        let layer = self.open_layer(id)?;
+        fault::point("layer.unseal.begin")?;
+        if self.home == Home::Pool
+            && ioctl::subvolume_is_read_only(&layer).map_err(Error::io("unseal", &at))?
+        {
+            ioctl::subvolume_set_read_only(&layer, false).map_err(Error::io("unseal", &at))?;
+        }
+        manifest::forget(layer.as_fd(), &at)?;
+        self.remake_work(id, &layer)
+    }
+
+    /// What a sealed layer says of itself.
+    pub(super) fn manifest(&self, id: LayerId) -> Result<super::Manifest> {
+        manifest::read(self.open_layer(id)?.as_fd(), &self.directory(id))
+    }
+
+    /// The bytes and inodes of a layer's tree.
+    pub(super) fn measure(&self, id: LayerId) -> Result<Usage> {
+        tree::measure(self.open_tree(id)?, &self.directory(id).join("fs"))
+    }
+
+    /// Moves a layer to the trash. One that is not there is already gone.
+    pub(super) fn discard(&self, id: LayerId) -> Result<()> {
+        fault::point("layer.discard.rename")?;
+        let name = name(id);
+        let rename = || rustix::fs::renameat(&self.layers, &name, &self.trash, &name);
+        let mut renamed = rename();
+        if self.home == Home::Pool && matches!(renamed, Err(Errno::ROFS | Errno::PERM | Errno::ACCESS)) {
+            // A directory that moves gets a new `..`, which a read-only one does not take.
+            ioctl::subvolume_set_read_only(self.open_layer(id)?, false)
+                .map_err(Error::io("discard layer", self.directory(id)))?;
+            renamed = rename();
+        }
+        match renamed {
+            Ok(()) | Err(Errno::NOENT) => fault::point("layer.discard.end"),
+            Err(e) => Err(Error::io("discard layer", self.directory(id))(e)),
+        }
+    }
+
+    /// The layers of this home.
+    pub(super) fn found(&self) -> Result<Vec<Found>> {
+        let mut all = Vec::new();
+        for id in numbers(&self.layers).map_err(Error::io("list", self.path.join("layers")))? {
+            let sealed = match self.open_layer(id) {
+                Ok(layer) => manifest::present(layer.as_fd(), &self.directory(id))?,
+                // Not a directory: nobody sealed it.
+                Err(Error::Io { source, .. })
+                    if matches!(source.kind(), io::ErrorKind::NotADirectory | io::ErrorKind::NotFound) =>
+                {
+                    false
+                }
+                Err(e) => return Err(e),
+            };
+            all.push(Found { id, home: self.home, sealed });
+        }
+        Ok(all)
+    }
+
+    /// The highest id that a directory of this home has or had lately.
+    pub(super) fn highest(&self) -> Result<i64> {
+        let mut highest = 0;
+        for (fd, sub) in [(&self.layers, "layers"), (&self.trash, "trash")] {
+            let ids = numbers(fd).map_err(Error::io("list", self.path.join(sub)))?;
+            highest = ids.into_iter().map(|id| id.0).fold(highest, i64::max);
+        }
+        Ok(highest)
+    }
+}
+
+/// The name of a layer's directory.
+pub(super) fn name(id: LayerId) -> CString {
+    // Digits have no zero byte.
+    CString::new(id.to_string()).unwrap_or_default()
+}
+
+/// The entries of a directory that are ids.
+pub(super) fn numbers(directory: &OwnedFd) -> rustix::io::Result<Vec<LayerId>> {
+    // A descriptor of its own: the position in a directory is the descriptor's.
+    let directory = tree::directory(directory.as_fd(), c".")?;
+    let mut buffer = vec![MaybeUninit::uninit(); 32 * 1024];
+    let mut entries = RawDir::new(&directory, &mut buffer);
+    let mut ids = Vec::new();
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        let id = entry.file_name().to_str().ok().and_then(parse);
+        ids.extend(id.filter(|_| entry.file_type() != FileType::Symlink));
+    }
+    Ok(ids)
+}
+
+/// The id that a directory's name is, written as we write it.
+pub(super) fn parse(name: &str) -> Option<LayerId> {
+    let id = name.parse().ok().filter(|id| *id >= 0)?;
+    (i64::to_string(&id) == name).then_some(LayerId(id))
+}
+
+/// True where a descriptor lies on a btrfs.
+pub(super) fn is_btrfs(on: impl AsFd) -> rustix::io::Result<bool> {
+    Ok(magic_number(on)? == ioctl::BTRFS_SUPER_MAGIC)
+}
+
+/// The number by which statfs tells one filesystem type from another.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // The number has 32 bits in a long.
+pub(super) fn magic_number(on: impl AsFd) -> rustix::io::Result<u32> {
+    Ok(rustix::fs::fstatfs(on)?.f_type as u32)
+}

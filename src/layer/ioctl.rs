@@ -1,0 +1,129 @@
+//! What the kernel offers for btrfs and no crate has a safe call for: the only unsafe code.
+//!
+//! Every function takes descriptors and names, never paths. The argument structures are the kernel's
+//! own (`linux/btrfs.h`), and their sizes are part of the request numbers.
+#![allow(unsafe_code)]
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use rustix::io::{Errno, Result};
+
+/// The `type` of btrfs's requests.
+const MAGIC: u8 = 0x94;
+/// `BTRFS_SUBVOL_RDONLY`.
+const READ_ONLY: u64 = 1 << 1;
+/// What statfs says of a btrfs.
+pub(super) const BTRFS_SUPER_MAGIC: u32 = 0x9123_683e;
+/// The inode number of the root of every subvolume.
+pub(super) const SUBVOLUME_INODE: u64 = 256;
+
+/// `struct btrfs_ioctl_vol_args`.
+#[repr(C)]
+pub(super) struct VolArgs {
+    fd: i64,
+    name: [u8; 4088],
+}
+
+/// `struct btrfs_ioctl_vol_args_v2`.
+#[repr(C)]
+pub(super) struct VolArgsV2 {
+    fd: i64,
+    transid: u64,
+    flags: u64,
+    unused: [u64; 4],
+    name: [u8; 4040],
+}
+
+/// `struct btrfs_ioctl_fs_info_args`.
+#[repr(C)]
+pub(super) struct FsInfo {
+    max_id: u64,
+    num_devices: u64,
+    fsid: [u8; 16],
+    rest: [u8; 992],
+}
+
+mod request {
+    // The macros make public functions.
+    #![allow(missing_docs, unreachable_pub, private_interfaces)]
+    use super::{FsInfo, MAGIC, VolArgs, VolArgsV2};
+
+    nix::ioctl_write_ptr!(subvol_create, MAGIC, 14, VolArgs);
+    nix::ioctl_write_ptr!(snap_destroy, MAGIC, 15, VolArgs);
+    nix::ioctl_write_ptr!(snap_create_v2, MAGIC, 23, VolArgsV2);
+    nix::ioctl_read!(subvol_getflags, MAGIC, 25, u64);
+    nix::ioctl_write_ptr!(subvol_setflags, MAGIC, 26, u64);
+    nix::ioctl_read!(fs_info, MAGIC, 31, FsInfo);
+}
+
+/// A name in a kernel structure, ended by a zero byte.
+fn name_in<const N: usize>(name: &CStr) -> Result<[u8; N]> {
+    let bytes = name.to_bytes_with_nul();
+    let mut array = [0; N];
+    array.get_mut(..bytes.len()).ok_or(Errno::NAMETOOLONG)?.copy_from_slice(bytes);
+    Ok(array)
+}
+
+fn vol_args(name: &CStr) -> Result<VolArgs> {
+    Ok(VolArgs { fd: 0, name: name_in(name)? })
+}
+
+/// nix's errors are rustix's by number.
+fn done(answer: nix::Result<i32>) -> Result<()> {
+    answer.map(drop).map_err(|e| Errno::from_raw_os_error(e as i32))
+}
+
+/// Makes an empty subvolume `name` in `parent`.
+pub(super) fn subvolume_create(parent: BorrowedFd<'_>, name: &CStr) -> Result<()> {
+    let args = vol_args(name)?;
+    // SAFETY: `args` is the structure the request is numbered for and lives through the call; the
+    // kernel only reads it.
+    done(unsafe { request::subvol_create(parent.as_raw_fd(), &raw const args) })
+}
+
+/// Makes a writable snapshot `name` in `parent` of the subvolume `source`.
+pub(super) fn subvolume_snapshot(parent: BorrowedFd<'_>, name: &CStr, source: impl AsFd) -> Result<()> {
+    let args = VolArgsV2 {
+        fd: i64::from(source.as_fd().as_raw_fd()),
+        transid: 0,
+        flags: 0,
+        unused: [0; 4],
+        name: name_in(name)?,
+    };
+    // SAFETY: `args` is the structure the request is numbered for and lives through the call, as does
+    // the descriptor in it; the kernel only reads it.
+    done(unsafe { request::snap_create_v2(parent.as_raw_fd(), &raw const args) })
+}
+
+/// Removes the subvolume `name` in `parent`, with everything in it but nested subvolumes (ENOTEMPTY).
+pub(super) fn subvolume_destroy(parent: BorrowedFd<'_>, name: &CStr) -> Result<()> {
+    let args = vol_args(name)?;
+    // SAFETY: `args` is the structure the request is numbered for and lives through the call; the
+    // kernel only reads it.
+    done(unsafe { request::snap_destroy(parent.as_raw_fd(), &raw const args) })
+}
+
+/// True where the subvolume is read-only.
+pub(super) fn subvolume_is_read_only(subvolume: impl AsFd) -> Result<bool> {
+    let mut flags = 0;
+    // SAFETY: the kernel writes one u64, and `flags` is one that lives through the call.
+    done(unsafe { request::subvol_getflags(subvolume.as_fd().as_raw_fd(), &raw mut flags) })?;
+    Ok(flags & READ_ONLY != 0)
+}
+
+/// Sets a subvolume read-only or writable. The kernel commits the change before it answers.
+pub(super) fn subvolume_set_read_only(subvolume: impl AsFd, read_only: bool) -> Result<()> {
+    let flags = if read_only { READ_ONLY } else { 0 };
+    // SAFETY: the kernel reads one u64, and `flags` is one that lives through the call.
+    done(unsafe { request::subvol_setflags(subvolume.as_fd().as_raw_fd(), &raw const flags) })
+}
+
+/// The UUID of the btrfs that a descriptor lies on.
+pub(super) fn btrfs_uuid(on: impl AsFd) -> Result<[u8; 16]> {
+    let mut info = FsInfo { max_id: 0, num_devices: 0, fsid: [0; 16], rest: [0; 992] };
+    // SAFETY: the kernel reads and writes the structure that the request is numbered for, and `info`
+    // is one that lives through the call.
+    done(unsafe { request::fs_info(on.as_fd().as_raw_fd(), &raw mut info) })?;
+    Ok(info.fsid)
+}

@@ -1,0 +1,67 @@
+//! `layer.json`: what a sealed layer says of itself, so that a lost database can be made anew.
+//!
+//! It is there whole or not at all: written under another name, synced, renamed, and the directory
+//! synced. Its presence is what says that a layer is sealed.
+
+use std::ffi::CStr;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::Manifest;
+use crate::error::{Error, Result};
+use crate::fault;
+
+const NAME: &CStr = c"layer.json";
+const UNFINISHED: &CStr = c"layer.json.tmp";
+
+/// Writes the manifest of the layer whose directory is `layer`; durable when it returns.
+pub(super) fn write(layer: BorrowedFd<'_>, at: &Path, manifest: &Manifest) -> Result<()> {
+    let path = at.join("layer.json");
+    let wrong = || Error::io("write", &path);
+    let text = serde_json::to_vec_pretty(manifest)
+        .map_err(|e| Error::Internal(format!("the manifest of {} cannot be written: {e}", at.display())))?;
+    fault::point("layer.seal.manifest")?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(layer, UNFINISHED, flags, Mode::RUSR | Mode::WUSR).map_err(wrong())?;
+    let mut file = File::from(file);
+    file.write_all(&text).and_then(|()| file.sync_all()).map_err(Error::io("write", &path))?;
+    fault::point("layer.seal.rename")?;
+    rustix::fs::renameat(layer, UNFINISHED, layer, NAME).map_err(wrong())?;
+    fault::point("layer.seal.directory")?;
+    rustix::fs::fsync(layer).map_err(wrong())
+}
+
+/// Reads the manifest of the layer whose directory is `layer`.
+pub(super) fn read(layer: BorrowedFd<'_>, at: &Path) -> Result<Manifest> {
+    let path = at.join("layer.json");
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(layer, NAME, flags, Mode::empty()).map_err(Error::io("read", &path))?;
+    let mut text = String::new();
+    File::from(file).read_to_string(&mut text).map_err(Error::io("read", &path))?;
+    serde_json::from_str(&text).map_err(|e| Error::io("read", &path)(std::io::Error::from(e)))
+}
+
+/// True where a layer has one.
+pub(super) fn present(layer: BorrowedFd<'_>, at: &Path) -> Result<bool> {
+    match rustix::fs::statat(layer, NAME, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(_) => Ok(true),
+        Err(Errno::NOENT) => Ok(false),
+        Err(e) => Err(Error::io("look for", at.join("layer.json"))(e)),
+    }
+}
+
+/// Removes the manifest from a layer that is a copy of a sealed one.
+pub(super) fn forget(layer: BorrowedFd<'_>, at: &Path) -> Result<()> {
+    for name in [NAME, UNFINISHED] {
+        match rustix::fs::unlinkat(layer, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(e) => return Err(Error::io("remove", at.join("layer.json"))(e)),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,169 @@
+//! Which layers some process has mounted.
+//!
+//! The kernel lets a directory go that is an upper or lower of a live mount, so we have to look: at
+//! the mount table of every mount namespace that a thread is in. A table names a layer by the options
+//! of an overlay, as whoever mounted it wrote them (from the common parent directory, containerd
+//! writes `12/fs`), and by the root of a bind. Ids are never used twice, so one match too many only
+//! delays the reclaim.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use super::area::parse;
+use crate::error::{Error, Result};
+use crate::store::LayerId;
+
+/// Every layer that a mount table names.
+pub(super) fn layers() -> Result<HashSet<LayerId>> {
+    let mut found = HashSet::new();
+    let mut seen: HashSet<OsString> = HashSet::new();
+    let processes = fs::read_dir("/proc").map_err(Error::io("list", "/proc"))?;
+    for process in processes {
+        let process = process.map_err(Error::io("list", "/proc"))?;
+        if !process.file_name().to_string_lossy().bytes().all(|b| b.is_ascii_digit()) {
+            continue;
+        }
+        // What is not there any more has no mounts.
+        let Ok(threads) = fs::read_dir(process.path().join("task")) else { continue };
+        for thread in threads.flatten() {
+            namespace(&thread.path(), &mut seen, &mut found)?;
+        }
+    }
+    Ok(found)
+}
+
+/// Reads the table of a thread's namespace, unless another thread has shown it.
+fn namespace(thread: &Path, seen: &mut HashSet<OsString>, found: &mut HashSet<LayerId>) -> Result<()> {
+    let Ok(namespace) = fs::read_link(thread.join("ns/mnt")) else { return Ok(()) };
+    if seen.contains(namespace.as_os_str()) {
+        return Ok(());
+    }
+    let path = thread.join("mountinfo");
+    match fs::read(&path) {
+        Ok(table) => {
+            seen.insert(namespace.into_os_string());
+            table.split(|b| *b == b'\n').for_each(|line| scan(line, found));
+            Ok(())
+        }
+        // It ended meanwhile; if others are in its namespace, one of them shows it.
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) => Ok(()),
+        Err(e) if e.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => Ok(()),
+        Err(e) => Err(Error::io("read", &path)(e)),
+    }
+}
+
+/// Adds the layers that one line of a mount table names.
+fn scan(line: &[u8], found: &mut HashSet<LayerId>) {
+    let fields: Vec<&[u8]> = line.split(|b| *b == b' ').collect();
+    // ID, parent, device, root, mount point, options, then optional fields up to a dash, then the
+    // filesystem's type, its source and its own options.
+    if let Some(root) = fields.get(3) {
+        found.extend(whole(&unescape(root)));
+    }
+    let mut rest = fields.iter().skip(6).skip_while(|field| **field != b"-").skip(1);
+    if rest.next().is_none_or(|kind| *kind != b"overlay") {
+        return;
+    }
+    let Some(options) = rest.nth(1) else { return };
+    for option in unescape(options).split(',') {
+        let Some((_, paths)) = option.split_once('=') else { continue };
+        for path in paths.split(':') {
+            found.extend(whole(path).or_else(|| relative(path)));
+        }
+    }
+}
+
+/// The layer in whose directory an absolute path lies.
+fn whole(path: &str) -> Option<LayerId> {
+    let mut parts = path.split('/');
+    while let Some(part) = parts.next() {
+        if matches!(part, "layers" | "trash")
+            && let Some(id) = parts.clone().next().and_then(parse)
+        {
+            return Some(id);
+        }
+    }
+    None
+}
+
+/// The layer of a name like `12/fs`.
+fn relative(path: &str) -> Option<LayerId> {
+    let (id, rest) = path.split_once('/')?;
+    parse(id).filter(|_| matches!(rest, "fs" | "work"))
+}
+
+/// Undoes the octal escapes of a mount table. What is not UTF-8 cannot be a path of ours.
+fn unescape(field: &[u8]) -> String {
+    let mut plain = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((first, tail)) = rest.split_first() {
+        rest = tail;
+        let octal = tail.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        let escaped = octal.filter(|_| *first == b'\\').and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        if let Some(byte) = escaped {
+            plain.push(byte);
+            rest = tail.get(3..).unwrap_or_default();
+        } else {
+            plain.push(*first);
+        }
+    }
+    String::from_utf8_lossy(&plain).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(line: &str) -> Vec<i64> {
+        let mut found = HashSet::new();
+        scan(line.as_bytes(), &mut found);
+        let mut ids: Vec<_> = found.into_iter().map(|id| id.0).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    #[test]
+    fn an_overlay_names_all_its_layers() {
+        let line = "50 30 0:45 / /run/c/rootfs rw shared:5 master:2 - overlay overlay \
+                    rw,lowerdir=/r/layers/3/fs:/r/layers/2/fs,upperdir=/r\\040x/trash/4/fs,workdir=/r/layers/4/work";
+        assert_eq!(ids(line), [2, 3, 4]);
+    }
+
+    #[test]
+    fn relative_names_count_in_overlays_only() {
+        let overlay = "50 30 0:45 / /x rw - overlay overlay rw,lowerdir=12/fs:layers/13/fs,upperdir=/a/14/fs";
+        assert_eq!(ids(overlay), [12, 13]);
+        assert!(ids("50 30 0:45 /12/fs /x rw - ext4 /dev/sda rw").is_empty());
+    }
+
+    #[test]
+    fn a_bind_is_known_by_its_root() {
+        assert_eq!(ids("1 2 8:1 /var/lib/loom/layers/12/fs /x rw - ext4 /dev/sda1 rw"), [12]);
+        assert_eq!(ids("1 2 8:1 /layers/7/fs/deep /x rw - btrfs /dev/loop0 rw,subvol=/layers/7"), [7]);
+        assert_eq!(ids("1 2 8:1 /trash/9/fs//deleted /x rw - btrfs /dev/loop0 rw"), [9]);
+    }
+
+    #[test]
+    fn other_lines_name_nothing() {
+        for line in [
+            "",
+            "garbage",
+            "1 2 8:1 / / rw - ext4 /dev/sda1 rw",
+            "1 2 8:1 /layers/x/fs /x rw - ext4 /dev/sda1 rw",
+            "1 2 8:1 /layers/012/fs /x rw - ext4 /dev/sda1 rw",
+            "1 2 8:1 / /x rw - overlay",
+            "1 2 0:4 / /x rw - tmpfs layers/5/fs rw,lowerdir=/r/layers/3/fs",
+        ] {
+            assert!(ids(line).is_empty(), "{line}");
+        }
+    }
+
+    #[test]
+    fn escapes() {
+        assert_eq!(unescape(b"a\\040b\\134c\\"), "a b\\c\\");
+        assert_eq!(unescape(b"\\9zz\\777"), "\\9zz\\777");
+    }
+}

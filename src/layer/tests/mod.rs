@@ -1,0 +1,79 @@
+//! Layers on real filesystems: loop images of ext4, XFS and btrfs. Needs root.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod branch;
+mod hostile;
+mod image;
+mod life;
+mod shape;
+mod zoo;
+
+use super::*;
+use image::Image;
+
+/// A root and, where wanted, a pool, on images of their own.
+struct Place {
+    layers: Layers,
+    // Dropped after the layers, whose descriptors keep the images busy.
+    _images: Vec<Image>,
+}
+
+impl Place {
+    fn new(root: &str, pool: bool) -> Self {
+        let root = Image::new(root, 512);
+        let mut images = vec![root];
+        if pool {
+            images.push(Image::new("btrfs", 512));
+        }
+        let pool = images.get(1).map(Image::path);
+        let layers = Layers::open(images[0].path(), pool).unwrap();
+        // Mount tables are the whole machine's: no other root's layers must have our ids.
+        let mut random = [0; 4];
+        getrandom::fill(&mut random).unwrap();
+        layers.start_above(LayerId(i64::from(u32::from_le_bytes(random)) << 8));
+        Self { layers, _images: images }
+    }
+
+    fn create(&self, home: Home) -> Layer {
+        let layer = layer(home, self.layers.next_id().0);
+        self.layers.create(home, layer.id, None).unwrap();
+        layer
+    }
+
+    fn fs(&self, layer: &Layer) -> PathBuf {
+        self.layers.fs(layer.home, layer.id)
+    }
+
+    fn dir(&self, layer: &Layer) -> PathBuf {
+        self.fs(layer).parent().unwrap().to_path_buf()
+    }
+}
+
+fn layer(home: Home, id: i64) -> Layer {
+    Layer { id: LayerId(id), home, base: None, stage: crate::store::Stage::Writable, usage: None }
+}
+
+fn manifest(id: LayerId) -> Manifest {
+    Manifest {
+        layer: id.0,
+        base: Some(1),
+        snapshot: "0123".into(),
+        parent: None,
+        source: None,
+        key: Some("default/1/key".into()),
+        name: None,
+        labels: [("a".to_owned(), "b".to_owned())].into(),
+        created: "2026-01-01T00:00:00Z".into(),
+    }
+}
+
+/// Runs a shell script in a directory; answers what it printed.
+fn sh(directory: &Path, script: &str) -> Vec<u8> {
+    let out = std::process::Command::new("bash")
+        .args(["-euc", script])
+        .current_dir(directory)
+        .output()
+        .expect("bash runs");
+    assert!(out.status.success(), "{script}: {}", String::from_utf8_lossy(&out.stderr));
+    out.stdout
+}

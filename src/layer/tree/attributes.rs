@@ -1,0 +1,80 @@
+//! What an inode is besides its data: owner, mode, extended attributes, times.
+
+use std::ffi::{CStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::fs::{AtFlags, FileType, Gid, Mode, Statx, StatxTimestamp, Timespec, Timestamps, Uid};
+
+use super::magic;
+
+/// Everything that is set on a copy once its data is in place.
+pub(super) struct Attributes {
+    status: Statx,
+    extended: Vec<(OsString, Vec<u8>)>,
+}
+
+impl Attributes {
+    /// Those of what a descriptor, an `O_PATH` one too, is open on.
+    pub(super) fn of(fd: BorrowedFd<'_>, status: Statx) -> io::Result<Self> {
+        let path = magic(fd);
+        let mut extended = Vec::new();
+        let names = match xattr::list_deref(&path) {
+            Ok(names) => names,
+            Err(e) if unsupported(&e) => return Ok(Self { status, extended }),
+            Err(e) => return Err(e),
+        };
+        for name in names {
+            // None: removed since it was listed.
+            if let Some(value) = xattr::get_deref(&path, &name)? {
+                extended.push((name, value));
+            }
+        }
+        Ok(Self { status, extended })
+    }
+
+    /// Sets them on `name` in `dir`, which is `fd`; the name is in a tree that only we write to.
+    ///
+    /// The order matters: a change of owner takes away `security.capability` and the setuid bit, and
+    /// a change of mode is a change of the ACL's mask.
+    pub(super) fn set(&self, dir: BorrowedFd<'_>, name: &CStr, fd: BorrowedFd<'_>) -> io::Result<()> {
+        let status = &self.status;
+        let (owner, group) = (Uid::from_raw(status.stx_uid), Gid::from_raw(status.stx_gid));
+        rustix::fs::chownat(fd, c"", Some(owner), Some(group), AtFlags::EMPTY_PATH)?;
+        if !self.extended.is_empty() {
+            let path = magic(fd);
+            for (attribute, value) in &self.extended {
+                xattr::set_deref(&path, attribute, value)?;
+            }
+        }
+        if FileType::from_raw_mode(status.stx_mode.into()) != FileType::Symlink {
+            // A symbolic link has no mode of its own.
+            rustix::fs::chmodat(dir, name, mode(status), AtFlags::empty())?;
+        }
+        let times = Timestamps {
+            last_access: timespec(&status.stx_atime),
+            last_modification: timespec(&status.stx_mtime),
+        };
+        rustix::fs::utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(())
+    }
+
+    /// Sets them on an open directory itself.
+    pub(super) fn set_on(&self, directory: impl AsFd) -> io::Result<()> {
+        let directory = directory.as_fd();
+        self.set(directory, c".", directory)
+    }
+}
+
+/// The permissions, with setuid, setgid and sticky.
+pub(super) fn mode(status: &Statx) -> Mode {
+    Mode::from_raw_mode(u32::from(status.stx_mode) & 0o7777)
+}
+
+fn timespec(time: &StatxTimestamp) -> Timespec {
+    Timespec { tv_sec: time.tv_sec, tv_nsec: time.tv_nsec.into() }
+}
+
+fn unsupported(e: &io::Error) -> bool {
+    e.raw_os_error() == Some(rustix::io::Errno::OPNOTSUPP.raw_os_error())
+}

@@ -1,0 +1,230 @@
+//! loom's own service, `loom.admin.v1.Admin`, over ttrpc.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use ttrpc::r#async::{ServerStreamSender, TtrpcContext};
+
+use self::message::{cost, forked, shown, snapshot};
+use super::Served;
+use super::calls::Core;
+use super::convert::{from_labels, timestamp};
+use super::ttrpc::Batch;
+use crate::containerd::{Brancher, Target};
+use crate::error::{Error, Result};
+use crate::protos::admin::{
+    self as proto, CloneRequest, CloneResponse, ForkRequest, ForkResponse, GetRequest, GetResponse,
+    LineageRequest, LineageResponse, ListRequest, ListResponse, PinRequest, PinResponse, RemoveRequest,
+    RemoveResponse, ResumeRequest, ResumeResponse, SnapshotRequest, SnapshotResponse, StatusRequest,
+    StatusResponse, UnpinRequest, UnpinResponse,
+};
+use crate::protos::admin_ttrpc;
+use crate::snapshot::Snapshots;
+use crate::store::{Home, Time};
+
+mod message;
+
+/// The most forks that one request makes.
+const MOST_FORKS: u32 = 1000;
+
+/// The service.
+#[derive(Debug)]
+pub(super) struct Admin {
+    core: Core,
+    brancher: Arc<Brancher>,
+    containerd: String,
+    started: Time,
+}
+
+impl Admin {
+    /// Over what is served.
+    pub(super) fn new(core: Core, served: Served, started: Time) -> Self {
+        Self { core, brancher: served.brancher, containerd: served.containerd, started }
+    }
+
+    /// The containerd that a request is about.
+    fn target(&self, containerd: Option<proto::Containerd>) -> Target {
+        let given = containerd.unwrap_or_default();
+        let or = |given: String, default: &str| if given.is_empty() { default.to_owned() } else { given };
+        Target { address: or(given.address, &self.containerd), namespace: or(given.namespace, "default") }
+    }
+
+    /// Runs `work` with the brancher.
+    async fn branch<T, F>(&self, work: impl FnOnce(Arc<Brancher>) -> F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        self.core.run(work(Arc::clone(&self.brancher))).await
+    }
+
+    /// Finds the snapshot that a reference means, then runs `then` with it; both run to their end.
+    async fn on<T: Send + 'static>(
+        &self,
+        containerd: Option<proto::Containerd>,
+        reference: String,
+        then: impl FnOnce(&Snapshots, crate::store::Snapshot) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let target = self.target(containerd);
+        let core = self.core.clone();
+        self.branch(|brancher| async move {
+            let found = brancher.find(&target, &reference).await?;
+            core.call(move |core| then(core, found)).await
+        })
+        .await
+    }
+}
+
+/// An empty name is none.
+fn given(name: String) -> Option<String> {
+    (!name.is_empty()).then_some(name)
+}
+
+#[async_trait]
+impl admin_ttrpc::Admin for Admin {
+    async fn snapshot(&self, _: &TtrpcContext, request: SnapshotRequest) -> ttrpc::Result<SnapshotResponse> {
+        let target = self.target(request.containerd.into_option());
+        let (name, labels) = (given(request.name), from_labels(request.labels));
+        let core = self.core.clone();
+        let (seen, spent) = self
+            .branch(|brancher| async move {
+                let (made, spent) = brancher.snapshot(&target, &request.reference, name, labels).await?;
+                Ok((core.call(move |core| core.get(made.id)).await?, spent))
+            })
+            .await?;
+        Ok(SnapshotResponse {
+            snapshot: Some(snapshot(seen)).into(),
+            cost: Some(cost(&spent)).into(),
+            ..Default::default()
+        })
+    }
+
+    async fn fork(&self, _: &TtrpcContext, request: ForkRequest) -> ttrpc::Result<ForkResponse> {
+        let target = self.target(request.containerd.into_option());
+        let (name, count, start) = (given(request.name), request.count.max(1), !request.no_start);
+        if count > MOST_FORKS {
+            let why = format!("one request makes at most {MOST_FORKS} forks");
+            return Err(Error::invalid(format!("count {count}"), why).into());
+        }
+        let (mut forks, spent) =
+            self.branch(|brancher| async move {
+                brancher.fork(&target, &request.reference, name, count, start).await
+            })
+            .await?;
+        // Where there is one and it failed, its error is the request's: it has a code then.
+        if let [only] = forks.as_mut_slice()
+            && let Some(error) = only.error.take()
+        {
+            return Err(error.into());
+        }
+        Ok(ForkResponse {
+            forks: forks.into_iter().map(forked).collect(),
+            cost: Some(cost(&spent)).into(),
+            ..Default::default()
+        })
+    }
+
+    async fn clone_state(&self, _: &TtrpcContext, request: CloneRequest) -> ttrpc::Result<CloneResponse> {
+        let target = self.target(request.containerd.into_option());
+        let (name, start) = (given(request.name), !request.no_start);
+        let (mut clone, spent) =
+            self.branch(|brancher| async move {
+                brancher.clone_state(&target, &request.reference, name, start).await
+            })
+            .await?;
+        if let Some(error) = clone.error.take() {
+            return Err(error.into());
+        }
+        Ok(CloneResponse {
+            clone: Some(forked(clone)).into(),
+            cost: Some(cost(&spent)).into(),
+            ..Default::default()
+        })
+    }
+
+    async fn resume(&self, _: &TtrpcContext, request: ResumeRequest) -> ttrpc::Result<ResumeResponse> {
+        let target = self.target(request.containerd.into_option());
+        let (container, pid) =
+            self.branch(|brancher| async move { brancher.resume(&target, &request.reference).await }).await?;
+        Ok(ResumeResponse { container, pid, ..Default::default() })
+    }
+
+    async fn lineage(&self, _: &TtrpcContext, request: LineageRequest) -> ttrpc::Result<LineageResponse> {
+        let path = self
+            .on(request.containerd.into_option(), request.reference, |core, found| core.lineage(found.id))
+            .await?;
+        Ok(LineageResponse { snapshots: path.into_iter().map(snapshot).collect(), ..Default::default() })
+    }
+
+    async fn pin(&self, _: &TtrpcContext, request: PinRequest) -> ttrpc::Result<PinResponse> {
+        let pin = |core: &Snapshots, found: crate::store::Snapshot| {
+            core.pin(found.id, None)?;
+            core.get(found.id)
+        };
+        let seen = self.on(request.containerd.into_option(), request.reference, pin).await?;
+        Ok(PinResponse { snapshot: Some(snapshot(seen)).into(), ..Default::default() })
+    }
+
+    async fn unpin(&self, _: &TtrpcContext, request: UnpinRequest) -> ttrpc::Result<UnpinResponse> {
+        self.on(request.containerd.into_option(), request.reference, |core, found| core.unpin(found.id))
+            .await?;
+        Ok(UnpinResponse::new())
+    }
+
+    async fn list(
+        &self,
+        _: &TtrpcContext,
+        request: ListRequest,
+        sender: ServerStreamSender<ListResponse>,
+    ) -> ttrpc::Result<()> {
+        let answer = |snapshots| ListResponse { snapshots, ..Default::default() };
+        let mut batch = Batch::default();
+        for seen in self.core.call(Snapshots::all).await? {
+            if !request.all && !shown(&seen) {
+                continue;
+            }
+            if let Some(full) = batch.add(snapshot(seen)) {
+                sender.send(&answer(full)).await?;
+            }
+        }
+        if let Some(rest) = batch.rest() {
+            sender.send(&answer(rest)).await?;
+        }
+        Ok(())
+    }
+
+    async fn get(&self, _: &TtrpcContext, request: GetRequest) -> ttrpc::Result<GetResponse> {
+        let seen = self
+            .on(request.containerd.into_option(), request.reference, |core, found| core.get(found.id))
+            .await?;
+        Ok(GetResponse { snapshot: Some(snapshot(seen)).into(), ..Default::default() })
+    }
+
+    async fn remove(&self, _: &TtrpcContext, request: RemoveRequest) -> ttrpc::Result<RemoveResponse> {
+        self.on(request.containerd.into_option(), request.reference, |core, found| core.forget(found.id))
+            .await?;
+        Ok(RemoveResponse::new())
+    }
+
+    async fn status(&self, _: &TtrpcContext, _: StatusRequest) -> ttrpc::Result<StatusResponse> {
+        let mut status = StatusResponse {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            containerd: self.containerd.clone(),
+            started: timestamp(self.started),
+            ..Default::default()
+        };
+        let look = move |core: &Snapshots| {
+            let (layers, counts) = (core.layers(), core.counts()?);
+            // Writable layers of containers lie in the pool wherever there is one.
+            let home = if layers.pool().is_some() { Home::Pool } else { Home::Plain };
+            status.root = layers.root().to_string_lossy().into_owned();
+            status.root_filesystem = layers.root_filesystem();
+            status.pool = layers.pool().map(|pool| pool.to_string_lossy().into_owned()).unwrap_or_default();
+            status.method = layers.method(home).to_string();
+            (status.listed, status.held, status.layers) = (counts.listed, counts.held, counts.layers);
+            Ok(status)
+        };
+        Ok(self.core.call(look).await?)
+    }
+}

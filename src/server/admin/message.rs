@@ -1,0 +1,218 @@
+//! The core's types as messages of the admin service.
+
+use serde::Deserialize;
+
+use crate::containerd::Forked;
+use crate::protos::admin as proto;
+use crate::server::convert::{timestamp, to_labels};
+use crate::snapshot::{Cost, Seen, key};
+use crate::store::{self, Kind};
+
+/// What of `Snapshot::captured` is told.
+#[derive(Debug, Default, Deserialize)]
+struct Captured {
+    #[serde(default)]
+    namespace: String,
+    #[serde(default)]
+    id: String,
+}
+
+/// A snapshot.
+pub(super) fn snapshot(seen: Seen) -> proto::Snapshot {
+    let image_layer = image_layer(&seen.snapshot);
+    let owner = owner(&seen.snapshot);
+    let Seen { snapshot, chain } = seen;
+    let kind = match snapshot.kind {
+        Kind::Active => proto::Kind::KIND_ACTIVE,
+        Kind::View => proto::Kind::KIND_VIEW,
+        Kind::Committed => proto::Kind::KIND_COMMITTED,
+    };
+    proto::Snapshot {
+        id: snapshot.id.to_string(),
+        name: snapshot.name.unwrap_or_default(),
+        key: snapshot.key.unwrap_or_default(),
+        kind: kind.into(),
+        parent: snapshot.parent.map(|id| id.to_string()).unwrap_or_default(),
+        source: snapshot.source.map(|id| id.to_string()).unwrap_or_default(),
+        labels: to_labels(snapshot.labels),
+        created: timestamp(snapshot.created),
+        updated: timestamp(snapshot.updated),
+        pinned: snapshot.pinned,
+        home: chain.first().map(|top| top.home.to_string()).unwrap_or_default(),
+        depth: u32::try_from(chain.len()).unwrap_or(u32::MAX),
+        container: owner.id,
+        namespace: owner.namespace,
+        image_layer,
+        ..Default::default()
+    }
+}
+
+/// What a branch cost.
+pub(super) fn cost(cost: &Cost) -> proto::Cost {
+    let micros = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    proto::Cost {
+        method: cost.method.to_string(),
+        paused_us: micros(cost.paused),
+        total_us: micros(cost.total),
+        ..Default::default()
+    }
+}
+
+/// A container that a branch made.
+pub(super) fn forked(fork: Forked) -> proto::Forked {
+    proto::Forked {
+        container: fork.container,
+        namespace: fork.namespace,
+        snapshot: fork.snapshot.map(|id| id.to_string()).unwrap_or_default(),
+        pid: fork.pid.unwrap_or(0),
+        error: fork.error.map(|e| e.to_string()).unwrap_or_default(),
+        ..Default::default()
+    }
+}
+
+/// True for what a listing shows that did not ask for all: the states of containers that still have
+/// their bytes, and whatever loom keeps by a name or a pin.
+pub(super) fn shown(seen: &Seen) -> bool {
+    let snapshot = &seen.snapshot;
+    if snapshot.layer.is_none() {
+        return false;
+    }
+    snapshot.pinned || snapshot.name.is_some() || (snapshot.kind != Kind::View && !image_layer(snapshot))
+}
+
+/// True for what containerd unpacked from an image, or is unpacking.
+fn image_layer(snapshot: &store::Snapshot) -> bool {
+    let key = snapshot.key.as_deref().unwrap_or_default();
+    // A committed layer's key is its chain id.
+    key::is_unpack(key, &snapshot.labels)
+        || (snapshot.kind == Kind::Committed && key::client(key).starts_with("sha256:"))
+}
+
+/// The container that a snapshot is or was a state of.
+fn owner(snapshot: &store::Snapshot) -> Captured {
+    if let Some(captured) = &snapshot.captured {
+        return serde_json::from_str(captured).unwrap_or_default();
+    }
+    match snapshot.key.as_deref().and_then(key::parts) {
+        // A container's snapshot has its id as key.
+        Some((namespace, client)) if snapshot.kind != Kind::Committed && !image_layer(snapshot) => {
+            Captured { namespace: namespace.to_owned(), id: client.to_owned() }
+        }
+        _ => Captured::default(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::error::Error;
+    use crate::layer::Method;
+    use crate::store::{Home, Id, Layer, LayerId, Snapshot, Stage, Time};
+
+    fn row(kind: Kind, key: &str) -> Snapshot {
+        Snapshot {
+            id: "0123456789abcdef0123456789abcdef".parse::<Id>().unwrap(),
+            key: (!key.is_empty()).then(|| key.to_owned()),
+            name: None,
+            kind,
+            parent: None,
+            source: None,
+            layer: Some(LayerId(7)),
+            pinned: false,
+            transient: false,
+            labels: BTreeMap::new(),
+            created: Time(1_500_000_000),
+            updated: Time(2_000_000_000),
+            captured: None,
+        }
+    }
+
+    fn seen(snapshot: Snapshot) -> Seen {
+        Seen { snapshot, chain: Vec::new() }
+    }
+
+    #[test]
+    fn what_is_an_image_layer_and_what_is_shown() {
+        for (kind, key, image, show) in [
+            (Kind::Active, "default/1/c1", false, true),
+            (Kind::Active, "default/1/extract-123-abc sha256:aa", true, false),
+            (Kind::Committed, "default/2/sha256:aa", true, false),
+            (Kind::Active, "default/2/sha256:aa", false, true),
+            (Kind::Committed, "sha256:aa", true, false),
+            (Kind::Committed, "default/2/mine", false, true),
+            (Kind::View, "default/3/c1-view", false, false),
+            (Kind::Committed, "", false, true),
+        ] {
+            let row = row(kind, key);
+            assert_eq!(image_layer(&row), image, "{kind} {key}");
+            assert_eq!(shown(&seen(row)), show, "{kind} {key}");
+        }
+        let mut unpacked = row(Kind::Committed, "anything");
+        unpacked.labels.insert(key::REF_LABEL.into(), "sha256:aa".into());
+        assert!(image_layer(&unpacked));
+        unpacked.pinned = true;
+        assert!(shown(&seen(unpacked.clone())), "a pinned layer is loom's too");
+        unpacked.layer = None;
+        assert!(!shown(&seen(unpacked)), "a row without bytes");
+    }
+
+    #[test]
+    fn the_container_of_a_snapshot() {
+        let owner = |row: &Snapshot| {
+            let Captured { namespace, id } = owner(row);
+            (namespace, id)
+        };
+        let pair = |namespace: &str, id: &str| (namespace.to_owned(), id.to_owned());
+        assert_eq!(owner(&row(Kind::Active, "prod/5/web")), pair("prod", "web"));
+        assert_eq!(owner(&row(Kind::Committed, "prod/5/web")), pair("", ""));
+        assert_eq!(owner(&row(Kind::Active, "prod/5/extract-1 x")), pair("", ""));
+        let mut captured = row(Kind::Committed, "");
+        captured.captured = Some(r#"{"namespace":"prod","id":"web","spec":{}}"#.into());
+        assert_eq!(owner(&captured), pair("prod", "web"));
+        captured.captured = Some("not json".into());
+        assert_eq!(owner(&captured), pair("", ""));
+    }
+
+    #[test]
+    fn a_message_tells_all_of_a_snapshot() {
+        let mut row = row(Kind::Active, "prod/5/web");
+        row.name = Some("warm".into());
+        row.source = Some("ffffffffffffffffffffffffffffffff".parse().unwrap());
+        let layer =
+            |id, home| Layer { id: LayerId(id), home, base: None, stage: Stage::Writable, usage: None };
+        let chain = vec![layer(7, Home::Pool), layer(3, Home::Plain)];
+        let message = snapshot(Seen { snapshot: row, chain });
+        assert_eq!(message.id, "0123456789abcdef0123456789abcdef");
+        assert_eq!(message.source, "ffffffffffffffffffffffffffffffff");
+        assert_eq!((message.parent.as_str(), message.name.as_str()), ("", "warm"));
+        assert_eq!((message.home.as_str(), message.depth), ("pool", 2));
+        assert_eq!((message.created.seconds, message.created.nanos), (1, 500_000_000));
+        assert_eq!(message.kind.enum_value(), Ok(proto::Kind::KIND_ACTIVE));
+    }
+
+    #[test]
+    fn costs_and_forks() {
+        let message = cost(&Cost {
+            method: Method::Reflink,
+            paused: Duration::from_micros(1_500),
+            total: Duration::from_millis(20),
+        });
+        assert_eq!(
+            (message.method.as_str(), message.paused_us, message.total_us),
+            ("reflink", 1_500, 20_000)
+        );
+        let failed = forked(Forked {
+            container: "c1-fork".into(),
+            namespace: "default".into(),
+            snapshot: None,
+            pid: None,
+            error: Some(Error::ContainerExists { name: "c1-fork".into(), namespace: "default".into() }),
+        });
+        assert_eq!((failed.snapshot.as_str(), failed.pid), ("", 0));
+        assert!(failed.error.contains("already exists"), "{}", failed.error);
+    }
+}

@@ -1,0 +1,183 @@
+//! Snapshot, the verb: a committed state of an active snapshot, which lives on.
+
+use std::time::{Duration, Instant};
+
+use super::prepare::standing;
+use super::remove::{Ended, end_layers};
+use super::{Cost, Freezer, Keep, Snapshots, Take, key};
+use crate::error::{Error, Result};
+use crate::layer::{Manifest, Method};
+use crate::store::{Id, Kind, Layer, LayerId, Snapshot, Stage, Time};
+
+impl Snapshots {
+    /// Makes a committed snapshot of an active one. Its container, if `freezer` knows one, is stopped only
+    /// around the last step, after what is dirty was written out.
+    pub fn snapshot(&self, source: Id, take: &Take, freezer: &mut dyn Freezer) -> Result<(Snapshot, Cost)> {
+        let began = Instant::now();
+        key::check_labels(&take.labels)?;
+        let name = match &take.keep {
+            Keep::Named(name) => {
+                key::check_name(name)?;
+                Some(name.clone())
+            }
+            Keep::ForClones | Keep::ForOne => None,
+        };
+        let _taken = name.as_deref().map(|name| self.take_name(name)).transpose()?;
+        let source = self.store.read(|rows| {
+            if let Some(name) = &name
+                && rows.by_name(name)?.is_some()
+            {
+                return Err(Error::NameExists(name.clone()));
+            }
+            rows.snapshot(source)?.ok_or_else(|| Error::SnapshotNotFound(source.to_string()))
+        })?;
+        if source.kind != Kind::Active {
+            return Err(Error::WrongKind {
+                key: source.title(),
+                kind: source.kind,
+                needs: "only an active one can be snapshotted; a committed one is a state already",
+            });
+        }
+        let gone = || Error::SnapshotNotFound(source.title());
+        let (_reading, top) = self.read_layer(source.layer.ok_or_else(gone)?)?.ok_or_else(gone)?;
+
+        let now = Time::now();
+        let state = Snapshot {
+            id: Id::random()?,
+            key: None,
+            transient: name.is_none(),
+            name,
+            kind: Kind::Committed,
+            parent: source.parent,
+            source: Some(source.id),
+            layer: Some(self.layers.next_id()),
+            pinned: false,
+            labels: take.labels.clone(),
+            created: now,
+            updated: now,
+            captured: take.captured.clone(),
+        };
+        let (method, paused) = if take.keep == Keep::ForOne {
+            self.state_for_one(&state, &top, freezer)?
+        } else {
+            self.state_to_keep(&state, &top, freezer)?
+        };
+        Ok((state, Cost { method, paused, total: began.elapsed() }))
+    }
+
+    /// A state whose bytes the one clone takes over: never sealed, so that it costs one copy and no sync.
+    fn state_for_one(
+        &self,
+        state: &Snapshot,
+        top: &Layer,
+        freezer: &mut dyn Freezer,
+    ) -> Result<(Method, Duration)> {
+        let id = layer_of(state)?;
+        let cost = self.copy_live(top, id, freezer)?;
+        let layer = Layer { id, home: top.home, base: top.base, stage: Stage::Writable, usage: None };
+        self.insert(layer, state.clone())?;
+        Ok(cost)
+    }
+
+    /// A sealed state. Its layer's row comes first: a crash between `layer.json` and the snapshot's row
+    /// must not leave a directory that looks like a lost layer.
+    fn state_to_keep(
+        &self,
+        state: &Snapshot,
+        top: &Layer,
+        freezer: &mut dyn Freezer,
+    ) -> Result<(Method, Duration)> {
+        let id = layer_of(state)?;
+        let filling = Layer { id, home: top.home, base: top.base, stage: Stage::Filling, usage: None };
+        self.store.write({
+            let filling = filling.clone();
+            move |rows| {
+                if let Some(base) = filling.base {
+                    standing(rows, base)?;
+                }
+                rows.insert_layer(&filling)
+            }
+        })?;
+        let sealed = self.copy_live(top, id, freezer).and_then(|cost| {
+            self.layers.seal(&filling, &manifest(state, &filling))?;
+            crate::fault::point("snapshot.state.insert")?;
+            let (state, filling) = (state.clone(), filling.clone());
+            self.store.write(move |rows| {
+                if let Some(source) = state.source
+                    && rows.snapshot(source)?.is_none()
+                {
+                    return Err(Error::SnapshotNotFound(source.to_string()));
+                }
+                rows.update_layer(&Layer { stage: Stage::Sealed, ..filling })?;
+                rows.insert(&state)
+            })?;
+            Ok(cost)
+        });
+        if sealed.is_err() {
+            self.abandon(id);
+        }
+        sealed
+    }
+
+    /// Flushes, stops, copies and continues. The source goes on whatever happens.
+    pub(super) fn copy_live(
+        &self,
+        top: &Layer,
+        target: LayerId,
+        freezer: &mut dyn Freezer,
+    ) -> Result<(Method, Duration)> {
+        self.layers.flush(top)?;
+        let began = Instant::now();
+        let copied = freezer.freeze().and_then(|()| {
+            crate::fault::point("snapshot.frozen")?;
+            self.layers.materialize(top, target)
+        });
+        let thawed = freezer.thaw();
+        let paused = began.elapsed();
+        let made = copied.is_ok();
+        match copied.and_then(|method| thawed.map(|()| method)) {
+            Ok(method) => Ok((method, paused)),
+            Err(error) => {
+                if made {
+                    self.discard(Ended { home: top.home, layer: target, row: false });
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends a layer that was being filled.
+    fn abandon(&self, filling: LayerId) {
+        let ended = self.store.write(move |rows| {
+            let mut ended = Vec::new();
+            end_layers(rows, filling, &mut ended)?;
+            Ok(ended)
+        });
+        match ended {
+            Ok(ended) => self.end(ended),
+            // The next start discards what is still being filled.
+            Err(error) => {
+                tracing::warn!(layer = %filling, %error, "a branch that failed is left to the next start");
+            }
+        }
+    }
+}
+
+fn layer_of(state: &Snapshot) -> Result<LayerId> {
+    state.layer.ok_or_else(|| Error::Internal(format!("snapshot {} was given no layer", state.id)))
+}
+
+/// What `layer.json` says of a layer that is sealed for a snapshot.
+pub(super) fn manifest(snapshot: &Snapshot, layer: &Layer) -> Manifest {
+    Manifest {
+        layer: layer.id.0,
+        base: layer.base.map(|base| base.0),
+        snapshot: snapshot.id.to_string(),
+        parent: snapshot.parent.map(|id| id.to_string()),
+        source: snapshot.source.map(|id| id.to_string()),
+        key: snapshot.key.clone(),
+        name: snapshot.name.clone(),
+        labels: snapshot.labels.clone(),
+        created: snapshot.created.to_string(),
+    }
+}

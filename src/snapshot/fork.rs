@@ -1,0 +1,199 @@
+//! The fork label on Prepare: an active snapshot that continues from another one.
+//!
+//! The label's value is `id:<loom id>`, a client key in the namespace of the key being prepared, or
+//! `grant:<token>` for loom itself. containerd copies the annotations of a stranger's image into
+//! Prepare's labels, so without a grant the label reaches only what its own namespace owns, is refused
+//! for image layers, and in the namespaces that the configuration denies.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::prepare::{New, below, fresh, place};
+use super::{FORK_LABEL, Freezer, Snapshots, Still, key, lock};
+use crate::error::{Error, Result};
+use crate::layer::{Access, Method, Mount};
+use crate::store::{Id, Kind, Layer, Rows, Snapshot, Stage};
+
+/// Lets the fork label through for one snapshot, in whatever namespace, while it lives.
+#[derive(Debug)]
+pub struct Grant {
+    core: Arc<Snapshots>,
+    token: String,
+}
+
+impl Grant {
+    /// The value of the fork label that uses it.
+    pub fn label(&self) -> String {
+        format!("grant:{}", self.token)
+    }
+}
+
+impl Drop for Grant {
+    fn drop(&mut self) {
+        lock(&self.core.grants).remove(&self.token);
+    }
+}
+
+/// What a fork continues from.
+struct Origin {
+    snapshot: Snapshot,
+    chain: Vec<Layer>,
+    granted: bool,
+}
+
+impl Snapshots {
+    /// Lets the fork label through for a snapshot until the grant is dropped.
+    pub fn grant(self: &Arc<Self>, id: Id) -> Result<Grant> {
+        let token = Id::random()?.to_string();
+        lock(&self.grants).insert(token.clone(), id);
+        Ok(Grant { core: Arc::clone(self), token })
+    }
+
+    /// Prepare with the fork label.
+    pub(super) fn prepare_fork(
+        &self,
+        key: &str,
+        parent: &str,
+        mut labels: BTreeMap<String, String>,
+        of: &str,
+    ) -> Result<Vec<Mount>> {
+        let refused = |why: String| Error::Refused { what: of.to_owned(), why };
+        if labels.contains_key(key::REF_LABEL) {
+            return Err(refused(format!("{FORK_LABEL} and {} exclude each other", key::REF_LABEL)));
+        }
+        let granted = of.strip_prefix("grant:");
+        if granted.is_some() {
+            // Its token means nothing to anyone later.
+            labels.remove(FORK_LABEL);
+        } else if let Some((namespace, _)) = key::parts(key)
+            && self.rules.deny_fork_label.iter().any(|denied| denied == namespace)
+        {
+            return Err(refused(format!(
+                "the configuration (fork_label.deny) refuses {FORK_LABEL} in namespace {namespace:?}; use `loom fork`"
+            )));
+        }
+        let snapshot = fresh(key, Kind::Active, labels)?;
+        let token = granted.map(|token| lock(&self.grants).get(token).copied());
+        let (mut snapshot, origin) = self.store.read(|rows| {
+            let snapshot = below(rows, snapshot, parent)?;
+            let origin = match token {
+                Some(Some(id)) => rows.snapshot(id)?,
+                Some(None) => return Err(refused("its grant has ended".to_owned())),
+                None => named(rows, key, of)?,
+            };
+            let origin = origin.ok_or_else(|| Error::SnapshotNotFound(of.to_owned()))?;
+            let chain = match origin.layer {
+                Some(layer) => rows.chain(layer)?,
+                None => return Err(Error::SnapshotNotFound(of.to_owned())),
+            };
+            let origin = Origin { snapshot: origin, chain, granted: token.is_some() };
+            origin.check_parent(rows, snapshot.parent, of)?;
+            Ok((snapshot, origin))
+        })?;
+        snapshot.captured = origin.snapshot.captured.clone();
+        // A state that only this request keeps goes with it: the lineage names what it was taken from.
+        snapshot.source =
+            if origin.snapshot.transient { origin.snapshot.source } else { Some(origin.snapshot.id) };
+        match (origin.snapshot.kind, origin.chain.first()) {
+            (Kind::Committed, Some(top)) if top.stage == Stage::Writable => self.take_over(snapshot, origin),
+            (Kind::Committed, _) => {
+                let (home, base) = place(origin.chain, false, self.layers.pool().is_some());
+                self.make(New { snapshot, home, base })
+            }
+            (Kind::Active, _) => self.fork_live(snapshot, origin, of),
+            (Kind::View, _) => Err(Error::WrongKind {
+                key: of.to_owned(),
+                kind: Kind::View,
+                needs: "a fork continues from an active or a committed one",
+            }),
+        }
+    }
+
+    /// The new snapshot takes the bytes of a state that was taken for it alone.
+    fn take_over(&self, mut snapshot: Snapshot, origin: Origin) -> Result<Vec<Mount>> {
+        let mounts = self.mounts_of(&snapshot.title(), &origin.chain, Access::Write)?;
+        let state = origin.snapshot;
+        snapshot.layer = state.layer;
+        self.store.write(move |rows| {
+            if rows.snapshot(state.id)?.is_none_or(|row| row.layer != state.layer) {
+                return Err(Error::SnapshotNotFound(state.id.to_string()));
+            }
+            rows.delete(state.id)?;
+            rows.insert(&snapshot)
+        })?;
+        Ok(mounts)
+    }
+
+    /// Forks an active snapshot in one step, its container standing still meanwhile.
+    fn fork_live(&self, mut snapshot: Snapshot, origin: Origin, of: &str) -> Result<Vec<Mount>> {
+        let Some((top, rest)) = origin.chain.split_first() else {
+            return Err(Error::Internal(format!("{of} has no layer")));
+        };
+        if self.layers.method(top.home) == Method::Copy {
+            return Err(Error::Refused {
+                what: of.to_owned(),
+                why: "it is live, and every byte would be copied while containerd waits; make a state of \
+                      it first with `loom snapshot`, and fork that"
+                    .to_owned(),
+            });
+        }
+        let mut freezer: Box<dyn Freezer> =
+            match (self.freezers.get(), origin.snapshot.key.as_deref().and_then(key::parts)) {
+                (Some(freezers), Some((namespace, client))) => freezers.of(namespace, client)?,
+                _ => Box::new(Still),
+            };
+        let id = self.layers.next_id();
+        let layer = Layer { id, home: top.home, base: top.base, stage: Stage::Writable, usage: None };
+        let mut chain = vec![layer.clone()];
+        chain.extend_from_slice(rest);
+        let mounts = self.mounts_of(&snapshot.title(), &chain, Access::Write)?;
+        let Some((_reading, top)) = self.read_layer(top.id)? else {
+            return Err(Error::SnapshotNotFound(of.to_owned()));
+        };
+        self.copy_live(&top, id, freezer.as_mut())?;
+        snapshot.layer = Some(id);
+        self.insert(layer, snapshot)?;
+        Ok(mounts)
+    }
+}
+
+impl Origin {
+    /// A fork reports its source's own parent or, of what no longer lives, one further up or none:
+    /// anything else would make containerd keep the wrong images for it.
+    fn check_parent(&self, rows: &Rows<'_>, parent: Option<Id>, of: &str) -> Result<()> {
+        if self.granted || parent == self.snapshot.parent {
+            return Ok(());
+        }
+        let mut above = self.snapshot.parent;
+        if self.snapshot.kind == Kind::Committed {
+            while let Some(id) = above {
+                if parent == Some(id) {
+                    return Ok(());
+                }
+                above = rows.snapshot(id)?.and_then(|row| row.parent);
+            }
+            if parent.is_none() || parent == Some(self.snapshot.id) {
+                return Ok(());
+            }
+        }
+        Err(Error::invalid("the parent", format!("a fork of {of:?} has the parent that {of:?} has")))
+    }
+}
+
+/// The snapshot that a label without a grant names, if the namespace of `key` owns it.
+fn named(rows: &Rows<'_>, key: &str, of: &str) -> Result<Option<Snapshot>> {
+    let namespace = key::parts(key).map(|(namespace, _)| namespace);
+    if let Some(id) = of.strip_prefix("id:") {
+        let found = rows.snapshot(id.parse()?)?;
+        return match found {
+            Some(found) if key::namespace(&found).as_deref() != namespace => {
+                Err(Error::Refused { what: of.to_owned(), why: "it belongs to another namespace".to_owned() })
+            }
+            found => Ok(found),
+        };
+    }
+    match namespace {
+        Some(namespace) => Ok(rows.by_client_key(namespace, of)?.pop()),
+        None => rows.by_key(of),
+    }
+}

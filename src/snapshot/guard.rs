@@ -1,0 +1,94 @@
+//! What requests under way hold in memory: keys that they are about to take, layers that they read.
+
+use super::remove::Ended;
+use super::{Snapshots, lock};
+use crate::error::{Error, Result};
+use crate::store::{Layer, LayerId};
+
+/// Who reads a layer, and whether its end waits for them.
+#[derive(Debug, Default)]
+pub(super) struct Readers {
+    count: usize,
+    ended: Option<Ended>,
+}
+
+/// A key or name that no other request can take meanwhile.
+#[derive(Debug)]
+pub(super) struct Taken<'a> {
+    core: &'a Snapshots,
+    what: String,
+}
+
+/// A layer whose directory stays while this lives.
+#[derive(Debug)]
+pub(super) struct Reading<'a> {
+    core: &'a Snapshots,
+    layer: LayerId,
+}
+
+impl Snapshots {
+    /// Takes a key for a request that will store it; `KeyExists` where another is about to.
+    pub(super) fn take_key(&self, key: &str) -> Result<Taken<'_>> {
+        self.take(format!("key {key}")).ok_or_else(|| Error::KeyExists(key.to_owned()))
+    }
+
+    /// Takes a name for a request that will store it; `NameExists` where another is about to.
+    pub(super) fn take_name(&self, name: &str) -> Result<Taken<'_>> {
+        self.take(format!("name {name}")).ok_or_else(|| Error::NameExists(name.to_owned()))
+    }
+
+    /// Takes the right to seal an active snapshot's layer, which only one request can have.
+    pub(super) fn take_seal(&self, key: &str) -> Result<Taken<'_>> {
+        self.take(format!("seal {key}")).ok_or_else(|| Error::Busy(format!("snapshot {key:?}")))
+    }
+
+    fn take(&self, what: String) -> Option<Taken<'_>> {
+        lock(&self.taking).insert(what.clone()).then_some(Taken { core: self, what })
+    }
+
+    /// Keeps a layer's directory where it is. None where the layer is gone already.
+    pub(super) fn read_layer(&self, layer: LayerId) -> Result<Option<(Reading<'_>, Layer)>> {
+        lock(&self.reading).entry(layer).or_default().count += 1;
+        let reading = Reading { core: self, layer };
+        // Looked up behind the mark: whoever ends the layer from here on sees it.
+        let row = self.store.read(|rows| rows.layer(layer))?;
+        Ok(row.filter(|row| row.stage != crate::store::Stage::Doomed).map(|row| (reading, row)))
+    }
+
+    /// Moves a layer that has ended to the trash, at once or when its last reader is done.
+    pub(super) fn discard(&self, ended: Ended) {
+        if let Some(readers) = lock(&self.reading).get_mut(&ended.layer) {
+            readers.ended = Some(ended);
+            return;
+        }
+        if let Err(error) = self.layers.discard(ended.home, ended.layer) {
+            // Its row has ended; the next start moves what is still there.
+            tracing::warn!(layer = %ended.layer, %error, "a removed layer could not be moved to the trash");
+            return;
+        }
+        // Fails only while the core itself goes.
+        let _ = self.reclaimer.send(ended);
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        lock(&self.core.taking).remove(&self.what);
+    }
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        let mut reading = lock(&self.core.reading);
+        let Some(readers) = reading.get_mut(&self.layer) else { return };
+        readers.count -= 1;
+        if readers.count > 0 {
+            return;
+        }
+        let ended = reading.remove(&self.layer).and_then(|readers| readers.ended);
+        drop(reading);
+        if let Some(ended) = ended {
+            self.core.discard(ended);
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Everything that only looks, and Update, which changes nothing but labels.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::filter::Filters;
+use super::{Counts, Listed, Seen, Snapshots, key};
+use crate::error::{Error, Result};
+use crate::layer::{Access, Mount};
+use crate::store::{Id, Kind, Layer, Rows, Snapshot, Stage, Time, Usage};
+
+/// Rows that one look at the database takes: a lister may take its time between pages.
+const PAGE: usize = 100;
+/// Shorter prefixes of ids are more likely a slip than meant.
+const PREFIX: usize = 4;
+
+impl Snapshots {
+    /// containerd's Stat.
+    pub fn stat(&self, key: &str) -> Result<Listed> {
+        self.store.read(|rows| listed(rows, keyed(rows, key)?))
+    }
+
+    /// containerd's Update: labels by the field paths `labels` (all) and `labels.<key>`; none is all. An
+    /// empty value deletes a label.
+    pub fn update(&self, key: &str, labels: BTreeMap<String, String>, fields: &[String]) -> Result<Listed> {
+        key::check_labels(&labels)?;
+        let fields = fields.to_vec();
+        let key = key.to_owned();
+        self.store.write(move |rows| {
+            let mut row = keyed(rows, &key)?;
+            if fields.is_empty() {
+                row.labels.clone_from(&labels);
+            }
+            for field in &fields {
+                match field.strip_prefix("labels.") {
+                    _ if field == "labels" => row.labels.clone_from(&labels),
+                    Some(label) => match labels.get(label) {
+                        Some(value) => _ = row.labels.insert(label.to_owned(), value.clone()),
+                        None => _ = row.labels.remove(label),
+                    },
+                    None => {
+                        return Err(Error::invalid(
+                            format!("field path {field:?}"),
+                            "only `labels` and `labels.<key>` can be updated",
+                        ));
+                    }
+                }
+            }
+            row.labels.retain(|_, value| !value.is_empty());
+            row.updated = Time::now();
+            rows.update(&row)?;
+            listed(rows, row)
+        })
+    }
+
+    /// containerd's Mounts.
+    pub fn mounts(&self, key: &str) -> Result<Vec<Mount>> {
+        let (row, chain) = self.store.read(|rows| {
+            let row = keyed(rows, key)?;
+            let chain = chain(rows, &row)?;
+            Ok((row, chain))
+        })?;
+        let access = match row.kind {
+            Kind::Active => Access::Write,
+            Kind::View => Access::Read,
+            Kind::Committed => {
+                return Err(Error::WrongKind {
+                    key: key.to_owned(),
+                    kind: row.kind,
+                    needs: "only an active one or a view can be mounted; make one of it with Prepare or View",
+                });
+            }
+        };
+        self.mounts_of(key, &chain, access)
+    }
+
+    /// containerd's Usage: the layers down to, not including, the parent's.
+    pub fn usage(&self, key: &str) -> Result<Usage> {
+        let own = self.store.read(|rows| {
+            let row = keyed(rows, key)?;
+            let parent = row.parent.map(|parent| rows.snapshot(parent)).transpose()?.flatten();
+            let below: HashSet<_> = match parent {
+                Some(parent) => chain(rows, &parent)?.into_iter().map(|layer| layer.id).collect(),
+                None => HashSet::new(),
+            };
+            Ok(chain(rows, &row)?.into_iter().filter(|layer| !below.contains(&layer.id)).collect::<Vec<_>>())
+        })?;
+        own.into_iter().try_fold(Usage::default(), |sum, layer| Ok(sum + self.measured(layer)?))
+    }
+
+    /// A layer's own usage; of a sealed one it is measured once.
+    fn measured(&self, layer: Layer) -> Result<Usage> {
+        if let Some(usage) = layer.usage {
+            return Ok(usage);
+        }
+        let Some((_reading, layer)) = self.read_layer(layer.id)? else { return Ok(Usage::default()) };
+        let usage = self.layers.measure(&layer)?;
+        if layer.stage == Stage::Sealed {
+            self.store.write(move |rows| match rows.layer(layer.id)? {
+                Some(layer) => rows.update_layer(&Layer { usage: Some(usage), ..layer }),
+                None => Ok(()),
+            })?;
+        }
+        Ok(usage)
+    }
+
+    /// A page of what containerd lists, in the order of keys: those behind `after` that any of the filters
+    /// lets through, and where to go on; None at the end.
+    pub fn list(&self, filters: &Filters, after: Option<&str>) -> Result<(Vec<Listed>, Option<String>)> {
+        let page = self.store.read(|rows| rows.listed(after, PAGE))?;
+        let next = if page.len() < PAGE { None } else { page.last().and_then(|(row, _)| row.key.clone()) };
+        let page = page.into_iter().map(|(row, parent)| shown(row, parent));
+        Ok((page.filter(|listed| filters.matches(listed)).collect(), next))
+    }
+
+    /// The snapshot that containerd has under this key.
+    pub fn by_key(&self, key: &str) -> Result<Option<Snapshot>> {
+        self.store.read(|rows| rows.by_key(key))
+    }
+
+    /// The snapshot that containerd's clients know as `client_key` in `namespace`.
+    pub fn by_client_key(&self, namespace: &str, client_key: &str) -> Result<Option<Snapshot>> {
+        Ok(self.store.read(|rows| rows.by_client_key(namespace, client_key))?.pop())
+    }
+
+    /// The snapshot that a name, an id, a unique prefix of one, or a whole key of containerd's means.
+    pub fn resolve(&self, reference: &str) -> Result<Snapshot> {
+        let not_found = || Error::SnapshotNotFound(reference.to_owned());
+        self.store.read(|rows| {
+            if let Some(named) = rows.by_name(reference)? {
+                return Ok(named);
+            }
+            let hex = reference.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+            if hex && (PREFIX..=32).contains(&reference.len()) {
+                let mut found = rows.by_prefix(reference)?;
+                match found.len() {
+                    0 => {}
+                    1 => return found.pop().ok_or_else(not_found),
+                    _ => {
+                        let matches = found.iter().map(|row| format!("{} ({})", row.id, row.title()));
+                        return Err(Error::Ambiguous {
+                            what: reference.to_owned(),
+                            matches: matches.collect(),
+                        });
+                    }
+                }
+            }
+            rows.by_key(reference)?.ok_or_else(not_found)
+        })
+    }
+
+    /// A snapshot by its id.
+    pub fn get(&self, id: Id) -> Result<Seen> {
+        self.store.read(|rows| {
+            let row = rows.snapshot(id)?.ok_or_else(|| Error::SnapshotNotFound(id.to_string()))?;
+            seen(rows, row)
+        })
+    }
+
+    /// The way from a snapshot over its sources, and parents where it has none, to its root.
+    pub fn lineage(&self, id: Id) -> Result<Vec<Seen>> {
+        self.store.read(|rows| {
+            let mut path = Vec::new();
+            let mut next = Some(id);
+            while let Some(id) = next.take() {
+                let row = rows.snapshot(id)?.ok_or_else(|| Error::SnapshotNotFound(id.to_string()))?;
+                next = row.source.or(row.parent);
+                path.push(seen(rows, row)?);
+            }
+            Ok(path)
+        })
+    }
+
+    /// Every row, oldest first.
+    pub fn all(&self) -> Result<Vec<Seen>> {
+        self.store.read(|rows| {
+            let layers: std::collections::HashMap<_, _> =
+                rows.layers()?.into_iter().map(|layer| (layer.id, layer)).collect();
+            let chained = |row: Snapshot| {
+                let mut chain = Vec::new();
+                let mut next = row.layer;
+                while let Some(layer) = next.and_then(|id| layers.get(&id)) {
+                    next = layer.base;
+                    chain.push(layer.clone());
+                }
+                Seen { snapshot: row, chain }
+            };
+            Ok(rows.snapshots()?.into_iter().map(chained).collect())
+        })
+    }
+
+    /// How many there are.
+    pub fn counts(&self) -> Result<Counts> {
+        let (listed, held, layers) = self.store.read(|rows| rows.counts())?;
+        Ok(Counts { listed, held, layers })
+    }
+}
+
+fn keyed(rows: &Rows<'_>, key: &str) -> Result<Snapshot> {
+    rows.by_key(key)?.ok_or_else(|| Error::SnapshotNotFound(key.to_owned()))
+}
+
+fn chain(rows: &Rows<'_>, row: &Snapshot) -> Result<Vec<Layer>> {
+    row.layer.map_or_else(|| Ok(Vec::new()), |layer| rows.chain(layer))
+}
+
+fn seen(rows: &Rows<'_>, snapshot: Snapshot) -> Result<Seen> {
+    let chain = chain(rows, &snapshot)?;
+    Ok(Seen { snapshot, chain })
+}
+
+fn listed(rows: &Rows<'_>, row: Snapshot) -> Result<Listed> {
+    let parent = row.parent.map(|parent| rows.snapshot(parent)).transpose()?.flatten();
+    Ok(shown(row, parent.and_then(|parent| parent.key)))
+}
+
+/// A parent without a key is not listed, and a collector that finds such a parent named stops short.
+fn shown(row: Snapshot, parent: Option<String>) -> Listed {
+    Listed {
+        key: row.key.unwrap_or_default(),
+        parent: parent.unwrap_or_default(),
+        kind: row.kind,
+        labels: row.labels,
+        created: row.created,
+        updated: row.updated,
+    }
+}

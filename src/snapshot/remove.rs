@@ -1,0 +1,230 @@
+//! Remove, and what goes with a snapshot: rows that no lineage needs, layers that nothing stands on.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use super::Snapshots;
+use crate::error::{Error, Result};
+use crate::store::{Home, Id, Kind, Layer, LayerId, Rows, Snapshot, Stage};
+
+/// A layer whose directory is to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ended {
+    pub(super) home: Home,
+    pub(super) layer: LayerId,
+    /// True where a row (`Doomed`) still speaks of it: a sealed layer keeps one until its directory is in
+    /// the trash, so that a crash between the two does not leave what looks like a lost layer.
+    pub(super) row: bool,
+}
+
+/// How long the reclaimer waits before it looks again at layers that were still mounted.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
+impl Snapshots {
+    /// containerd's Remove: the key goes, and what nothing else needs goes with it. A snapshot that loom
+    /// holds stays as loom's own; an active one is committed for that.
+    pub fn remove(&self, key: &str) -> Result<()> {
+        loop {
+            let pinned = self.store.read(|rows| {
+                let row = rows.by_key(key)?.ok_or_else(|| Error::SnapshotNotFound(key.to_owned()))?;
+                childless(rows, &row)?;
+                Ok((row.pinned && row.kind == Kind::Active).then_some(row))
+            })?;
+            if let Some(active) = pinned {
+                let _seal = self.take_seal(key)?;
+                let layer = active.layer.map(|layer| self.store.read(|rows| rows.layer(layer)));
+                let layer = layer.transpose()?.flatten();
+                let layer = layer.ok_or_else(|| Error::SnapshotNotFound(key.to_owned()))?;
+                let held = Snapshot {
+                    key: None,
+                    kind: Kind::Committed,
+                    updated: crate::store::Time::now(),
+                    ..active
+                };
+                return self.seal(&held, &layer);
+            }
+            let key = key.to_owned();
+            let ended = self.store.write(move |rows| {
+                let row = rows.by_key(&key)?.ok_or_else(|| Error::SnapshotNotFound(key.clone()))?;
+                childless(rows, &row)?;
+                if row.pinned && row.kind == Kind::Active {
+                    return Ok(None);
+                }
+                let row = Snapshot { key: None, ..row };
+                rows.update(&row)?;
+                collect(rows, row).map(Some)
+            })?;
+            // None: it was pinned meanwhile.
+            if let Some(ended) = ended {
+                self.end(ended);
+                return Ok(());
+            }
+        }
+    }
+
+    /// Removes what loom keeps: its name goes, and with it what nothing else needs.
+    pub fn forget(&self, id: Id) -> Result<()> {
+        self.drop_hold(id, |row| {
+            if row.layer.is_none() {
+                return Err(Error::SnapshotNotFound(row.id.to_string()));
+            }
+            if row.key.is_some() {
+                return Err(Error::OwnedByContainerd(row.title()));
+            }
+            if row.pinned {
+                return Err(Error::Pinned(row.title()));
+            }
+            row.name = None;
+            Ok(())
+        })
+    }
+
+    /// Ends the hold of a state that was taken for a request. One that has gone already is no error.
+    pub fn release(&self, id: Id) -> Result<()> {
+        let released = self.drop_hold(id, |row| {
+            row.transient = false;
+            Ok(())
+        });
+        match released {
+            Err(Error::SnapshotNotFound(_)) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Changes a row so that it is held by less, and ends what nothing holds any more.
+    pub(super) fn drop_hold(
+        &self,
+        id: Id,
+        change: impl FnOnce(&mut Snapshot) -> Result<()> + Send + 'static,
+    ) -> Result<()> {
+        let ended = self.store.write(move |rows| {
+            let mut row = rows.snapshot(id)?.ok_or_else(|| Error::SnapshotNotFound(id.to_string()))?;
+            change(&mut row)?;
+            rows.update(&row)?;
+            collect(rows, row)
+        })?;
+        self.end(ended);
+        Ok(())
+    }
+
+    /// Moves ended layers to the trash.
+    pub(super) fn end(&self, ended: Vec<Ended>) {
+        for layer in ended {
+            self.discard(layer);
+        }
+    }
+
+    /// containerd's Cleanup: drains what is in the trash at this moment.
+    pub fn cleanup(&self) -> Result<()> {
+        self.layers.reclaim().map(|_| ())
+    }
+
+    /// The thread that empties the trash, woken by each layer that ends; it ends with the core.
+    pub(super) fn reclaim_behind(core: &Arc<Self>, ended: Receiver<Ended>) -> Result<()> {
+        let weak = Arc::downgrade(core);
+        let spawned = std::thread::Builder::new()
+            .name("reclaim".to_owned())
+            .spawn(move || reclaim_until_dropped(&weak, &ended));
+        spawned.map(|_| ()).map_err(Error::io("start a thread for", core.layers.root()))
+    }
+}
+
+fn reclaim_until_dropped(core: &Weak<Snapshots>, ended: &Receiver<Ended>) {
+    let mut left = false;
+    loop {
+        let first = if left {
+            match ended.recv_timeout(LOOK_AGAIN) {
+                Ok(first) => Some(first),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        } else {
+            match ended.recv() {
+                Ok(first) => Some(first),
+                Err(_) => return,
+            }
+        };
+        let Some(core) = core.upgrade() else { return };
+        let doomed = first.into_iter().chain(ended.try_iter()).filter(|e| e.row).map(|e| e.layer).collect();
+        if let Err(error) = core.forget_doomed(doomed) {
+            // The next start forgets them.
+            tracing::warn!(%error, "rows of removed layers stay for now");
+        }
+        left = match core.layers.reclaim() {
+            Ok(left) => left > 0,
+            Err(error) => {
+                tracing::warn!(%error, "the trash could not be emptied; it is tried again");
+                true
+            }
+        };
+    }
+}
+
+impl Snapshots {
+    /// Deletes the rows of layers whose directories are in the trash.
+    pub(super) fn forget_doomed(&self, doomed: Vec<LayerId>) -> Result<()> {
+        if doomed.is_empty() {
+            return Ok(());
+        }
+        self.store.write(move |rows| doomed.into_iter().try_for_each(|layer| rows.delete_layer(layer)))
+    }
+}
+
+/// Refuses to remove what something of containerd's stands on.
+fn childless(rows: &Rows<'_>, row: &Snapshot) -> Result<()> {
+    match rows.children(row.id)?.into_iter().find(|child| child.key.is_some()) {
+        Some(child) => Err(Error::HasChild { key: row.title(), child: child.title() }),
+        None => Ok(()),
+    }
+}
+
+/// Ends a row that neither containerd nor loom keeps, the layers that nothing stands on any more, and
+/// the rows above it that were kept for its lineage only.
+pub(super) fn collect(rows: &Rows<'_>, row: Snapshot) -> Result<Vec<Ended>> {
+    let mut ended = Vec::new();
+    let mut next = vec![row];
+    while let Some(row) = next.pop() {
+        if row.key.is_some() || row.held() {
+            continue;
+        }
+        let layer = row.layer;
+        let passed = !rows.children(row.id)?.is_empty() || !rows.branches(row.id)?.is_empty();
+        if passed {
+            rows.update(&Snapshot { layer: None, ..row })?;
+        } else {
+            rows.delete(row.id)?;
+            for above in [row.parent, row.source].into_iter().flatten() {
+                // The same row may be both.
+                if next.iter().all(|row| row.id != above) {
+                    next.extend(rows.snapshot(above)?.filter(|above| above.layer.is_none()));
+                }
+            }
+        }
+        if let Some(layer) = layer {
+            end_layers(rows, layer, &mut ended)?;
+        }
+    }
+    Ok(ended)
+}
+
+/// Ends a layer that nothing stands on, and those below it that only it stood on.
+pub(super) fn end_layers(rows: &Rows<'_>, top: LayerId, ended: &mut Vec<Ended>) -> Result<()> {
+    let mut next = Some(top);
+    while let Some(id) = next.take() {
+        let Some(layer) = rows.layer(id)? else { break };
+        if layer.stage == Stage::Doomed || rows.standing_on(id)? > 0 {
+            break;
+        }
+        // What is or may be sealed keeps a row, stacked on nothing, until its directory is in the trash.
+        let row = layer.stage != Stage::Writable;
+        next = layer.base;
+        ended.push(Ended { home: layer.home, layer: id, row });
+        if row {
+            rows.update_layer(&Layer { stage: Stage::Doomed, base: None, ..layer })?;
+        } else {
+            rows.delete_layer(id)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,148 @@
+//! What a record's fields are in a column.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, Type, ValueRef};
+use rusqlite::{Error as SqlError, Row};
+
+use super::record::{Home, Id, Kind, Layer, LayerId, Pause, Snapshot, Stage, Time, Usage};
+
+impl ToSql for Id {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.to_string().into())
+    }
+}
+
+impl FromSql for Id {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        Self::from_str(value.as_str()?).map_err(|e| FromSqlError::Other(Box::new(e)))
+    }
+}
+
+impl ToSql for LayerId {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.0.into())
+    }
+}
+
+impl FromSql for LayerId {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        value.as_i64().map(Self)
+    }
+}
+
+impl ToSql for Time {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.0.into())
+    }
+}
+
+impl FromSql for Time {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        value.as_i64().map(Self)
+    }
+}
+
+/// One word a variant, in both directions.
+macro_rules! words {
+    ($type:ident { $($variant:ident = $word:literal),+ $(,)? }) => {
+        impl ToSql for $type {
+            fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+                Ok(match self { $(Self::$variant => $word,)+ }.into())
+            }
+        }
+
+        impl FromSql for $type {
+            fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+                match value.as_str()? {
+                    $($word => Ok(Self::$variant),)+
+                    _ => Err(FromSqlError::InvalidType),
+                }
+            }
+        }
+    };
+}
+
+words!(Kind { Active = "active", View = "view", Committed = "committed" });
+words!(Home { Plain = "plain", Pool = "pool" });
+words!(Stage { Filling = "filling", Writable = "writable", Sealed = "sealed", Doomed = "doomed" });
+
+/// The columns that [`snapshot`] reads, of a table or alias `s`.
+macro_rules! snapshot_columns {
+    () => {
+        "s.id, s.key, s.name, s.kind, s.parent, s.source, s.layer, s.pinned, s.transient, s.labels, \
+         s.created, s.updated, s.captured"
+    };
+}
+pub(super) use snapshot_columns;
+
+/// How many columns [`snapshot_columns`] names: what a query adds comes behind them.
+pub(super) const SNAPSHOT_COLUMNS: usize = 13;
+
+/// A snapshot from [`snapshot_columns`].
+pub(super) fn snapshot(row: &Row<'_>) -> rusqlite::Result<Snapshot> {
+    let labels: BTreeMap<String, String> = serde_json::from_str(row.get_ref(9)?.as_str()?)
+        .map_err(|e| SqlError::FromSqlConversionFailure(9, Type::Text, Box::new(e)))?;
+    Ok(Snapshot {
+        id: row.get(0)?,
+        key: row.get(1)?,
+        name: row.get(2)?,
+        kind: row.get(3)?,
+        parent: row.get(4)?,
+        source: row.get(5)?,
+        layer: row.get(6)?,
+        pinned: row.get(7)?,
+        transient: row.get(8)?,
+        labels,
+        created: row.get(10)?,
+        updated: row.get(11)?,
+        captured: row.get(12)?,
+    })
+}
+
+/// The columns that [`layer`] reads, of a table or alias `l`.
+macro_rules! layer_columns {
+    () => {
+        "l.id, l.home, l.base, l.stage, l.size, l.inodes"
+    };
+}
+pub(super) use layer_columns;
+
+/// A layer from [`layer_columns`].
+pub(super) fn layer(row: &Row<'_>) -> rusqlite::Result<Layer> {
+    let size: Option<i64> = row.get(4)?;
+    let inodes: Option<i64> = row.get(5)?;
+    Ok(Layer {
+        id: row.get(0)?,
+        home: row.get(1)?,
+        base: row.get(2)?,
+        stage: row.get(3)?,
+        usage: size.zip(inodes).map(|(size, inodes)| Usage { size, inodes }),
+    })
+}
+
+/// A pause from `address, namespace, container`.
+pub(super) fn pause(row: &Row<'_>) -> rusqlite::Result<Pause> {
+    Ok(Pause { address: row.get(0)?, namespace: row.get(1)?, container: row.get(2)? })
+}
+
+/// A number of rows.
+pub(super) fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    let count: i64 = row.get(column)?;
+    u64::try_from(count).map_err(|_| SqlError::IntegralValueOutOfRange(column, count))
+}
+
+/// Labels as the column has them.
+pub(super) fn labels(labels: &BTreeMap<String, String>) -> rusqlite::Result<String> {
+    serde_json::to_string(labels).map_err(|e| SqlError::ToSqlConversionFailure(Box::new(e)))
+}
+
+/// The namespace and the client key of containerd's keys, `<namespace>/<sequence>/<client key>`; a
+/// client key may hold slashes.
+pub(super) fn key_parts(key: &str) -> Option<(&str, &str)> {
+    let (namespace, rest) = key.split_once('/')?;
+    let (sequence, client_key) = rest.split_once('/')?;
+    let counted = !sequence.is_empty() && sequence.bytes().all(|b| b.is_ascii_digit());
+    (counted && !namespace.is_empty() && !client_key.is_empty()).then_some((namespace, client_key))
+}
