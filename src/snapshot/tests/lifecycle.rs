@@ -96,6 +96,7 @@ fn a_layer_goes_when_nothing_stands_on_it() {
     house.core.remove("one").unwrap();
     assert!(house.directories().is_empty());
     assert!(house.core.all().unwrap().is_empty());
+    house.settle(0);
     let house = house.reopen();
     assert_eq!(house.core.counts().unwrap(), super::super::Counts::default());
 }

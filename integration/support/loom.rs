@@ -1,0 +1,36 @@
+//! The loom command.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use super::process::finish;
+
+/// Runs `loom` against the daemon at `socket`, however it ends.
+pub fn try_loom(socket: &Path, args: &[&str]) -> Output {
+    finish(Command::new(env!("CARGO_BIN_EXE_loom")).arg("--address").arg(socket).args(args))
+}
+
+/// Runs `loom` and returns what it printed, without the last line break.
+///
+/// # Panics
+/// With all that it printed, where it fails.
+pub fn loom(socket: &Path, args: &[&str]) -> String {
+    let output = try_loom(socket, args);
+    assert!(
+        output.status.success(),
+        "loom {args:?}: {}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+}
+
+/// Runs `loom … --json` and returns what it printed, parsed.
+///
+/// # Panics
+/// With all that it printed, where it fails or prints anything else than JSON.
+pub fn loom_json(socket: &Path, args: &[&str]) -> serde_json::Value {
+    let text = loom(socket, &[args, &["--json"]].concat());
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("loom {args:?}: {error}\n{text}"))
+}

@@ -1,0 +1,19 @@
+//! What the tests against the real thing stand on.
+//!
+//! A [`stage::Stage`] is a scratch directory with a filesystem image, a loomd on it and a containerd
+//! of its own beside it. Everything waits for conditions, nothing for time, and dropping a stage ends
+//! every process and undoes every mount that it made, after a panic too. Each test program is run by
+//! `integration/run` in namespaces of its own; by hand it runs as root without them as well.
+#![allow(dead_code, unreachable_pub)] // Each program uses its own part.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)] // Tests panic.
+
+pub mod containerd;
+pub mod image;
+pub mod layout;
+pub mod loom;
+pub mod loomd;
+pub mod process;
+pub mod scratch;
+pub mod stage;
+pub mod tree;
+pub mod wait;

@@ -1,0 +1,87 @@
+//! One test's world: a scratch directory, loom's place, loomd and containerd.
+
+use super::containerd::{self, Containerd, Version};
+use super::image::Image;
+use super::layout::{Layout, Place};
+use super::loomd::Loomd;
+use super::scratch::{Scratch, mount_lines};
+use super::wait::wait_until_none;
+
+/// A loomd and a containerd that run on a layout. Dropped, nothing of it stays.
+///
+/// With `LOOM_TEST_STOCK` in the environment the tests run on containerd's own overlayfs, as far as
+/// they can: a test that fails there too is itself wrong.
+#[derive(Debug)]
+pub struct Stage {
+    /// The containerd.
+    pub containerd: Containerd,
+    /// The loomd.
+    pub loomd: Loomd,
+    /// The filesystems.
+    pub place: Place,
+    /// The directory of all this: last, since it ends what the others left.
+    pub scratch: Scratch,
+}
+
+impl Stage {
+    /// Makes the filesystems and starts both daemons.
+    pub fn new(layout: Layout, version: Version) -> Stage {
+        let mut stage = Stage::prepared(layout, version);
+        if std::env::var_os("LOOM_TEST_STOCK").is_some() {
+            stage.containerd.snapshotter = "overlayfs".into();
+        } else {
+            stage.loomd.start();
+        }
+        stage.containerd.start();
+        stage
+    }
+
+    /// Makes the filesystems and describes both daemons, which are not started yet.
+    pub fn prepared(layout: Layout, version: Version) -> Stage {
+        let scratch = Scratch::new();
+        let place = layout.make(&scratch);
+        let run = scratch.dir("run");
+        let loomd = Loomd::new(&run, &place, &containerd::socket(&run));
+        let root = place.filesystem.join("containerd");
+        let containerd = Containerd::new(version, &run, &root, &loomd.socket());
+        Stage { containerd, loomd, place, scratch }
+    }
+
+    /// Imports an image for loom, and returns its name.
+    pub fn import(&self, image: &Image) -> String {
+        self.containerd.import(&self.containerd.snapshotter, &image.archive);
+        image.name.clone()
+    }
+
+    /// Runs `loom … --json` against this loomd.
+    pub fn loom_json(&self, args: &[&str]) -> serde_json::Value {
+        super::loom::loom_json(&self.loomd.ttrpc_socket(), args)
+    }
+
+    /// Waits until neither loom nor containerd keeps anything: no snapshot, no layer, no subvolume,
+    /// no trash, no lease, no mount of a layer.
+    ///
+    /// # Panics
+    /// With what stays.
+    pub fn wait_until_empty(&self) {
+        wait_until_none("snapshots, layers, leases or mounts", || {
+            let mut left = Vec::new();
+            let mut add = |what: &str, found: Vec<String>| {
+                left.extend(found.into_iter().map(|each| format!("{what}: {each}")));
+            };
+            let paths = |found: Vec<std::path::PathBuf>| {
+                found.into_iter().map(|path| path.display().to_string()).collect()
+            };
+            add("snapshot", self.containerd.snapshots(&self.containerd.snapshotter));
+            add("layer", paths(self.place.layers()));
+            add("trash", paths(self.place.trash()));
+            add("subvolume", self.place.subvolumes());
+            add("lease", self.containerd.leases());
+            for dir in [Some(&self.place.root), self.place.pool.as_ref()].into_iter().flatten() {
+                let mounts = mount_lines("self", &dir.join("layers"));
+                add("mount", mounts.into_iter().map(|(_, line)| line).collect());
+            }
+            left
+        });
+    }
+}

@@ -1,0 +1,199 @@
+//! What a tree holds, listed by a walk that shares nothing with loom's own.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::{self, File, Metadata};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+/// One file of whatever type, with all that a layer must keep.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The type and the permissions, as stat gives them.
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    /// Of regular files; a directory's is its filesystem's affair.
+    pub size: u64,
+    /// Seconds and nanoseconds.
+    pub modified: (i64, i64),
+    /// Of devices.
+    pub device: u64,
+    /// Of symbolic links.
+    pub target: Option<PathBuf>,
+    /// Without overlay's private ones.
+    pub xattrs: BTreeMap<OsString, Vec<u8>>,
+    /// The SHA-256 of a regular file's content.
+    pub digest: Option<String>,
+    /// The first path of this file's hard links, where it has several in the tree.
+    pub linked: Option<PathBuf>,
+}
+
+/// A tree: its files by path, the root as "".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tree {
+    pub entries: BTreeMap<PathBuf, Entry>,
+}
+
+impl Tree {
+    /// Lists what lies at `root`, without what is mounted into it.
+    ///
+    /// # Panics
+    /// Where something cannot be read: the tree must stand still.
+    pub fn read(root: &Path) -> Tree {
+        let mut tree = Tree { entries: BTreeMap::new() };
+        let mut first_links = BTreeMap::new();
+        let device = fs::metadata(root).unwrap().dev(); // A root may be /proc/PID/root.
+        let mut todo = vec![PathBuf::new()];
+        while let Some(relative) = todo.pop() {
+            let path = root.join(&relative);
+            let meta = fs::symlink_metadata(&path).unwrap();
+            if meta.is_dir() {
+                if meta.dev() != device {
+                    continue; // Something is mounted there: what lies below cannot be seen.
+                }
+                let mut names: Vec<_> =
+                    fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+                names.sort();
+                // From the end, so that they are taken in order, and a first link is the first.
+                todo.extend(names.into_iter().rev().map(|name| relative.join(name)));
+            }
+            let mut entry = read_entry(&path, &meta);
+            if !meta.is_dir() && meta.nlink() > 1 {
+                let first = first_links.entry((meta.dev(), meta.ino())).or_insert_with(|| relative.clone());
+                if *first != relative {
+                    entry.linked = Some(first.clone());
+                    let of_first = tree.entries.get_mut(first).unwrap();
+                    of_first.linked = Some(first.clone());
+                }
+            }
+            tree.entries.insert(relative, entry);
+        }
+        tree
+    }
+
+    /// The file at a path.
+    pub fn get(&self, path: &str) -> Option<&Entry> {
+        self.entries.get(Path::new(path))
+    }
+
+    /// The same tree without some paths and all below them.
+    pub fn without(mut self, paths: &[&str]) -> Tree {
+        self.entries.retain(|path, _| !paths.iter().any(|gone| path.starts_with(gone)));
+        self
+    }
+
+    /// What is different in `other`, a line for each difference.
+    pub fn differences(&self, other: &Tree) -> Vec<String> {
+        let mut found = Vec::new();
+        for (path, entry) in &self.entries {
+            match other.entries.get(path) {
+                None => found.push(format!("{}: only on the left", path.display())),
+                Some(theirs) if theirs != entry => {
+                    let fields = [
+                        (entry.mode != theirs.mode)
+                            .then(|| format!("mode {:o} / {:o}", entry.mode, theirs.mode)),
+                        differs("owner", &(entry.uid, entry.gid), &(theirs.uid, theirs.gid)),
+                        differs("size", &entry.size, &theirs.size),
+                        differs("modified", &entry.modified, &theirs.modified),
+                        differs("device", &entry.device, &theirs.device),
+                        differs("target", &entry.target, &theirs.target),
+                        differs("xattrs", &entry.xattrs, &theirs.xattrs),
+                        differs("content", &entry.digest, &theirs.digest),
+                        differs("links", &entry.linked, &theirs.linked),
+                    ];
+                    let fields: Vec<_> = fields.into_iter().flatten().collect();
+                    found.push(format!("{}: {}", path.display(), fields.join("; ")));
+                }
+                Some(_) => {}
+            }
+        }
+        for path in other.entries.keys().filter(|path| !self.entries.contains_key(*path)) {
+            found.push(format!("{}: only on the right", path.display()));
+        }
+        found
+    }
+
+    /// # Panics
+    /// With what is different, where the trees are not the same.
+    pub fn assert_same(&self, other: &Tree, what: &str) {
+        let found = self.differences(other);
+        let shown = &found[..found.len().min(20)];
+        assert!(found.is_empty(), "{what}: {} differences:\n  {}", found.len(), shown.join("\n  "));
+    }
+}
+
+fn differs<T: PartialEq + std::fmt::Debug>(what: &str, left: &T, right: &T) -> Option<String> {
+    (left != right).then(|| format!("{what} {left:?} / {right:?}"))
+}
+
+fn read_entry(path: &Path, meta: &Metadata) -> Entry {
+    let kind = meta.file_type();
+    let xattrs = xattr::list(path)
+        .unwrap()
+        .filter(|name| !name.as_bytes().starts_with(b"trusted.overlay."))
+        .map(|name| {
+            let value = xattr::get(path, &name).unwrap().unwrap_or_default();
+            (name, value)
+        })
+        .collect();
+    Entry {
+        mode: meta.mode(),
+        uid: meta.uid(),
+        gid: meta.gid(),
+        size: if kind.is_file() { meta.size() } else { 0 },
+        modified: (meta.mtime(), meta.mtime_nsec()),
+        device: if kind.is_block_device() || kind.is_char_device() { meta.rdev() } else { 0 },
+        target: kind.is_symlink().then(|| fs::read_link(path).unwrap()),
+        xattrs,
+        digest: kind.is_file().then(|| digest(path)),
+        linked: None,
+    }
+}
+
+/// The SHA-256 of a file, in hexadecimal digits.
+pub fn digest(path: &Path) -> String {
+    let mut hash = Sha256::new();
+    std::io::copy(&mut File::open(path).unwrap(), &mut hash).unwrap();
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Files of a tree, other than directories, that show the same `st_dev` and `st_ino` without being
+/// hard links of each other: what no mount may have. Hard links are told by their count: a file with
+/// one link has no second name.
+pub fn confused(root: &Path) -> Vec<String> {
+    let mut seen: BTreeMap<(u64, u64), (PathBuf, u64, String)> = BTreeMap::new();
+    let mut found = Vec::new();
+    let mut todo = vec![root.join("")]; // A root may be /proc/PID/root: the slash follows it.
+    let device = fs::metadata(root).unwrap().dev();
+    while let Some(path) = todo.pop() {
+        let meta = fs::symlink_metadata(&path).unwrap();
+        if meta.is_dir() {
+            if meta.dev() != device {
+                continue;
+            }
+            todo.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+        // Two links of one file agree in all of this.
+        let about = format!(
+            "{:o} {}:{} {} {:?}",
+            meta.mode(),
+            meta.uid(),
+            meta.gid(),
+            meta.size(),
+            (meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec())
+        );
+        let id = (meta.dev(), meta.ino());
+        if let Some((other, links, theirs)) = seen.get(&id) {
+            if *links < 2 || meta.nlink() < 2 || meta.is_dir() || *theirs != about {
+                found.push(format!("{} and {}: {id:?}", other.display(), path.display()));
+            }
+        } else {
+            seen.insert(id, (path, meta.nlink(), about));
+        }
+    }
+    found
+}
