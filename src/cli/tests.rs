@@ -58,6 +58,7 @@ fn verbs_take_what_their_help_says() {
     assert_eq!(args.verb, Verb::Rm { references: vec!["a".into(), "b".into()] });
 
     assert_eq!(parse(&["status", "--address", ""]).unwrap().global.address, DEFAULT_ADDRESS);
+    assert_eq!(parse(&["ls", "--namespace", ""]).unwrap().global.namespace, "default");
 }
 
 #[test]
