@@ -52,6 +52,8 @@ impl Brancher {
         start: bool,
     ) -> Result<(Vec<Forked>, Cost)> {
         let begun = Instant::now();
+        // Before anyone is asked anything.
+        reference::check_count(count)?;
         let holder = self.container(target, reference).await?;
         let Holder { client, container } = &holder;
         let captured = Captured::of(&client.target().namespace, container)?;
@@ -65,7 +67,7 @@ impl Brancher {
                 needs: "a fork continues from an active one",
             });
         }
-        unused(client, &names).await?;
+        unused(client, &captured.snapshotter, &names).await?;
         let Some(known) = snapshots::stat(client, &captured.snapshotter, &container.snapshot_key).await?
         else {
             return Err(Error::SnapshotNotFound(container.snapshot_key.clone()));
@@ -108,7 +110,7 @@ impl Brancher {
         let called = called.unwrap_or_else(|| captured.id.clone());
         let names = reference::fork_names(&called, name.as_deref(), 1)?;
         let client = Client::connect(target).await?;
-        unused(&client, &names).await?;
+        unused(&client, &captured.snapshotter, &names).await?;
         let parent = self.parent_known(&client, &captured.snapshotter, &state).await?;
         let id = state.id;
         let method = blocking(&self.core, move |core| {
@@ -244,15 +246,20 @@ async fn some_at_once<W: Future>(work: Vec<W>) -> Vec<W::Output> {
     futures::stream::iter(work).buffered(AT_ONCE).collect().await
 }
 
-/// Refuses names that containers have, before anything is made.
-async fn unused(client: &Client, names: &[String]) -> Result<()> {
-    let looks = names.iter().map(|name| containers::get(client, name)).collect();
-    for container in some_at_once(looks).await {
-        if let Some(Container { id, .. }) = container? {
-            return Err(Error::ContainerExists { name: id, namespace: client.target().namespace.clone() });
+/// Refuses names that containers or snapshots have, before anything is made. It asks containerd for the
+/// snapshots too: what it has let go of already is ours until its collector comes by.
+async fn unused(client: &Client, snapshotter: &str, names: &[String]) -> Result<()> {
+    let looks = names.iter().map(|name| async move {
+        if containers::get(client, name).await?.is_some() {
+            let namespace = client.target().namespace.clone();
+            return Err(Error::ContainerExists { name: name.clone(), namespace });
         }
-    }
-    Ok(())
+        match snapshots::stat(client, snapshotter, name).await? {
+            Some(_) => Err(Error::KeyExists(name.clone())),
+            None => Ok(()),
+        }
+    });
+    some_at_once(looks.collect()).await.into_iter().collect()
 }
 
 /// Makes a snapshot and a container on it, or nothing. The lease keeps the one until the other names it.
@@ -262,6 +269,10 @@ async fn make(leased: &Client, mold: &Mold, name: &str) -> Result<Container> {
     match containers::create(leased, container.clone()).await {
         Ok(()) => Ok(container),
         Err(error) => {
+            // One whose answer was lost may be there all the same.
+            if !matches!(error, Error::ContainerExists { .. }) {
+                left_behind(name, containers::delete(leased, name).await);
+            }
             left_behind(name, snapshots::remove(leased, &container.snapshotter, name).await);
             Err(error)
         }
