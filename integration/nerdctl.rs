@@ -4,7 +4,7 @@
 mod support;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use support::containerd::{Containerd, Version};
 use support::image::{debian, small};
@@ -66,7 +66,9 @@ fn same_as_overlayfs(layout: Layout, version: Version) {
         let target = stage.scratch.dir(name);
         let place = target.to_str().unwrap();
         containerd.ctr(&["images", "mount", "--snapshotter", snapshotter, &image, place]);
-        let tree = Tree::read(&target);
+        let mut tree = Tree::read(&target);
+        // containerd 2.x leaves the root directory with the time of unpacking.
+        tree.entries.get_mut(Path::new("")).unwrap().modified = (0, 0);
         assert_eq!(confused(&target), Vec::<String>::new(), "in the image on {snapshotter}");
         containerd.ctr(&["images", "unmount", "--snapshotter", snapshotter, "--rm", place]);
         tree
