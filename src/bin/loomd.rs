@@ -176,11 +176,9 @@ async fn serve(config: &Config) -> Result<()> {
     let core = open(config)?;
     let sockets = Sockets::open(&config.state).await?;
     let brancher = Arc::new(Brancher::new(Arc::clone(&core)));
-    let served = Served {
-        core: Arc::clone(&core),
-        brancher: Arc::clone(&brancher),
-        containerd: config.containerd.address.to_string_lossy().into_owned(),
-    };
+    let containerd = config.containerd.address.to_string_lossy().into_owned();
+    core.freeze_with(brancher.freezers(&containerd));
+    let served = Served { core: Arc::clone(&core), brancher: Arc::clone(&brancher), containerd };
     let mut doors = Server::start(sockets, served).await?;
     tokio::spawn(async move { brancher.thaw_left().await });
     let status = format!("serving {} on {}", config.root.display(), config.state.display());

@@ -1,9 +1,9 @@
 //! Fork and clone: containers on new active snapshots that continue from a state.
 //!
 //! ```text
-//! lease ── state of the source (one pause) ── grant ┬─ Prepare ── Containers.Create ─┐
-//!                                                   ├─ … one row a container …       ├─ lease ended, state
-//!                                                   └─ Prepare ── Containers.Create ─┘  released, tasks started
+//! state of the source ── grant, lease ┬─ Prepare ── Containers.Create ─┬─ lease and grant ended,
+//! (one pause)                         ├─ … a container each …          │  state released,
+//!                                     └─ Prepare ── Containers.Create ─┘  tasks started
 //! ```
 //!
 //! What fails undoes what it alone made. The lease keeps a snapshot that no container names yet; one
@@ -13,8 +13,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use containerd_client::services::v1::Container;
-use futures::future::{BoxFuture, FutureExt as _};
-use futures::stream::{self, StreamExt as _};
+use futures::StreamExt as _;
 
 use super::captured::Captured;
 use super::client::Client;
@@ -72,19 +71,11 @@ impl Brancher {
             return Err(Error::SnapshotNotFound(container.snapshot_key.clone()));
         };
 
-        let lease = Lease::take(client).await?;
         let keep = if count == 1 { Keep::ForOne } else { Keep::ForClones };
-        let made = match self.take(source.id, keep, BTreeMap::new(), Some(&holder)).await {
-            Ok((state, cost)) => {
-                let made = self.cast(&lease, captured, known.parent, state.id, &names).await;
-                self.release(state.id).await;
-                made.map(|made| (made, cost))
-            }
-            Err(error) => Err(error),
-        };
-        lease.end().await;
-        let (made, cost) = made?;
-        let mut forks = self.finish(client, &names, made, start).await?;
+        let (state, cost) = self.take(source.id, keep, BTreeMap::new(), Some(&holder)).await?;
+        let made = self.cast(client, captured, known.parent, state.id, &names).await;
+        self.release(state.id).await;
+        let mut forks = self.finish(client, &names, made?, start).await;
         if forks.iter().all(|fork| fork.error.is_some())
             && let Some(first) = forks.iter_mut().find_map(|fork| fork.error.take())
         {
@@ -112,8 +103,9 @@ impl Brancher {
         };
         let captured = Captured::from_json(&state.title(), json)?;
         captured.branchable(&state.title())?;
-        let called = if name.is_none() { state.title() } else { String::new() };
-        let called = if reference::is_identifier(&called) { called } else { captured.id.clone() };
+        // loom's names are freer than containerd's ids.
+        let called = Some(state.title()).filter(|title| reference::is_identifier(title));
+        let called = called.unwrap_or_else(|| captured.id.clone());
         let names = reference::fork_names(&called, name.as_deref(), 1)?;
         let client = Client::connect(target).await?;
         unused(&client, &names).await?;
@@ -130,10 +122,8 @@ impl Brancher {
             ));
         };
 
-        let lease = Lease::take(&client).await?;
-        let made = self.cast(&lease, captured, parent, state.id, &names).await;
-        lease.end().await;
-        let mut clones = self.finish(&client, &names, made?, start).await?;
+        let made = self.cast(&client, captured, parent, state.id, &names).await?;
+        let mut clones = self.finish(&client, &names, made, start).await;
         let Some(mut made) = clones.pop() else {
             return Err(Error::Internal("a clone made nothing".to_owned()));
         };
@@ -143,10 +133,10 @@ impl Brancher {
         }
     }
 
-    /// Makes a container a name, in the order of names, all from one state.
+    /// Makes a container a name, in the order of names, all from one state that is kept meanwhile.
     async fn cast(
         &self,
-        lease: &Lease,
+        client: &Client,
         captured: Captured,
         parent: String,
         state: Id,
@@ -154,7 +144,12 @@ impl Brancher {
     ) -> Result<Vec<Result<Container>>> {
         let grant = self.core.grant(state)?;
         let mold = Mold { captured, parent, grant: grant.label() };
-        Ok(some_at_once(names.iter().map(|name| make(lease.client(), &mold, name).boxed())).await)
+        // Taken only now: a large state may take longer to copy than a lease lasts.
+        let lease = Lease::take(client).await?;
+        let made = names.iter().map(|name| make(lease.client(), &mold, name)).collect();
+        let made = some_at_once(made).await;
+        lease.end().await;
+        Ok(made)
     }
 
     /// The committed snapshot that a reference means where only one will do. containerd is asked only
@@ -203,37 +198,37 @@ impl Brancher {
         names: &[String],
         made: Vec<Result<Container>>,
         start: bool,
-    ) -> Result<Vec<Forked>> {
-        let namespace = &client.target().namespace;
-        let born = names.iter().zip(made).map(|(name, made)| {
-            let born = async move {
-                let mut forked = Forked {
-                    container: name.clone(),
-                    namespace: namespace.clone(),
-                    snapshot: None,
-                    pid: None,
-                    error: None,
-                };
-                let pid = match made {
-                    Ok(container) if start => start_or_undo(client, &container).await.map(Some),
-                    Ok(_) => Ok(None),
-                    Err(error) => Err(error),
-                };
-                match pid {
-                    Ok(pid) => {
-                        forked.pid = pid;
-                        let (namespace, key) = (namespace.clone(), name.clone());
-                        let own =
-                            blocking(&self.core, move |core| core.by_client_key(&namespace, &key)).await;
-                        forked.snapshot = own?.map(|snapshot| snapshot.id);
-                    }
-                    Err(error) => forked.error = Some(error),
-                }
-                Ok(forked)
-            };
-            born.boxed()
-        });
-        some_at_once(born).await.into_iter().collect()
+    ) -> Vec<Forked> {
+        let births = names.iter().zip(made).map(|(name, made)| self.birth(client, name, made, start));
+        some_at_once(births.collect()).await
+    }
+
+    async fn birth(&self, client: &Client, name: &str, made: Result<Container>, start: bool) -> Forked {
+        let (namespace, container) = (client.target().namespace.clone(), name.to_owned());
+        let pid = match made {
+            Ok(container) if start => start_or_undo(client, &container).await.map(Some),
+            Ok(_) => Ok(None),
+            Err(error) => Err(error),
+        };
+        match pid {
+            Ok(pid) => {
+                let snapshot = self.snapshot_of(&namespace, &container).await;
+                Forked { container, namespace, snapshot, pid, error: None }
+            }
+            Err(error) => Forked { container, namespace, snapshot: None, pid: None, error: Some(error) },
+        }
+    }
+
+    /// A new container's snapshot. That it cannot be told does not unmake the container.
+    async fn snapshot_of(&self, namespace: &str, key: &str) -> Option<Id> {
+        let (namespace, key) = (namespace.to_owned(), key.to_owned());
+        match blocking(&self.core, move |core| core.by_client_key(&namespace, &key)).await {
+            Ok(snapshot) => snapshot.map(|snapshot| snapshot.id),
+            Err(error) => {
+                tracing::warn!(%error, "cannot tell a new container's snapshot");
+                None
+            }
+        }
     }
 
     /// Lets a transient state go. One that cannot be let go now goes when the daemon starts again.
@@ -244,16 +239,15 @@ impl Brancher {
     }
 }
 
-/// Runs futures, a few at a time, and answers in their order.
-async fn some_at_once<'a, T>(all: impl Iterator<Item = BoxFuture<'a, T>>) -> Vec<T> {
-    // Collected first: the compiler cannot see through a lazy iterator that what it makes is `Send`.
-    let all: Vec<_> = all.collect();
-    stream::iter(all).buffered(AT_ONCE).collect().await
+/// Does all of the work, a little of it at once, and answers in its order.
+async fn some_at_once<W: Future>(work: Vec<W>) -> Vec<W::Output> {
+    futures::stream::iter(work).buffered(AT_ONCE).collect().await
 }
 
 /// Refuses names that containers have, before anything is made.
 async fn unused(client: &Client, names: &[String]) -> Result<()> {
-    for container in some_at_once(names.iter().map(|name| containers::get(client, name).boxed())).await {
+    let looks = names.iter().map(|name| containers::get(client, name)).collect();
+    for container in some_at_once(looks).await {
         if let Some(Container { id, .. }) = container? {
             return Err(Error::ContainerExists { name: id, namespace: client.target().namespace.clone() });
         }

@@ -151,8 +151,9 @@ impl TaskFreezer {
 }
 
 impl Freezer for TaskFreezer {
-    fn freeze(&mut self) -> Result<()> {
-        self.runtime.clone().block_on(self.stop())
+    fn freeze(&mut self) -> Result<bool> {
+        self.runtime.clone().block_on(self.stop())?;
+        Ok(self.ours)
     }
 
     fn thaw(&mut self) -> Result<()> {

@@ -21,6 +21,8 @@ struct House {
 fn house() -> House {
     let dir = tempfile::Builder::new().prefix("brancher").tempdir_in("/var/tmp").unwrap();
     let layers = Layers::open(dir.path(), None).unwrap();
+    // Mounts are known by layers' ids; other tests mount low ones meanwhile.
+    layers.start_above(crate::store::LayerId(i64::from(std::process::id()) << 20));
     let store = Store::open(&dir.path().join("loom.db")).unwrap();
     let core = Snapshots::open(store, layers, Rules::default()).unwrap();
     let address = dir.path().join("containerd.sock").to_str().unwrap().to_owned();
@@ -135,4 +137,15 @@ async fn a_pause_stays_written_down_while_containerd_is_away() {
     tokio::task::yield_now().await;
     drop(house.brancher.turns.take("default", "web").await);
     assert_eq!(house.core.store().read(super::freezer::written).unwrap(), [pause]);
+}
+
+/// A server runs each of these on a task of its own; that they can be sent there is seen here first.
+#[allow(dead_code)]
+fn every_call_can_be_spawned(brancher: &'static Brancher, target: &'static Target) {
+    drop(tokio::spawn(brancher.find_captured(target, "")));
+    drop(tokio::spawn(brancher.snapshot(target, "", None, BTreeMap::new())));
+    drop(tokio::spawn(brancher.fork(target, "", None, 1, true)));
+    drop(tokio::spawn(brancher.clone_state(target, "", None, true)));
+    drop(tokio::spawn(brancher.resume(target, "")));
+    drop(tokio::spawn(brancher.thaw_left()));
 }

@@ -157,11 +157,18 @@ impl admin_ttrpc::Admin for Admin {
     }
 
     async fn pin(&self, _: &TtrpcContext, request: PinRequest) -> ttrpc::Result<PinResponse> {
-        let pin = |core: &Snapshots, found: crate::store::Snapshot| {
-            core.pin(found.id, None)?;
-            core.get(found.id)
-        };
-        let seen = self.on(request.containerd.into_option(), request.reference, pin).await?;
+        let target = self.target(request.containerd.into_option());
+        let core = self.core.clone();
+        let seen = self
+            .branch(|brancher| async move {
+                let (found, captured) = brancher.find_captured(&target, &request.reference).await?;
+                let pin = move |core: &Snapshots| {
+                    core.pin(found.id, captured)?;
+                    core.get(found.id)
+                };
+                core.call(pin).await
+            })
+            .await?;
         Ok(PinResponse { snapshot: Some(snapshot(seen)).into(), ..Default::default() })
     }
 

@@ -25,6 +25,8 @@ mod calls;
 mod convert;
 mod grpc;
 mod listen;
+#[cfg(test)]
+mod tests;
 mod ttrpc;
 
 pub use listen::Sockets;

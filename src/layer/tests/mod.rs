@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod branch;
+#[cfg(feature = "fault-points")]
+mod faults;
 mod hostile;
 mod image;
 mod life;

@@ -57,8 +57,7 @@ fn range(source: BorrowedFd<'_>, target: BorrowedFd<'_>, from: u64, to: u64) -> 
         match rustix::fs::copy_file_range(source, Some(&mut read), target, Some(&mut written), step) {
             // Cut shorter by its owner meanwhile.
             Ok(0) => return Ok(()),
-            Ok(_) => {}
-            Err(Errno::INTR) => {}
+            Ok(_) | Err(Errno::INTR) => {}
             Err(Errno::XDEV | Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => {
                 return by_hand(source, target, read, to);
             }

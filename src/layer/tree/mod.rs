@@ -229,3 +229,38 @@ fn magic(fd: BorrowedFd<'_>) -> PathBuf {
 fn vanished(e: Errno) -> bool {
     matches!(e, Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::STALE)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_directory_that_moved_is_not_taken_for_its_old_parent() {
+        let tree = tempfile::tempdir().unwrap();
+        let open = |path: &Path| std::fs::File::open(path).unwrap();
+        let mut trail = Trail::new(open(tree.path()).into()).unwrap();
+        let mut here = tree.path().to_path_buf();
+        let depth = 2 * OPEN;
+        for _ in 0..depth {
+            here.push("d");
+            std::fs::create_dir(&here).unwrap();
+            trail.push(open(&here).into()).unwrap();
+        }
+        // The deepest that is still open, whose parent is not.
+        let up = |n: usize| here.ancestors().nth(n).unwrap().to_path_buf();
+        std::fs::create_dir(tree.path().join("elsewhere")).unwrap();
+        std::fs::rename(up(OPEN - 1), tree.path().join("elsewhere/d")).unwrap();
+        for _ in 0..OPEN {
+            assert!(trail.top().is_some());
+            trail.pop();
+        }
+        // What was between is lost; the root never is.
+        for _ in OPEN..depth {
+            assert!(trail.top().is_none());
+            trail.pop();
+        }
+        assert!(trail.top().is_some());
+    }
+}

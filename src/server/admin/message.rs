@@ -88,18 +88,15 @@ fn image_layer(snapshot: &store::Snapshot) -> bool {
         || (snapshot.kind == Kind::Committed && key::client(key).starts_with("sha256:"))
 }
 
-/// The container that a snapshot is or was a state of.
+/// The container that a snapshot is or was a state of. One that containerd still writes to is the state
+/// of whom its key names, whatever its bytes were captured from: a container's snapshot has its id as key.
 fn owner(snapshot: &store::Snapshot) -> Captured {
-    if let Some(captured) = &snapshot.captured {
-        return serde_json::from_str(captured).unwrap_or_default();
+    let live = snapshot.kind != Kind::Committed && !image_layer(snapshot);
+    if let Some((namespace, client)) = snapshot.key.as_deref().filter(|_| live).and_then(key::parts) {
+        return Captured { namespace: namespace.to_owned(), id: client.to_owned() };
     }
-    match snapshot.key.as_deref().and_then(key::parts) {
-        // A container's snapshot has its id as key.
-        Some((namespace, client)) if snapshot.kind != Kind::Committed && !image_layer(snapshot) => {
-            Captured { namespace: namespace.to_owned(), id: client.to_owned() }
-        }
-        _ => Captured::default(),
-    }
+    let captured = snapshot.captured.as_deref();
+    captured.and_then(|captured| serde_json::from_str(captured).ok()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -173,6 +170,8 @@ mod tests {
         let mut captured = row(Kind::Committed, "");
         captured.captured = Some(r#"{"namespace":"prod","id":"web","spec":{}}"#.into());
         assert_eq!(owner(&captured), pair("prod", "web"));
+        let fork = Snapshot { captured: captured.captured.clone(), ..row(Kind::Active, "prod/6/web-fork") };
+        assert_eq!(owner(&fork), pair("prod", "web-fork"));
         captured.captured = Some("not json".into());
         assert_eq!(owner(&captured), pair("", ""));
     }

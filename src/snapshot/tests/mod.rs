@@ -64,6 +64,15 @@ impl House {
         }
     }
 
+    /// Waits until the rows of layers that have ended are forgotten and so many are left.
+    pub(super) fn settle(&self, layers: u64) {
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while self.core.counts().unwrap().layers != layers {
+            assert!(std::time::Instant::now() < until, "{:?}", self.core.counts().unwrap());
+            std::thread::yield_now();
+        }
+    }
+
     /// The ids of the directories in `layers/`, in order.
     pub(super) fn directories(&self) -> Vec<i64> {
         let mut ids: Vec<i64> = std::fs::read_dir(self.root().join("layers"))
@@ -107,9 +116,9 @@ pub(super) struct Counting {
 }
 
 impl Freezer for Counting {
-    fn freeze(&mut self) -> Result<()> {
+    fn freeze(&mut self) -> Result<bool> {
         self.frozen += 1;
-        if self.fail { Err(crate::error::Error::Busy("the container".to_owned())) } else { Ok(()) }
+        if self.fail { Err(crate::error::Error::Busy("the container".to_owned())) } else { Ok(true) }
     }
 
     fn thaw(&mut self) -> Result<()> {

@@ -1,0 +1,114 @@
+//! Every step fails once, and the daemon dies once at each: what is left must be what the module's
+//! doc comment says. The steps run in a child, this test program again, since faults are set by
+//! environment.
+
+use std::process::Command;
+
+use super::*;
+
+/// What the child does. Ids are fixed, so that the parent can look.
+#[test]
+#[ignore = "runs as a child of the tests below"]
+fn child() {
+    let Ok(root) = std::env::var("LOOM_TEST_ROOT") else { return };
+    let pool = std::env::var("LOOM_TEST_POOL").ok();
+    let home = if pool.is_some() { Home::Pool } else { Home::Plain };
+    let layers = Layers::open(Path::new(&root), pool.as_deref().map(Path::new)).unwrap();
+    let (source, target) = (layer(home, 1), layer(home, 2));
+    let steps = || -> Result<()> {
+        layers.create(home, source.id, None)?;
+        std::fs::write(layers.fs(home, source.id).join("f"), "content").unwrap();
+        layers.flush(&source)?;
+        layers.materialize(&source, target.id)?;
+        layers.measure(&target)?;
+        layers.seal(&target, &manifest(target.id))?;
+        layers.discard(home, source.id)?;
+        layers.reclaim()?;
+        Ok(())
+    };
+    if let Err(e) = steps() {
+        assert!(matches!(e, Error::Fault(_)), "{e}");
+        println!("failed: {e}");
+    }
+}
+
+/// Runs the child on fresh directories; answers what it printed and the points it passed.
+fn run(image: &Image, pool: Option<&Image>, fault: &str) -> (String, Vec<String>) {
+    for base in [Some(image), pool].into_iter().flatten() {
+        sh(
+            base.path(),
+            "for s in layers/* trash/*; do [ ! -e $s ] || btrfs -q subvolume delete $s 2>/dev/null || rm -rf $s; done",
+        );
+    }
+    let seen = image.path().join("seen");
+    let _ = std::fs::remove_file(&seen);
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "layer::tests::faults::child", "--ignored", "--nocapture"]);
+    command.env("LOOM_TEST_ROOT", image.path()).env("LOOM_FAULT_SEEN", &seen).env("LOOM_FAULT", fault);
+    if let Some(pool) = pool {
+        command.env("LOOM_TEST_POOL", pool.path());
+    }
+    let out = command.output().unwrap();
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(out.status.success() || fault.ends_with(":abort"), "{fault}: {text}");
+    let seen = std::fs::read_to_string(&seen).unwrap_or_default();
+    (text, seen.lines().map(ToOwned::to_owned).collect())
+}
+
+fn every_step(pool: bool) {
+    let image = Image::new("xfs", 512);
+    let pool = pool.then(|| Image::new("btrfs", 256));
+    let home = if pool.is_some() { Home::Pool } else { Home::Plain };
+    let (text, mut points) = run(&image, pool.as_ref(), "");
+    assert!(!text.contains("failed:"), "{text}");
+    points.sort();
+    points.dedup();
+    assert!(points.len() > 15, "{points:?}");
+    for point in points {
+        for action in ["error", "abort"] {
+            let (text, seen) = run(&image, pool.as_ref(), &format!("{point}:{action}"));
+            assert!(seen.contains(&point));
+            let layers = Layers::open(image.path(), pool.as_ref().map(Image::path)).unwrap();
+            let whole = |id| {
+                let file = layers.fs(home, LayerId(id)).join("f");
+                std::fs::read_to_string(file).is_ok_and(|text| text == "content")
+            };
+            let found = layers.found().unwrap();
+            let at = |id| found.iter().find(|f| f.id == LayerId(id));
+            // A sealed layer is whole, whatever happened.
+            for found in found.iter().filter(|f| f.sealed) {
+                assert!(whole(found.id.0), "{point}:{action}");
+            }
+            if action == "error" {
+                let tried = text.contains("failed:");
+                // Reclaim goes on over errors; everything else says so.
+                let passed = point.starts_with("layer.reclaim") || point.starts_with("layer.remove");
+                assert!(tried || passed, "{point}: {text}");
+                let place = |verb: &str| point.starts_with(verb);
+                if place("layer.create") && !seen.iter().any(|p| p.starts_with("layer.flush")) {
+                    assert!(at(1).is_none(), "{point}");
+                }
+                if (place("layer.materialize") || place("layer.copy"))
+                    && !seen.iter().any(|p| p.starts_with("layer.seal"))
+                {
+                    assert!(at(2).is_none() && whole(1), "{point}");
+                }
+            }
+            // What is left can be taken away.
+            for found in found {
+                layers.discard(home, found.id).unwrap();
+            }
+            assert_eq!(layers.reclaim().unwrap(), 0, "{point}:{action}");
+        }
+    }
+}
+
+#[test]
+fn every_step_of_a_plain_layer_can_fail() {
+    every_step(false);
+}
+
+#[test]
+fn every_step_of_a_pool_layer_can_fail() {
+    every_step(true);
+}
