@@ -1,5 +1,6 @@
 //! No two files of a mount that loom hands out show one `st_dev` and `st_ino`, unless they are hard
 //! links: what `cp`, `diff`, `tar` and `mv` rely on. In images, containers, and forks of forks.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // Tests panic.
 
 mod support;
 

@@ -1,5 +1,6 @@
 //! containerd and nerdctl on loom by configuration alone: images and containers come, work, look
 //! exactly as on overlayfs, and go without a trace.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // Tests panic.
 
 mod support;
 
@@ -14,7 +15,7 @@ use support::tree::{Tree, confused};
 use support::wait::{wait_until, wait_until_none};
 
 /// A container's work: changes of every kind, with fixed times, so that two runs can be compared.
-const WORK: &str = r#"
+const WORK: &str = r"
 set -e
 touch -d '1 second ago' /tmp/start
 cd /srv
@@ -38,7 +39,7 @@ find / -xdev -depth -newer /tmp/start -not -regex '/\(dev\|proc\|run\|sys\)\(/.*
     -exec touch -h -d @1500000000.987654321 {} +
 rm /tmp/start
 touch -d @1500000000 /tmp
-"#;
+";
 
 fn run_debian(containerd: &Containerd, snapshotter: &str, image: &str, name: &str) -> Tree {
     containerd.ctr(&["run", "-d", "--snapshotter", snapshotter, image, name, "sleep", "10000"]);

@@ -1,5 +1,6 @@
 //! loomd stops, or dies, under running containers and under clients: containers run on, the next
 //! request is answered, and the directories agree with what loomd says.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // Tests panic.
 
 mod support;
 

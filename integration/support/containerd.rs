@@ -33,7 +33,7 @@ pub struct Containerd {
 pub fn tools() -> PathBuf {
     let dir = std::env::var_os("LOOM_TOOLS")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools"), PathBuf::from);
-    assert!(dir.join("nerdctl").exists(), "nothing in {dir:?}: run integration/tools/fetch");
+    assert!(dir.join("nerdctl").exists(), "run integration/tools/fetch: nothing in {}", dir.display());
     dir
 }
 

@@ -47,8 +47,8 @@ pub fn small() -> Image {
 pub fn debian() -> Image {
     cached("debian", |dir| {
         let base = dir.join("debian-base.tar");
-        let base =
-            fs::read(&base).unwrap_or_else(|error| panic!("{base:?}: {error}: run integration/tools/fetch"));
+        let base = fs::read(&base)
+            .unwrap_or_else(|error| panic!("run integration/tools/fetch: {}: {error}", base.display()));
         vec![base, changed(), odd(), spread()]
     })
 }
