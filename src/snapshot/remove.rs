@@ -168,11 +168,12 @@ impl Snapshots {
         )
     }
 
-    /// Deletes the rows of layers whose directories are in the trash.
+    /// Deletes the rows of layers whose directories are in the trash, once a power cut cannot bring them back.
     pub(super) fn forget_doomed(&self, doomed: Vec<LayerId>) -> Result<()> {
         if doomed.is_empty() {
             return Ok(());
         }
+        self.layers.settle()?;
         self.store.write(move |rows| doomed.into_iter().try_for_each(|layer| rows.delete_layer(layer)))
     }
 }
