@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, RawDir, Uid};
 use rustix::io::Errno;
 
 use super::sync::Syncs;
-use super::{Found, Method, ioctl, manifest, tree};
+use super::{Found, Method, Seal, ioctl, manifest, tree};
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::store::{Home, LayerId, Usage};
@@ -224,6 +224,8 @@ impl Area {
             ioctl::subvolume_set_read_only(&layer, false).map_err(Error::io("unseal", &at))?;
         }
         manifest::forget(layer.as_fd(), &at)?;
+        // If its name came back behind a removal of the layer, that would look like a lost one.
+        rustix::fs::fsync(&layer).map_err(Error::io("unseal", &at))?;
         self.remake_work(id, &layer)
     }
 
@@ -255,21 +257,27 @@ impl Area {
         }
     }
 
+    /// Makes the renames into the trash durable.
+    pub(super) fn settle(&self) -> Result<()> {
+        fault::point("layer.settle.sync")?;
+        rustix::fs::fsync(&self.layers).map_err(Error::io("sync", self.path.join("layers")))
+    }
+
     /// The layers of this home.
     pub(super) fn found(&self) -> Result<Vec<Found>> {
         let mut all = Vec::new();
         for id in numbers(&self.layers).map_err(Error::io("list", self.path.join("layers")))? {
-            let sealed = match self.open_layer(id) {
-                Ok(layer) => manifest::present(layer.as_fd(), &self.directory(id))?,
+            let seal = match self.open_layer(id) {
+                Ok(layer) => manifest::seal(layer.as_fd(), &self.directory(id), id),
                 // Not a directory: nobody sealed it.
                 Err(Error::Io { source, .. })
                     if matches!(source.kind(), io::ErrorKind::NotADirectory | io::ErrorKind::NotFound) =>
                 {
-                    false
+                    Seal::Absent
                 }
                 Err(e) => return Err(e),
             };
-            all.push(Found { id, home: self.home, sealed });
+            all.push(Found { id, home: self.home, seal });
         }
         Ok(all)
     }

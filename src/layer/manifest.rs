@@ -1,20 +1,22 @@
 //! `layer.json`: what a sealed layer says of itself, so that a lost database can be made anew.
 //!
 //! It is there whole or not at all: written under another name, synced, renamed, and the directory
-//! synced. Its presence is what says that a layer is sealed.
+//! synced. One that names the layer it lies in is what says
+//! that this layer is sealed.
 
 use std::ffi::CStr;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::Manifest;
+use super::{Manifest, Seal};
 use crate::error::{Error, Result};
 use crate::fault;
+use crate::store::LayerId;
 
 const NAME: &CStr = c"layer.json";
 const UNFINISHED: &CStr = c"layer.json.tmp";
@@ -46,12 +48,14 @@ pub(super) fn read(layer: BorrowedFd<'_>, at: &Path) -> Result<Manifest> {
     serde_json::from_str(&text).map_err(|e| Error::io("read", &path)(std::io::Error::from(e)))
 }
 
-/// True where a layer has one.
-pub(super) fn present(layer: BorrowedFd<'_>, at: &Path) -> Result<bool> {
-    match rustix::fs::statat(layer, NAME, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(_) => Ok(true),
-        Err(Errno::NOENT) => Ok(false),
-        Err(e) => Err(Error::io("look for", at.join("layer.json"))(e)),
+/// Whose manifest is in the directory of the layer `id`. A snapshot of a sealed subvolume has that one's
+/// until it is forgotten.
+pub(super) fn seal(layer: BorrowedFd<'_>, at: &Path, id: LayerId) -> Seal {
+    match read(layer, at) {
+        Ok(manifest) if manifest.layer != id.0 => Seal::Copied,
+        Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Seal::Absent,
+        // What cannot be read is taken for its own: nothing is thrown away on a guess.
+        Ok(_) | Err(_) => Seal::Own,
     }
 }
 

@@ -13,10 +13,10 @@
 //!
 //! ```text
 //!  create        layers/<id> without layer.json: nobody knows it, start discards it
-//!  materialize   the same
+//!  materialize   the same, or with the layer.json of the layer that it is a copy of
 //!  seal          files synced -> layer.json synced -> work removed, or set read-only in the pool
 //!                with layer.json the layer is whole, and sealing it again is harmless
-//!  discard       one rename into trash/
+//!  discard       one rename into trash/, durable once `settle` has returned
 //!  reclaim       a part of trash/<id>: the next reclaim goes on
 //! ```
 //!
@@ -120,8 +120,19 @@ pub struct Found {
     pub id: LayerId,
     /// Where it lies.
     pub home: Home,
-    /// True where it has a `layer.json`.
-    pub sealed: bool,
+    /// Whether it was sealed.
+    pub seal: Seal,
+}
+
+/// What the `layer.json` in a layer's directory says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seal {
+    /// There is none: the layer was not sealed.
+    Absent,
+    /// It is another layer's, of which this one is a copy that was cut off: this one was not sealed.
+    Copied,
+    /// It is its own, or cannot be read: the layer was sealed.
+    Own,
 }
 
 /// The directories.
@@ -233,6 +244,11 @@ impl Layers {
     /// Moves a layer to the trash. One that is not there is already gone.
     pub fn discard(&self, home: Home, id: LayerId) -> Result<()> {
         self.area(home)?.discard(id)
+    }
+
+    /// Makes durable what was discarded: a power cut brings none of it back.
+    pub fn settle(&self) -> Result<()> {
+        self.areas().try_for_each(Area::settle)
     }
 
     /// Reclaims what was in the trash at the call, but for layers that are mounted somewhere; answers how many are left.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::branch::manifest;
+use super::remove::collect;
 use super::{FORK_LABEL, Snapshots, key};
 use crate::error::{Error, Result};
 use crate::store::{Kind, Layer, Snapshot, Stage, Time};
@@ -43,20 +44,21 @@ impl Snapshots {
         self.seal(&committed, &layer)
     }
 
-    /// Seals the layer of an active snapshot and writes the row that says so. Where that fails the
-    /// snapshot is as active as it was.
+    /// Seals the layer of an active snapshot, whose seal the caller has taken, and writes the row that says
+    /// so. Where that fails the snapshot is as active as it was.
     pub(super) fn seal(&self, committed: &Snapshot, layer: &Layer) -> Result<()> {
         let sealed = self.layers.seal(layer, &manifest(committed, layer)).and_then(|()| {
             crate::fault::point("snapshot.commit")?;
             let (committed, layer) = (committed.clone(), layer.clone());
             self.store.write(move |rows| {
-                // A removal that came first has ended it.
                 let now = rows.snapshot(committed.id)?;
                 let now = now.filter(|row| row.kind == Kind::Active && row.layer == Some(layer.id));
                 let now = now.ok_or_else(|| Error::SnapshotNotFound(committed.title()))?;
                 rows.update_layer(&Layer { stage: Stage::Sealed, ..layer })?;
-                // A pin may have come meanwhile.
-                rows.update(&Snapshot { pinned: now.pinned, captured: now.captured, ..committed })
+                // A pin may have come or ended meanwhile; what is removed may have no other hold.
+                let row = Snapshot { pinned: now.pinned, captured: now.captured, ..committed };
+                rows.update(&row)?;
+                collect(rows, row)
             })
         });
         if sealed.is_err()
@@ -64,6 +66,7 @@ impl Snapshots {
         {
             tracing::warn!(layer = %layer.id, %error, "a commit that failed left its layer sealed; the next start undoes that");
         }
-        sealed
+        self.end(sealed?);
+        Ok(())
     }
 }

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::prepare::{New, below, fresh, place};
+use super::prepare::{New, below, fresh, place, still_below};
 use super::{FORK_LABEL, Freezer, Snapshots, Still, key, lock};
 use crate::error::{Error, Result};
 use crate::layer::{Access, Method, Mount};
@@ -58,8 +58,10 @@ impl Snapshots {
         of: &str,
     ) -> Result<Vec<Mount>> {
         let refused = |why: String| Error::Refused { what: of.to_owned(), why };
-        if labels.contains_key(key::REF_LABEL) {
-            return Err(refused(format!("{FORK_LABEL} and {} exclude each other", key::REF_LABEL)));
+        if key::is_unpack(key, &labels) {
+            return Err(refused(format!(
+                "an image layer ({key:?}) cannot be a fork; drop the label {FORK_LABEL}"
+            )));
         }
         let granted = of.strip_prefix("grant:");
         if granted.is_some() {
@@ -118,6 +120,7 @@ impl Snapshots {
             if rows.snapshot(state.id)?.is_none_or(|row| row.layer != state.layer) {
                 return Err(Error::SnapshotNotFound(state.id.to_string()));
             }
+            still_below(rows, &snapshot)?;
             rows.delete(state.id)?;
             rows.insert(&snapshot)
         })?;

@@ -43,7 +43,9 @@ impl Snapshots {
     }
 
     fn take(&self, what: String) -> Option<Taken<'_>> {
-        lock(&self.taking).insert(what.clone()).then_some(Taken { core: self, what })
+        // Made only where it is taken: the end of one gives it back.
+        let taken = lock(&self.taking).insert(what.clone());
+        taken.then(|| Taken { core: self, what })
     }
 
     /// Keeps a layer's directory where it is. None where the layer is gone already.

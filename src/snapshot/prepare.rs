@@ -102,10 +102,14 @@ impl Snapshots {
         let access = if snapshot.kind == Kind::View { Access::Read } else { Access::Write };
         let mounts = self.mounts_of(&snapshot.title(), &chain, access)?;
         match source {
-            None => self.layers.create(home, id, below.first())?,
+            None => self.layers.create(home, id, below.first()).or_else(|error| {
+                // A removal that came meanwhile took the layer below away; the disk is sound.
+                below.first().map_or(Ok(()), |base| self.store.read(|rows| standing(rows, base.id)))?;
+                Err(error)
+            })?,
             Some(source) => {
                 let Some((_reading, source)) = self.read_layer(source.id)? else {
-                    return Err(Error::SnapshotNotFound(snapshot.title()));
+                    return Err(gone(source.id));
                 };
                 self.layers.materialize(&source, id)?;
             }
@@ -179,12 +183,14 @@ pub(super) fn below(rows: &Rows<'_>, mut snapshot: Snapshot, parent: &str) -> Re
     Ok(snapshot)
 }
 
-/// Checks in the transaction that writes a snapshot that its parent and source are still there.
-fn still_below(rows: &Rows<'_>, snapshot: &Snapshot) -> Result<()> {
-    if let Some(parent) = snapshot.parent
-        && rows.snapshot(parent)?.is_none_or(|row| row.layer.is_none())
-    {
-        return Err(Error::ParentNotFound(parent.to_string()));
+/// Checks in the transaction that writes a snapshot that its parent and source are still there. What
+/// containerd is to list needs a parent that it has not removed meanwhile, even where loom keeps that.
+pub(super) fn still_below(rows: &Rows<'_>, snapshot: &Snapshot) -> Result<()> {
+    if let Some(parent) = snapshot.parent {
+        let row = rows.snapshot(parent)?.filter(|row| row.layer.is_some());
+        if row.is_none_or(|row| snapshot.key.is_some() && row.key.is_none()) {
+            return Err(Error::ParentNotFound(parent.to_string()));
+        }
     }
     if let Some(source) = snapshot.source
         && rows.snapshot(source)?.is_none()
@@ -198,8 +204,12 @@ fn still_below(rows: &Rows<'_>, snapshot: &Snapshot) -> Result<()> {
 pub(super) fn standing(rows: &Rows<'_>, base: LayerId) -> Result<()> {
     match rows.layer(base)? {
         Some(layer) if layer.stage == Stage::Sealed => Ok(()),
-        _ => Err(Error::ParentNotFound(format!("layer {base}"))),
+        _ => Err(gone(base)),
     }
+}
+
+fn gone(below: LayerId) -> Error {
+    Error::ParentNotFound(format!("layer {below}"))
 }
 
 /// The layers of a snapshot's parent, topmost first.

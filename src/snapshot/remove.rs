@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Snapshots;
 use crate::error::{Error, Result};
-use crate::store::{Home, Id, Kind, Layer, LayerId, Rows, Snapshot, Stage};
+use crate::store::{Home, Id, Kind, Layer, LayerId, Rows, Snapshot, Stage, Time};
 
 /// A layer whose directory is to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +18,14 @@ pub(super) struct Ended {
     pub(super) row: bool,
 }
 
+/// What a removal has come to.
+enum Removed {
+    /// It is done, but for these directories.
+    Ended(Vec<Ended>),
+    /// Nothing has changed: the snapshot is pinned and active, and its layer is to be sealed first.
+    Pinned(Box<(Snapshot, Layer)>),
+}
+
 /// How long the reclaimer waits before it looks again at layers that were still mounted.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
@@ -25,42 +33,35 @@ impl Snapshots {
     /// containerd's Remove: the key goes, and what nothing else needs goes with it. A snapshot that loom
     /// holds stays as loom's own; an active one is committed for that.
     pub fn remove(&self, key: &str) -> Result<()> {
-        loop {
-            let pinned = self.store.read(|rows| {
-                let row = rows.by_key(key)?.ok_or_else(|| Error::SnapshotNotFound(key.to_owned()))?;
-                childless(rows, &row)?;
-                Ok((row.pinned && row.kind == Kind::Active).then_some(row))
-            })?;
-            if let Some(active) = pinned {
-                let _seal = self.take_seal(key)?;
-                let layer = active.layer.map(|layer| self.store.read(|rows| rows.layer(layer)));
-                let layer = layer.transpose()?.flatten();
-                let layer = layer.ok_or_else(|| Error::SnapshotNotFound(key.to_owned()))?;
-                let held = Snapshot {
-                    key: None,
-                    kind: Kind::Committed,
-                    updated: crate::store::Time::now(),
-                    ..active
-                };
-                return self.seal(&held, &layer);
-            }
+        // A row must not end while a commit seals its layer: a crash would leave what looks like a lost one.
+        let _seal = self.take_seal(key)?;
+        let removed = {
             let key = key.to_owned();
-            let ended = self.store.write(move |rows| {
+            self.store.write(move |rows| {
                 let row = rows.by_key(&key)?.ok_or_else(|| Error::SnapshotNotFound(key.clone()))?;
-                childless(rows, &row)?;
+                if let Some(child) = rows.listed_child(row.id)? {
+                    return Err(Error::HasChild { key, child: child.title() });
+                }
                 if row.pinned && row.kind == Kind::Active {
-                    return Ok(None);
+                    let layer = row.layer.map(|layer| rows.layer(layer)).transpose()?.flatten();
+                    let layer = layer.ok_or(Error::SnapshotNotFound(key))?;
+                    return Ok(Removed::Pinned(Box::new((row, layer))));
                 }
                 let row = Snapshot { key: None, ..row };
                 rows.update(&row)?;
-                collect(rows, row).map(Some)
-            })?;
-            // None: it was pinned meanwhile.
-            if let Some(ended) = ended {
-                self.end(ended);
-                return Ok(());
+                collect(rows, row).map(Removed::Ended)
+            })?
+        };
+        match removed {
+            Removed::Ended(ended) => self.end(ended),
+            Removed::Pinned(pinned) => {
+                let (active, layer) = *pinned;
+                let updated = Time::now();
+                let held = Snapshot { key: None, kind: Kind::Committed, updated, ..active };
+                self.seal(&held, &layer)?;
             }
         }
+        Ok(())
     }
 
     /// Removes what loom keeps: its name goes, and with it what nothing else needs.
@@ -168,20 +169,13 @@ impl Snapshots {
         )
     }
 
-    /// Deletes the rows of layers whose directories are in the trash.
+    /// Deletes the rows of layers whose directories are in the trash, once a power cut cannot bring them back.
     pub(super) fn forget_doomed(&self, doomed: Vec<LayerId>) -> Result<()> {
         if doomed.is_empty() {
             return Ok(());
         }
+        self.layers.settle()?;
         self.store.write(move |rows| doomed.into_iter().try_for_each(|layer| rows.delete_layer(layer)))
-    }
-}
-
-/// Refuses to remove what something of containerd's stands on.
-fn childless(rows: &Rows<'_>, row: &Snapshot) -> Result<()> {
-    match rows.children(row.id)?.into_iter().find(|child| child.key.is_some()) {
-        Some(child) => Err(Error::HasChild { key: row.title(), child: child.title() }),
-        None => Ok(()),
     }
 }
 
@@ -195,8 +189,7 @@ pub(super) fn collect(rows: &Rows<'_>, row: Snapshot) -> Result<Vec<Ended>> {
             continue;
         }
         let layer = row.layer;
-        let passed = !rows.children(row.id)?.is_empty() || !rows.branches(row.id)?.is_empty();
-        if passed {
+        if rows.lineage_needs(row.id)? {
             rows.update(&Snapshot { layer: None, ..row })?;
         } else {
             rows.delete(row.id)?;

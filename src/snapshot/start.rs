@@ -4,7 +4,7 @@
 //! |-----------------------------------------|----------------------------------------------------|
 //! | a directory without a row               | trash, if it was never sealed; else start is refused |
 //! | a row `Filling` or `Doomed`             | its directory goes to the trash, then the row goes |
-//! | a row `Writable`, its directory sealed  | unsealed: the commit was never answered            |
+//! | a row `Writable`, with a `layer.json`   | unsealed: the commit was never answered            |
 //! | a state that only a request kept        | released                                           |
 //! | a row without a directory               | reported; its mounts fail, nothing is guessed      |
 
@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use super::remove::{collect, end_layers};
 use super::{Rules, Snapshots};
 use crate::error::{Error, Result};
-use crate::layer::Layers;
+use crate::layer::{Layers, Seal};
 use crate::store::{Home, LayerId, Stage, Store};
 
 impl Snapshots {
@@ -50,15 +50,15 @@ impl Snapshots {
                 self.layers.root().display()
             )));
         }
-        let found: HashMap<(Home, LayerId), bool> =
-            self.layers.found()?.into_iter().map(|found| ((found.home, found.id), found.sealed)).collect();
+        let found: HashMap<(Home, LayerId), Seal> =
+            self.layers.found()?.into_iter().map(|found| ((found.home, found.id), found.seal)).collect();
         let known: HashSet<_> = rows.iter().map(|layer| (layer.home, layer.id)).collect();
         let mut strays = Vec::new();
-        for (&(home, id), &sealed) in &found {
+        for (&(home, id), &seal) in &found {
             if known.contains(&(home, id)) {
                 continue;
             }
-            if sealed {
+            if seal == Seal::Own {
                 strays.push(format!("{home} layer {id}"));
             } else {
                 self.layers.discard(home, id)?;
@@ -81,7 +81,7 @@ impl Snapshots {
                     self.layers.discard(layer.home, layer.id)?;
                     doomed.push(layer.id);
                 }
-                (Stage::Writable, Some(true)) => self.layers.unseal(layer)?,
+                (Stage::Writable, Some(Seal::Own | Seal::Copied)) => self.layers.unseal(layer)?,
                 (_, None) => tracing::error!(
                     layer = %layer.id, home = %layer.home,
                     "the directory of a layer is missing; what stands on it cannot be mounted"

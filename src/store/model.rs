@@ -111,8 +111,11 @@ fn compare(rows: &Rows<'_>, model: &Model) -> Result<()> {
     assert_eq!(rows.snapshots()?, select(&|_| true));
     for snapshot in model.values() {
         assert_eq!(rows.snapshot(snapshot.id)?.as_ref(), Some(snapshot));
-        assert_eq!(rows.children(snapshot.id)?, select(&|s| s.parent == Some(snapshot.id)));
-        assert_eq!(rows.branches(snapshot.id)?, select(&|s| s.source == Some(snapshot.id)));
+        let needs = |s: &Snapshot| s.parent == Some(snapshot.id) || s.source == Some(snapshot.id);
+        assert_eq!(rows.lineage_needs(snapshot.id)?, model.values().any(needs));
+        let listed = select(&|s| s.parent == Some(snapshot.id) && s.key.is_some());
+        let child = rows.listed_child(snapshot.id)?;
+        assert!(child.as_ref().map_or(listed.is_empty(), |child| listed.contains(child)));
         let prefix = &snapshot.id.to_string()[..4];
         assert_eq!(rows.by_prefix(prefix)?, std::slice::from_ref(snapshot));
     }

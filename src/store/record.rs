@@ -166,7 +166,7 @@ pub struct Layer {
     pub base: Option<LayerId>,
     /// What it is in.
     pub stage: Stage,
-    /// Measured when it was sealed.
+    /// Measured once, after it was sealed and when it is first asked for.
     pub usage: Option<Usage>,
 }
 

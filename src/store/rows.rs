@@ -104,14 +104,20 @@ impl<'a> Rows<'a> {
         )
     }
 
-    /// Those whose parent this is, oldest first.
-    pub fn children(&self, id: Id) -> Result<Vec<Snapshot>> {
-        self.many(snapshots!("WHERE s.parent = ?1 ORDER BY s.created, s.id"), [id], columns::snapshot)
+    /// One whose parent this is and that has a key.
+    pub fn listed_child(&self, id: Id) -> Result<Option<Snapshot>> {
+        self.one(snapshots!("WHERE s.parent = ?1 AND s.key IS NOT NULL LIMIT 1"), [id], columns::snapshot)
     }
 
-    /// Those whose source this is, oldest first.
-    pub fn branches(&self, id: Id) -> Result<Vec<Snapshot>> {
-        self.many(snapshots!("WHERE s.source = ?1 ORDER BY s.created, s.id"), [id], columns::snapshot)
+    /// True where this is the parent or the source of any.
+    pub fn lineage_needs(&self, id: Id) -> Result<bool> {
+        let needs = self.one(
+            "SELECT EXISTS (SELECT 1 FROM snapshots WHERE parent = ?1) \
+             OR EXISTS (SELECT 1 FROM snapshots WHERE source = ?1)",
+            [id],
+            |row| row.get(0),
+        )?;
+        Ok(needs.unwrap_or_default())
     }
 
     /// All, by created, then id.

@@ -90,9 +90,27 @@ fn a_clone_of_a_sealed_pool_layer_is_writable_and_not_sealed() {
     assert_eq!(place.layers.materialize(&source, target.id).unwrap(), Method::Subvolume);
     std::fs::write(place.fs(&target).join("f"), "2").unwrap();
     let found = place.layers.found().unwrap();
-    let sealed = |id| found.iter().find(|f| f.id == id).unwrap().sealed;
-    assert!(sealed(source.id) && !sealed(target.id));
+    let seal = |id| found.iter().find(|f| f.id == id).unwrap().seal;
+    assert_eq!((seal(source.id), seal(target.id)), (Seal::Own, Seal::Absent));
     assert_eq!(std::fs::read(place.fs(&source).join("f")).unwrap(), b"1");
+}
+
+#[test]
+fn a_clone_that_was_cut_off_is_not_taken_for_a_sealed_layer() {
+    let place = Place::new("ext4", true);
+    let source = place.create(Home::Pool);
+    place.layers.seal(&source, &manifest(source.id)).unwrap();
+    let seal = |id| place.layers.found().unwrap().into_iter().find(|f| f.id == id).unwrap().seal;
+    // As a death right behind the snapshot leaves it.
+    let target = place.layers.next_id();
+    sh(
+        place.layers.pool().unwrap(),
+        &format!("btrfs -q subvolume snapshot layers/{} layers/{target}", source.id),
+    );
+    assert_eq!(seal(target), Seal::Copied);
+    // What cannot be read is not thrown away.
+    std::fs::write(place.layers.pool().unwrap().join(format!("layers/{target}/layer.json")), "{").unwrap();
+    assert_eq!(seal(target), Seal::Own);
 }
 
 #[test]

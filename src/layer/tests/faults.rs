@@ -6,7 +6,7 @@ use std::process::Command;
 
 use super::*;
 
-/// What the child does. Ids are fixed, so that the parent can look.
+/// What the child does. The parent says which ids, so that it can look.
 #[test]
 #[ignore = "runs as a child of the tests below"]
 fn child() {
@@ -14,7 +14,8 @@ fn child() {
     let pool = std::env::var("LOOM_TEST_POOL").ok();
     let home = if pool.is_some() { Home::Pool } else { Home::Plain };
     let layers = Layers::open(Path::new(&root), pool.as_deref().map(Path::new)).unwrap();
-    let (source, target) = (layer(home, 1), layer(home, 2));
+    let first: i64 = std::env::var("LOOM_TEST_FIRST").unwrap().parse().unwrap();
+    let (source, target, clone) = (layer(home, first), layer(home, first + 1), layer(home, first + 2));
     let steps = || -> Result<()> {
         layers.create(home, source.id, None)?;
         std::fs::write(layers.fs(home, source.id).join("f"), "content").unwrap();
@@ -22,7 +23,11 @@ fn child() {
         layers.materialize(&source, target.id)?;
         layers.measure(&target)?;
         layers.seal(&target, &manifest(target.id))?;
+        layers.materialize(&target, clone.id)?;
+        layers.unseal(&target)?;
+        layers.seal(&target, &manifest(target.id))?;
         layers.discard(home, source.id)?;
+        layers.settle()?;
         layers.reclaim()?;
         Ok(())
     };
@@ -33,7 +38,7 @@ fn child() {
 }
 
 /// Runs the child on fresh directories; answers what it printed and the points it passed.
-fn run(image: &Image, pool: Option<&Image>, fault: &str) -> (String, Vec<String>) {
+fn run(image: &Image, pool: Option<&Image>, first: i64, fault: &str) -> (String, Vec<String>) {
     for base in [Some(image), pool].into_iter().flatten() {
         sh(
             base.path(),
@@ -45,6 +50,7 @@ fn run(image: &Image, pool: Option<&Image>, fault: &str) -> (String, Vec<String>
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "layer::tests::faults::child", "--ignored", "--nocapture"]);
     command.env("LOOM_TEST_ROOT", image.path()).env("LOOM_FAULT_SEEN", &seen).env("LOOM_FAULT", fault);
+    command.env("LOOM_TEST_FIRST", first.to_string());
     if let Some(pool) = pool {
         command.env("LOOM_TEST_POOL", pool.path());
     }
@@ -59,26 +65,30 @@ fn every_step(pool: bool) {
     let image = Image::new("xfs", 512);
     let pool = pool.then(|| Image::new("btrfs", 256));
     let home = if pool.is_some() { Home::Pool } else { Home::Plain };
-    let (text, mut points) = run(&image, pool.as_ref(), "");
+    let first = unused_id();
+    let (text, mut points) = run(&image, pool.as_ref(), first, "");
     assert!(!text.contains("failed:"), "{text}");
     points.sort();
     points.dedup();
     assert!(points.len() > 15, "{points:?}");
     for point in points {
         for action in ["error", "abort"] {
-            let (text, seen) = run(&image, pool.as_ref(), &format!("{point}:{action}"));
+            let (text, seen) = run(&image, pool.as_ref(), first, &format!("{point}:{action}"));
             assert!(seen.contains(&point));
             let layers = Layers::open(image.path(), pool.as_ref().map(Image::path)).unwrap();
             let whole = |id| {
-                let file = layers.fs(home, LayerId(id)).join("f");
+                let file = layers.fs(home, id).join("f");
                 std::fs::read_to_string(file).is_ok_and(|text| text == "content")
             };
             let found = layers.found().unwrap();
-            let at = |id| found.iter().find(|f| f.id == LayerId(id));
+            let (source, target, clone) = (LayerId(first), LayerId(first + 1), LayerId(first + 2));
+            let at = |id| found.iter().find(|f| f.id == id);
             // A sealed layer is whole, whatever happened.
-            for found in found.iter().filter(|f| f.sealed) {
-                assert!(whole(found.id.0), "{point}:{action}");
+            for found in found.iter().filter(|f| f.seal == Seal::Own) {
+                assert!(whole(found.id), "{point}:{action}");
             }
+            // What is made of one is not.
+            assert!(at(clone).is_none_or(|clone| clone.seal != Seal::Own), "{point}:{action}");
             if action == "error" {
                 let tried = text.contains("failed:");
                 // Reclaim goes on over errors; everything else says so.
@@ -86,12 +96,12 @@ fn every_step(pool: bool) {
                 assert!(tried || passed, "{point}: {text}");
                 let place = |verb: &str| point.starts_with(verb);
                 if place("layer.create") && !seen.iter().any(|p| p.starts_with("layer.flush")) {
-                    assert!(at(1).is_none(), "{point}");
+                    assert!(at(source).is_none(), "{point}");
                 }
                 if (place("layer.materialize") || place("layer.copy"))
                     && !seen.iter().any(|p| p.starts_with("layer.seal"))
                 {
-                    assert!(at(2).is_none() && whole(1), "{point}");
+                    assert!(at(target).is_none() && whole(source), "{point}");
                 }
             }
             // What is left can be taken away.

@@ -58,21 +58,22 @@ fn seal_discard_reclaim() {
     let place = Place::new("ext4", true);
     for home in [Home::Plain, Home::Pool] {
         let one = place.create(home);
-        let found = |sealed| {
+        let found = |seal| {
             let found = place.layers.found().unwrap();
-            assert!(found.contains(&Found { id: one.id, home, sealed }), "{found:?}");
+            assert!(found.contains(&Found { id: one.id, home, seal }), "{found:?}");
         };
-        found(false);
+        found(Seal::Absent);
         place.layers.flush(&one).unwrap();
         // Twice, as after a crash in between.
         place.layers.seal(&one, &manifest(one.id)).unwrap();
         place.layers.seal(&one, &manifest(one.id)).unwrap();
-        found(true);
+        found(Seal::Own);
         assert_eq!(place.layers.manifest(home, one.id).unwrap(), manifest(one.id));
         assert_eq!(place.dir(&one).join("work").exists(), home == Home::Pool);
         assert!(!place.dir(&one).join("layer.json.tmp").exists());
         place.layers.discard(home, one.id).unwrap();
         place.layers.discard(home, one.id).unwrap();
+        place.layers.settle().unwrap();
         assert!(place.layers.found().unwrap().iter().all(|f| f.id != one.id));
     }
     assert_eq!(place.layers.reclaim().unwrap(), 0);

@@ -29,10 +29,7 @@ impl Place {
         }
         let pool = images.get(1).map(Image::path);
         let layers = Layers::open(images[0].path(), pool).unwrap();
-        // Mount tables are the whole machine's: no other root's layers must have our ids.
-        let mut random = [0; 4];
-        getrandom::fill(&mut random).unwrap();
-        layers.start_above(LayerId(i64::from(u32::from_le_bytes(random)) << 8));
+        layers.start_above(LayerId(unused_id()));
         Self { layers, _images: images }
     }
 
@@ -49,6 +46,13 @@ impl Place {
     fn dir(&self, layer: &Layer) -> PathBuf {
         self.fs(layer).parent().unwrap().to_path_buf()
     }
+}
+
+/// An id from which on no other root has layers: mount tables are the whole machine's.
+fn unused_id() -> i64 {
+    let mut random = [0; 4];
+    getrandom::fill(&mut random).unwrap();
+    i64::from(u32::from_le_bytes(random)) << 8
 }
 
 fn layer(home: Home, id: i64) -> Layer {

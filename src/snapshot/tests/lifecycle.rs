@@ -168,6 +168,9 @@ fn the_fork_label_has_its_refusals() {
     let mut both = labels(FORK_LABEL, "web");
     both.insert(REF_LABEL.to_owned(), "sha256:x".to_owned());
     assert_eq!(class(house.core.prepare("default/12/x", "default/1/base", both)), Class::FailedPrecondition);
+    // Image layers by their key alone.
+    let unpack = fork("default/14/extract-1 sha256:x", "default/1/base", "web");
+    assert_eq!(class(unpack), Class::FailedPrecondition);
     assert!(house.core.view("default/13/x", "default/1/base", labels(FORK_LABEL, "web")).is_err());
     assert_eq!(house.keys().len(), 5);
 }

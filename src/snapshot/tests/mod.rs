@@ -5,6 +5,7 @@ mod branch;
 mod crash;
 mod lifecycle;
 mod model;
+mod races;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
