@@ -290,7 +290,7 @@ impl Brancher {
         };
         let id = snapshot.id;
         let mounted = blocking(&self.core, move |core| match core.get(id)?.chain.first() {
-            Some(top) => core.layers().mounted(top.home, top.id),
+            Some(top) => core.layers().mounted(top.id),
             None => Ok(false),
         });
         if !reference::is_identifier(namespace) || !mounted.await? {

@@ -258,7 +258,7 @@ impl Layers {
     }
 
     /// True where a mount table of any process names the layer.
-    pub fn mounted(&self, _home: Home, id: LayerId) -> Result<bool> {
+    pub fn mounted(&self, id: LayerId) -> Result<bool> {
         // An id is one layer's in both homes.
         Ok(mounted::layers()?.contains(&id))
     }

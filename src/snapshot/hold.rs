@@ -2,7 +2,7 @@
 
 use super::Snapshots;
 use crate::error::{Error, Result};
-use crate::store::{Id, Snapshot};
+use crate::store::{Id, Kind, Snapshot};
 
 impl Snapshots {
     /// Keeps a snapshot until it is unpinned; pinning twice is once. `captured` says which container it is
@@ -11,6 +11,13 @@ impl Snapshots {
         self.store.write(move |rows| {
             let row = rows.snapshot(id)?.filter(|row| row.layer.is_some());
             let row = row.ok_or_else(|| Error::SnapshotNotFound(id.to_string()))?;
+            if row.kind == Kind::View {
+                return Err(Error::WrongKind {
+                    key: row.title(),
+                    kind: row.kind,
+                    needs: "a view has no state of its own; pin its parent",
+                });
+            }
             let row = Snapshot { pinned: true, captured: captured.or(row.captured), ..row };
             rows.update(&row)?;
             Ok(row)

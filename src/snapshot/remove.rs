@@ -26,6 +26,8 @@ enum Removed {
     Pinned(Box<(Snapshot, Layer)>),
 }
 
+/// How long the reclaimer lets more layers come before it begins.
+const GATHER: Duration = Duration::from_millis(50);
 /// How long the reclaimer waits before it looks again at layers that were still mounted.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
@@ -147,6 +149,8 @@ fn reclaim_until_dropped(core: &Weak<Snapshots>, ended: &Receiver<Ended>) {
                 Err(_) => return,
             }
         };
+        // Removals come in crowds, and each pass reads the mount tables of every process.
+        std::thread::sleep(GATHER);
         let Some(core) = core.upgrade() else { return };
         let doomed = first.into_iter().chain(ended.try_iter()).filter(|e| e.row).map(|e| e.layer).collect();
         if let Err(error) = core.forget_doomed(doomed) {

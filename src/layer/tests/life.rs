@@ -137,8 +137,8 @@ fn what_is_mounted_stays() {
                     .unwrap();
                 let mut ready = [0; 6];
                 std::io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut ready).unwrap();
-                assert!(place.layers.mounted(home, top.id).unwrap(), "{script}");
-                assert!(!place.layers.mounted(home, free.id).unwrap());
+                assert!(place.layers.mounted(top.id).unwrap(), "{script}");
+                assert!(!place.layers.mounted(free.id).unwrap());
                 for layer in chain.iter().chain([&free]) {
                     place.layers.discard(layer.home, layer.id).unwrap();
                 }

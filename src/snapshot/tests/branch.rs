@@ -108,6 +108,9 @@ fn a_failed_freeze_is_thawed_and_leaves_nothing() {
 fn names_are_unique_and_only_the_active_is_snapshotted() {
     let house = House::new();
     let web = live(&house, "default/2/web");
+    house.core.view("default/3/look", "default/1/base", BTreeMap::new()).unwrap();
+    let view = house.core.pin(id(&house, "default/3/look"), None).unwrap_err();
+    assert_eq!(view.kind(), Class::FailedPrecondition);
     let (state, cost) = house.core.snapshot(web, &named("x"), &mut Still).unwrap();
     assert!(cost.paused.is_zero(), "nothing ran");
     assert!(matches!(house.core.snapshot(web, &named("x"), &mut Still), Err(Error::NameExists(_))));
