@@ -37,8 +37,11 @@ impl Layout {
             Layout::Btrfs => Filesystem::Btrfs,
         };
         let filesystem = scratch.filesystem("fs", of_root, 8);
-        let pool =
-            (self == Layout::Ext4Pool).then(|| scratch.filesystem("pool", Filesystem::Btrfs, 8).join("loom"));
+        let pool = (self == Layout::Ext4Pool).then(|| {
+            let pool = scratch.filesystem("pool", Filesystem::Btrfs, 8).join("loom");
+            std::fs::create_dir(&pool).unwrap(); // loomd takes a missing one for one that is not mounted.
+            pool
+        });
         Place { root: filesystem.join("loom"), filesystem, pool }
     }
 }
