@@ -273,15 +273,15 @@ fn full_disk(layout: Layout) {
     if committed.is_err() {
         doors.commit("default/5/full", "default/3/active", &[]).unwrap();
     }
-    doors.view("default/7/view", "default/5/full").unwrap();
-    let tree = doors.upper("default/7/view").unwrap();
-    doors.remove("default/7/view").unwrap();
-    assert_eq!(fs::read(active.join("more")).unwrap(), vec![7; 1 << 20], "{}", tree.display());
+    assert_eq!(fs::read(active.join("more")).unwrap(), vec![7; 1 << 20]);
     assert_eq!(fs::read_to_string(active.join("file")).unwrap(), "changed");
     if snapshot.status.success() {
+        assert_ne!(layout, Layout::Ext4, "a copy needs room");
         stage.loom_json(&["rm", "full"]);
     } else {
-        assert!(!String::from_utf8_lossy(&snapshot.stderr).contains("defect"), "{snapshot:?}");
+        let said = String::from_utf8_lossy(&snapshot.stderr);
+        assert_eq!(snapshot.status.code(), Some(1), "{said}");
+        assert!(!said.contains("defect"), "{said}");
     }
     stage.wait_until_agreed();
 }

@@ -92,16 +92,13 @@ impl Area {
             let layer = self.open_layer(id)?;
             let wrong = || Error::io("create", self.directory(id).join("fs"));
             rustix::fs::mkdirat(&layer, FS, Mode::RWXU).map_err(wrong())?;
-            match &like {
-                Some(like) => {
-                    let made = tree::directory(layer.as_fd(), FS).map_err(wrong())?;
-                    tree::resemble(like.as_fd(), made.as_fd())
-                        .map_err(Error::io("create", self.directory(id).join("fs")))?;
-                }
-                None => {
-                    let mode = Mode::from_raw_mode(0o755);
-                    rustix::fs::chmodat(&layer, FS, mode, AtFlags::empty()).map_err(wrong())?;
-                }
+            if let Some(like) = &like {
+                let made = tree::directory(layer.as_fd(), FS).map_err(wrong())?;
+                tree::resemble(like.as_fd(), made.as_fd())
+                    .map_err(Error::io("create", self.directory(id).join("fs")))?;
+            } else {
+                let mode = Mode::from_raw_mode(0o755);
+                rustix::fs::chmodat(&layer, FS, mode, AtFlags::empty()).map_err(wrong())?;
             }
             self.make_work(id, &layer)?;
             fault::point("layer.create.end")
