@@ -1,5 +1,6 @@
 //! Prepare and Remove through containerd, loom beside overlayfs in one run. It prints ratios; the
 //! machine is not quiet enough to judge small ones, so only a collapse fails.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // Tests panic.
 
 mod support;
 

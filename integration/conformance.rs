@@ -1,9 +1,10 @@
 //! containerd's own suite for snapshotters, on every layout: over loomd's socket with a fresh daemon
 //! for each of its subtests, and through a real containerd.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // Tests panic.
 
 mod support;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use support::containerd::{Version, tools};
@@ -16,26 +17,26 @@ use support::stage::Stage;
 const SUBTESTS: usize = 21;
 
 /// Runs one of the Go program's tests and counts its subtests.
-fn suite(test: &str, temporary: PathBuf, env: &[(&str, PathBuf)]) {
+fn suite(test: &str, temporary: &Path, env: &[(&str, PathBuf)]) {
     let mut command = Command::new(tools().join("conformance"));
     command
         .args(["-test.v", "-test.root", "-test.parallel=4", "-test.timeout=10m"])
         .arg(format!("-test.run=^{test}$"))
-        .current_dir(&temporary)
-        .env("TMPDIR", &temporary)
+        .current_dir(temporary)
+        .env("TMPDIR", temporary)
         .envs(env.iter().map(|(name, value)| (*name, value)));
     let output = finish(&mut command);
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     let error = String::from_utf8_lossy(&output.stderr);
     let subtests = |verdict: &str| -> Vec<String> {
         let start = format!("    --- {verdict}: {test}/");
-        let of = text.lines().filter_map(|line| line.strip_prefix(&start));
+        let of = printed.lines().filter_map(|line| line.strip_prefix(&start));
         of.filter_map(|line| line.split(' ').next()).map(ToOwned::to_owned).collect()
     };
     let (passed, skipped, failed) = (subtests("PASS"), subtests("SKIP"), subtests("FAIL"));
-    assert!(output.status.success(), "{failed:?} failed\n{text}\n{error}");
-    assert!(skipped.iter().all(|name| name == "Rename"), "skipped: {skipped:?}\n{text}");
-    assert_eq!(passed.len() + skipped.len(), SUBTESTS, "{text}");
+    assert!(output.status.success(), "{failed:?} failed\n{printed}\n{error}");
+    assert!(skipped.iter().all(|name| name == "Rename"), "skipped: {skipped:?}\n{printed}");
+    assert_eq!(passed.len() + skipped.len(), SUBTESTS, "{printed}");
 }
 
 fn direct(layout: Layout) {
@@ -47,7 +48,7 @@ fn direct(layout: Layout) {
     if let Some(pool) = &place.pool {
         env.push(("LOOM_POOL_BASE", pool.clone()));
     }
-    suite("TestDirect", temporary, &env);
+    suite("TestDirect", &temporary, &env);
 }
 
 #[test]
@@ -73,7 +74,7 @@ fn direct_with_a_pool() {
 fn through(layout: Layout, version: Version) {
     let stage = Stage::new(layout, version);
     let temporary = stage.scratch.dir("t");
-    suite("TestContainerd", temporary, &[("CONTAINERD_ADDRESS", stage.containerd.socket())]);
+    suite("TestContainerd", &temporary, &[("CONTAINERD_ADDRESS", stage.containerd.socket())]);
 }
 
 #[test]
@@ -100,5 +101,5 @@ fn through_the_current_containerd_on_its_own_overlayfs() {
     let temporary = stage.scratch.dir("t");
     let socket = stage.containerd.socket();
     let env = [("CONTAINERD_ADDRESS", socket), ("SNAPSHOTTER", PathBuf::from("overlayfs"))];
-    suite("TestContainerd", temporary, &env);
+    suite("TestContainerd", &temporary, &env);
 }

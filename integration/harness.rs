@@ -1,4 +1,5 @@
 //! The harness itself, on a containerd with its own overlayfs: what the other programs stand on.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // Tests panic.
 
 mod support;
 

@@ -1,10 +1,11 @@
 //! containerd and nerdctl on loom by configuration alone: images and containers come, work, look
 //! exactly as on overlayfs, and go without a trace.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // Tests panic.
 
 mod support;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use support::containerd::{Containerd, Version};
 use support::image::{debian, small};
@@ -14,7 +15,7 @@ use support::tree::{Tree, confused};
 use support::wait::{wait_until, wait_until_none};
 
 /// A container's work: changes of every kind, with fixed times, so that two runs can be compared.
-const WORK: &str = r#"
+const WORK: &str = r"
 set -e
 touch -d '1 second ago' /tmp/start
 cd /srv
@@ -38,7 +39,7 @@ find / -xdev -depth -newer /tmp/start -not -regex '/\(dev\|proc\|run\|sys\)\(/.*
     -exec touch -h -d @1500000000.987654321 {} +
 rm /tmp/start
 touch -d @1500000000 /tmp
-"#;
+";
 
 fn run_debian(containerd: &Containerd, snapshotter: &str, image: &str, name: &str) -> Tree {
     containerd.ctr(&["run", "-d", "--snapshotter", snapshotter, image, name, "sleep", "10000"]);
@@ -66,7 +67,9 @@ fn same_as_overlayfs(layout: Layout, version: Version) {
         let target = stage.scratch.dir(name);
         let place = target.to_str().unwrap();
         containerd.ctr(&["images", "mount", "--snapshotter", snapshotter, &image, place]);
-        let tree = Tree::read(&target);
+        let mut tree = Tree::read(&target);
+        // containerd 2.x leaves the root directory with the time of unpacking.
+        tree.entries.get_mut(Path::new("")).unwrap().modified = (0, 0);
         assert_eq!(confused(&target), Vec::<String>::new(), "in the image on {snapshotter}");
         containerd.ctr(&["images", "unmount", "--snapshotter", snapshotter, "--rm", place]);
         tree

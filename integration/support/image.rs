@@ -3,6 +3,7 @@
 //! An archive is an OCI image layout in a tar: `oci-layout`, `index.json` and the blobs. It is made
 //! once and kept in `target/images`.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -46,8 +47,8 @@ pub fn small() -> Image {
 pub fn debian() -> Image {
     cached("debian", |dir| {
         let base = dir.join("debian-base.tar");
-        let base =
-            fs::read(&base).unwrap_or_else(|error| panic!("{base:?}: {error}: run integration/tools/fetch"));
+        let base = fs::read(&base)
+            .unwrap_or_else(|error| panic!("run integration/tools/fetch: {}: {error}", base.display()));
         vec![base, changed(), odd(), spread()]
     })
 }
@@ -104,13 +105,16 @@ fn spread() -> Vec<u8> {
 }
 
 /// A layer's tar in the making. Everything is of one fixed time, so that the result is too.
+/// The directories on the way to an entry are entries too, as in every builder's layers: without one,
+/// a directory that the layer changes would be of the time of unpacking.
 struct Layer {
     tar: Builder<Vec<u8>>,
+    dirs: BTreeSet<PathBuf>,
 }
 
 impl Layer {
     fn new() -> Layer {
-        Layer { tar: Builder::new(Vec::new()) }
+        Layer { tar: Builder::new(Vec::new()), dirs: BTreeSet::new() }
     }
 
     fn header(kind: EntryType, mode: u32, size: usize) -> Header {
@@ -124,34 +128,51 @@ impl Layer {
         header
     }
 
+    /// Adds the directories above `path` that the layer does not have yet.
+    fn parents(&mut self, path: &str) {
+        let above: Vec<&Path> = Path::new(path).ancestors().skip(1).collect();
+        for dir in above.into_iter().rev() {
+            if self.dirs.insert(dir.to_owned()) {
+                let mut header = Layer::header(EntryType::Directory, 0o755, 0);
+                self.tar.append_data(&mut header, Path::new(".").join(dir), std::io::empty()).unwrap();
+            }
+        }
+    }
+
     fn dir(&mut self, path: &str, mode: u32) {
+        self.parents(path);
+        self.dirs.insert(path.into());
         let mut header = Layer::header(EntryType::Directory, mode, 0);
         self.tar.append_data(&mut header, path, std::io::empty()).unwrap();
     }
 
     fn file(&mut self, path: &str, mode: u32, content: &[u8]) {
+        self.parents(path);
         let mut header = Layer::header(EntryType::Regular, mode, content.len());
         self.tar.append_data(&mut header, path, content).unwrap();
     }
 
     fn symlink(&mut self, path: &str, target: &str) {
+        self.parents(path);
         let mut header = Layer::header(EntryType::Symlink, 0o777, 0);
         self.tar.append_link(&mut header, path, target).unwrap();
     }
 
     fn hard_link(&mut self, path: &str, target: &str) {
+        self.parents(path);
         let mut header = Layer::header(EntryType::Link, 0o644, 0);
         self.tar.append_link(&mut header, path, target).unwrap();
     }
 
     fn device(&mut self, path: &str, kind: EntryType, major: u32, minor: u32) {
+        self.parents(path);
         let mut header = Layer::header(kind, 0o640, 0);
         header.set_device_major(major).unwrap();
         header.set_device_minor(minor).unwrap();
         self.tar.append_data(&mut header, path, std::io::empty()).unwrap();
     }
 
-    /// PAX records for the next entry.
+    /// PAX records for the next entry, whose directory must be there already.
     fn attributes(&mut self, records: &[(&str, &[u8])]) {
         self.tar.append_pax_extensions(records.iter().copied()).unwrap();
     }
@@ -163,7 +184,9 @@ impl Layer {
 
 fn cached(name: &str, layers: impl FnOnce(&Path) -> Vec<Vec<u8>>) -> Image {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/images");
-    let archive = dir.join(format!("{name}.tar"));
+    // Named after this file's content: when that changes, the images are made anew.
+    let recipe = &sha256(include_bytes!("image.rs"))[..12];
+    let archive = dir.join(format!("{name}-{recipe}.tar"));
     let name = format!("loom.test/{name}:1");
     if !archive.exists() {
         fs::create_dir_all(&dir).unwrap();

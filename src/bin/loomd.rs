@@ -1,8 +1,8 @@
 //! loomd: reads the configuration, opens the store, serves, drains.
 //!
 //! One daemon has a root: it holds a lock on `<root>/lock`, which has its pid. On SIGTERM or SIGINT it
-//! lets no one in any more, waits for the requests under way and ends; mounts stay as they are, so that
-//! containers run on, and a start puts right whatever a crash left.
+//! lets no one in any more, waits for the requests under way and ends. It leaves no container paused;
+//! mounts stay as they are, so that containers run on, and a start puts right whatever a crash left.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{IsTerminal, Read, Write};
@@ -180,7 +180,8 @@ async fn serve(config: &Config) -> Result<()> {
     core.freeze_with(brancher.freezers(&containerd));
     let served = Served { core: Arc::clone(&core), brancher: Arc::clone(&brancher), containerd };
     let mut doors = Server::start(sockets, served).await?;
-    tokio::spawn(async move { brancher.thaw_left().await });
+    let left_paused = Arc::clone(&brancher);
+    tokio::spawn(async move { left_paused.thaw_left().await });
     let status = format!("serving {} on {}", config.root.display(), config.state.display());
     tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
     tracing::info!("{status}");
@@ -198,6 +199,11 @@ async fn serve(config: &Config) -> Result<()> {
     match doors.stop(PATIENCE).await {
         0 => {}
         left => tracing::warn!("{left} requests did not end within {PATIENCE:?}"),
+    }
+    if tokio::time::timeout(PATIENCE, brancher.cut_off()).await.is_err() {
+        tracing::error!(
+            "containers that loom paused may stay so until it starts again: containerd is silent"
+        );
     }
     ended
 }

@@ -10,6 +10,9 @@ use super::help;
 /// The socket that loomd serves the admin service on, unless told otherwise.
 pub const DEFAULT_ADDRESS: &str = "/run/loom/loom.sock.ttrpc";
 
+/// containerd's namespace, unless told otherwise.
+const DEFAULT_NAMESPACE: &str = "default";
+
 /// A whole command line.
 #[derive(Debug, Parser)]
 #[command(
@@ -43,7 +46,7 @@ pub struct Global {
     pub containerd: String,
     /// containerd's namespace
     #[arg(long, short, global = true, env = "CONTAINERD_NAMESPACE", hide_env_values = true)]
-    #[arg(default_value = "default", value_name = "NAME", help_heading = help::GLOBAL)]
+    #[arg(default_value = DEFAULT_NAMESPACE, value_name = "NAME", help_heading = help::GLOBAL)]
     pub namespace: String,
     /// Print JSON for programs, errors too
     #[arg(long, global = true, help_heading = help::GLOBAL)]
@@ -168,6 +171,9 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Er
     // An empty variable is an unset one, as containerd's own clients have it.
     if global.address.is_empty() {
         DEFAULT_ADDRESS.clone_into(&mut global.address);
+    }
+    if global.namespace.is_empty() {
+        DEFAULT_NAMESPACE.clone_into(&mut global.namespace);
     }
     for address in [&mut global.address, &mut global.containerd] {
         if let Some(path) = address.strip_prefix("unix://") {

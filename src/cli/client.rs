@@ -114,7 +114,7 @@ impl fmt::Debug for Client {
     }
 }
 
-/// A unary call: `call!(client, pin, PinRequest { reference, .. })` with the containerd filled in.
+/// A call: `call!(client, pin, PinRequest { reference, .. })` with the containerd filled in.
 macro_rules! call {
     ($client:expr, $method:ident, $request:ident { $($field:ident: $value:expr),* $(,)? }) => {{
         let mut request = admin::$request::new();
@@ -186,7 +186,12 @@ impl Client {
 
     /// From a snapshot to its root.
     pub async fn lineage(&self, reference: String) -> Result<Vec<Snapshot>, Failure> {
-        Ok(call!(self, lineage, LineageRequest { reference: reference })?.snapshots)
+        let mut stream = call!(self, lineage, LineageRequest { reference: reference })?;
+        let mut way = Vec::new();
+        while let Some(batch) = stream.recv().await.map_err(|e| self.failure(e))? {
+            way.extend(batch.snapshots);
+        }
+        Ok(way)
     }
 
     /// Keeps a snapshot.

@@ -75,7 +75,7 @@ fn run(words: Vec<OsString>, out: &mut impl Write, err: &mut impl Write) -> Exit
         let _ = err.write_all(answer.note.as_bytes());
     }
     for failure in &answer.failures {
-        let text = if json { json::error(failure) } else { format!("loom: {failure}\n") };
+        let text = if json { json::error(failure) } else { show::failure(failure) };
         // Nobody is left to tell that standard error is closed; the exit status still tells.
         let _ = err.write_all(text.as_bytes());
     }

@@ -6,6 +6,7 @@ use std::io::{IsTerminal as _, stdout};
 
 use jiff::Timestamp;
 
+use super::client::Failure;
 use super::json::kind;
 use super::table::{Column, draw};
 use super::units::{age, clean, duration, time, width};
@@ -198,6 +199,12 @@ pub(super) fn status(look: &Look, status: &StatusResponse) -> String {
     })
 }
 
+/// A refusal for standard error. Its lines stay lines; the names in it are other people's.
+pub(super) fn failure(failure: &Failure) -> String {
+    let lines: Vec<String> = failure.message.lines().map(clean).collect();
+    format!("loom: {}\n", lines.join("\n"))
+}
+
 /// `paused 2.1 ms, 14 ms in all (subvolume)`.
 pub(super) fn cost(cost: &Cost) -> String {
     let paused = match cost.paused_us {
@@ -258,6 +265,12 @@ mod tests {
         };
         assert_eq!(cost(2_100, "subvolume"), "paused 2.1 ms, 14 ms in all (subvolume)\n");
         assert_eq!(cost(0, ""), "not paused, 14 ms in all\n");
+    }
+
+    #[test]
+    fn a_refusal_cannot_drive_the_terminal() {
+        let refused = Failure::new(ttrpc::Code::INTERNAL, "it could be a\u{1b}[2Jb\r\n  or\u{202e}c");
+        assert_eq!(failure(&refused), "loom: it could be a\\u{1b}[2Jb\n  or\\u{202e}c\n");
     }
 
     #[test]

@@ -58,6 +58,7 @@ fn verbs_take_what_their_help_says() {
     assert_eq!(args.verb, Verb::Rm { references: vec!["a".into(), "b".into()] });
 
     assert_eq!(parse(&["status", "--address", ""]).unwrap().global.address, DEFAULT_ADDRESS);
+    assert_eq!(parse(&["ls", "--namespace", ""]).unwrap().global.namespace, "default");
 }
 
 #[test]
@@ -221,8 +222,16 @@ impl Admin for Fake {
         }
     }
 
-    async fn lineage(&self, _: &TtrpcContext, _: LineageRequest) -> ttrpc::Result<LineageResponse> {
-        Ok(LineageResponse { snapshots: vec![before(), web()], ..Default::default() })
+    async fn lineage(
+        &self,
+        _: &TtrpcContext,
+        _: LineageRequest,
+        sender: ServerStreamSender<LineageResponse>,
+    ) -> ttrpc::Result<()> {
+        for snapshot in [before(), web()] {
+            sender.send(&LineageResponse { snapshots: vec![snapshot], ..Default::default() }).await?;
+        }
+        Ok(())
     }
 
     async fn remove(&self, _: &TtrpcContext, request: RemoveRequest) -> ttrpc::Result<RemoveResponse> {

@@ -25,6 +25,10 @@ use crate::store::{Id, Kind, Snapshot};
 
 /// How many containers are made or started at once.
 const AT_ONCE: usize = 8;
+/// How often an undo is tried where containerd does not answer.
+const UNDOS: u32 = 10;
+/// The time between two tries; no test waits for it.
+const BREATH: Duration = Duration::from_millis(if cfg!(test) { 0 } else { 500 });
 
 /// What all containers of one branch share.
 #[derive(Debug)]
@@ -52,6 +56,8 @@ impl Brancher {
         start: bool,
     ) -> Result<(Vec<Forked>, Cost)> {
         let begun = Instant::now();
+        // Before anyone is asked anything.
+        reference::check_count(count)?;
         let holder = self.container(target, reference).await?;
         let Holder { client, container } = &holder;
         let captured = Captured::of(&client.target().namespace, container)?;
@@ -65,7 +71,7 @@ impl Brancher {
                 needs: "a fork continues from an active one",
             });
         }
-        unused(client, &names).await?;
+        unused(client, &captured.snapshotter, &names).await?;
         let Some(known) = snapshots::stat(client, &captured.snapshotter, &container.snapshot_key).await?
         else {
             return Err(Error::SnapshotNotFound(container.snapshot_key.clone()));
@@ -108,7 +114,7 @@ impl Brancher {
         let called = called.unwrap_or_else(|| captured.id.clone());
         let names = reference::fork_names(&called, name.as_deref(), 1)?;
         let client = Client::connect(target).await?;
-        unused(&client, &names).await?;
+        unused(&client, &captured.snapshotter, &names).await?;
         let parent = self.parent_known(&client, &captured.snapshotter, &state).await?;
         let id = state.id;
         let method = blocking(&self.core, move |core| {
@@ -244,15 +250,20 @@ async fn some_at_once<W: Future>(work: Vec<W>) -> Vec<W::Output> {
     futures::stream::iter(work).buffered(AT_ONCE).collect().await
 }
 
-/// Refuses names that containers have, before anything is made.
-async fn unused(client: &Client, names: &[String]) -> Result<()> {
-    let looks = names.iter().map(|name| containers::get(client, name)).collect();
-    for container in some_at_once(looks).await {
-        if let Some(Container { id, .. }) = container? {
-            return Err(Error::ContainerExists { name: id, namespace: client.target().namespace.clone() });
+/// Refuses names that containers or snapshots have, before anything is made. It asks containerd for the
+/// snapshots too: what it has let go of already is ours until its collector comes by.
+async fn unused(client: &Client, snapshotter: &str, names: &[String]) -> Result<()> {
+    let looks = names.iter().map(|name| async move {
+        if containers::get(client, name).await?.is_some() {
+            let namespace = client.target().namespace.clone();
+            return Err(Error::ContainerExists { name: name.clone(), namespace });
         }
-    }
-    Ok(())
+        match snapshots::stat(client, snapshotter, name).await? {
+            Some(_) => Err(Error::KeyExists(name.clone())),
+            None => Ok(()),
+        }
+    });
+    some_at_once(looks.collect()).await.into_iter().collect()
 }
 
 /// Makes a snapshot and a container on it, or nothing. The lease keeps the one until the other names it.
@@ -262,7 +273,14 @@ async fn make(leased: &Client, mold: &Mold, name: &str) -> Result<Container> {
     match containers::create(leased, container.clone()).await {
         Ok(()) => Ok(container),
         Err(error) => {
-            left_behind(name, snapshots::remove(leased, &container.snapshotter, name).await);
+            undo(name, || async {
+                // One whose answer was lost may be there all the same.
+                if !matches!(error, Error::ContainerExists { .. }) {
+                    containers::delete(leased, name).await?;
+                }
+                snapshots::remove(leased, &container.snapshotter, name).await
+            })
+            .await;
             Err(error)
         }
     }
@@ -273,19 +291,66 @@ async fn start_or_undo(client: &Client, container: &Container) -> Result<u32> {
     match task::start(client, container).await {
         Ok(pid) => Ok(pid),
         Err(error) => {
-            left_behind(&container.id, containers::delete(client, &container.id).await);
-            left_behind(
-                &container.id,
-                snapshots::remove(client, &container.snapshotter, &container.snapshot_key).await,
-            );
+            let id = &container.id;
+            undo(id, || async {
+                // Before all else: nothing may run on what goes.
+                task::end(client, id).await?;
+                containers::delete(client, id).await?;
+                snapshots::remove(client, &container.snapshotter, &container.snapshot_key).await
+            })
+            .await;
             Err(error)
         }
     }
 }
 
-/// What cannot be undone is told, and does not hide why it had to be.
-fn left_behind(container: &str, undone: Result<()>) {
-    if let Err(error) = undone {
-        tracing::warn!(container, %error, "a branch that failed leaves something behind");
+/// Undoes what a branch that failed has made, in steps that can be taken again: a containerd that is
+/// being restarted is waited for a little. What cannot be undone is told, and does not hide why it had
+/// to be.
+async fn undo<W: Future<Output = Result<()>>>(container: &str, steps: impl Fn() -> W) {
+    let mut tries = 1;
+    while let Err(error) = steps().await {
+        if error.kind() != crate::error::Kind::Unavailable || tries == UNDOS {
+            tracing::warn!(container, %error, "a branch that failed leaves something behind");
+            return;
+        }
+        tries += 1;
+        tokio::time::sleep(BREATH).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// Undoes while containerd answers with this error `away` times; answers how often it tried.
+    async fn tries(kind: crate::error::Kind, away: u32) -> u32 {
+        let tried = Cell::new(0);
+        undo("try", || async {
+            tried.set(tried.get() + 1);
+            if tried.get() > away {
+                return Ok(());
+            }
+            Err(Error::Containerd { action: "undo".into(), message: "no".into(), kind })
+        })
+        .await;
+        tried.get()
+    }
+
+    #[tokio::test]
+    async fn a_containerd_that_is_away_is_waited_for_a_little() {
+        use crate::error::Kind;
+        for (kind, away, tried) in [
+            (Kind::Unavailable, 0, 1),
+            (Kind::Unavailable, 3, 4),
+            (Kind::Unavailable, u32::MAX, UNDOS),
+            (Kind::Internal, 3, 1),
+        ] {
+            assert_eq!(tries(kind, away).await, tried, "{kind} {away}");
+        }
     }
 }

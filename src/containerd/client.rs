@@ -106,7 +106,7 @@ impl Client {
         let action = action.into();
         let address = self.target.address.clone();
         move |status| {
-            let kind = kind(status.code());
+            let kind = kind(&status);
             let message = match kind {
                 Kind::Unavailable => {
                     format!("{} does not answer ({}); is containerd running?", address, status.message())
@@ -142,8 +142,10 @@ fn innermost(error: &dyn std::error::Error) -> String {
     error.to_string()
 }
 
-fn kind(code: Code) -> Kind {
-    match code {
+fn kind(status: &Status) -> Kind {
+    match status.code() {
+        // What containerd answers has no cause that we know: this is its connection, which broke off.
+        Code::Unknown if std::error::Error::source(status).is_some() => Kind::Unavailable,
         Code::NotFound => Kind::NotFound,
         Code::AlreadyExists => Kind::AlreadyExists,
         Code::InvalidArgument | Code::OutOfRange => Kind::InvalidArgument,
@@ -161,6 +163,8 @@ fn kind(code: Code) -> Kind {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
 
@@ -183,6 +187,36 @@ mod tests {
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         let error = Client::connect(&target(path.to_str().unwrap(), "default")).await.unwrap_err();
         assert_eq!(error.kind(), Kind::Unavailable);
+    }
+
+    /// Reads an HTTP/2 connection up to the headers of a first request.
+    async fn read_request(connection: &mut tokio::net::UnixStream) {
+        let mut frame = [0; 9];
+        connection.read_exact(&mut [0; 24]).await.unwrap();
+        loop {
+            connection.read_exact(&mut frame).await.unwrap();
+            let length = u32::from_be_bytes([0, frame[0], frame[1], frame[2]]);
+            connection.read_exact(&mut vec![0; length as usize]).await.unwrap();
+            if frame[3] == 1 {
+                return;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_containerd_that_dies_before_it_answers_is_unavailable() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("containerd.sock");
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        let dies = tokio::spawn(async move {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            connection.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+            read_request(&mut connection).await;
+        });
+        let client = Client::connect(&target(path.to_str().unwrap(), "default")).await.unwrap();
+        let error = crate::containerd::containers::get(&client, "web").await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Unavailable, "{error}");
+        dies.await.unwrap();
     }
 
     #[tokio::test]

@@ -20,12 +20,12 @@ pub(super) async fn get(client: &Client, id: &str) -> Result<Option<Container>> 
     Ok(answer.and_then(|answer| answer.into_inner().container))
 }
 
-/// The container that a name means: a whole id, else the beginning of one id or one nerdctl name.
+/// The container that a name means, as docker has it: a whole id, else a whole name (nerdctl's), else the
+/// beginning of one id.
 pub(super) async fn resolve(client: &Client, name: &str) -> Result<Container> {
     let namespace = &client.target().namespace;
-    let missing = || Error::ContainerNotFound { name: name.to_owned(), namespace: namespace.clone() };
     if !is_identifier(name) && !is_prefix(name) {
-        return Err(missing());
+        return meant(name, namespace, Vec::new());
     }
     if is_identifier(name)
         && let Some(container) = get(client, name).await?
@@ -35,16 +35,28 @@ pub(super) async fn resolve(client: &Client, name: &str) -> Result<Container> {
     // A name has no quote and no backslash; a dot is the one character with a meaning in a pattern.
     let begins = format!("id~=\"^{}\"", name.replace('.', "[.]"));
     let named = format!("labels.\"{NERDCTL_NAME}\"==\"{name}\"");
-    let mut found = list(client, vec![begins, named], |container| {
+    let found = list(client, vec![begins, named], |container| {
         container.id.starts_with(name) || display_name(container) == name
     })
     .await?;
-    match found.len() {
-        0 => Err(missing()),
-        1 => Ok(found.remove(0)),
-        _ => Err(Error::Ambiguous {
+    meant(name, namespace, found)
+}
+
+/// The one that a name means of those that are called so or whose ids begin so.
+fn meant(name: &str, namespace: &str, found: Vec<Container>) -> Result<Container> {
+    let (called, begun): (Vec<_>, Vec<_>) =
+        found.into_iter().partition(|container| display_name(container) == name);
+    let mut fitting = if called.is_empty() { begun } else { called };
+    match (fitting.pop(), fitting.as_slice()) {
+        (None, _) => Err(Error::ContainerNotFound { name: name.to_owned(), namespace: namespace.to_owned() }),
+        (Some(only), []) => Ok(only),
+        (Some(last), others) => Err(Error::Ambiguous {
             what: name.to_owned(),
-            matches: found.iter().map(|c| format!("container:{namespace}/{}", c.id)).collect(),
+            matches: others
+                .iter()
+                .chain([&last])
+                .map(|container| format!("container:{namespace}/{}", container.id))
+                .collect(),
         }),
     }
 }
@@ -107,4 +119,47 @@ async fn list(
 /// True for what an id can begin with: it may end in a separator.
 fn is_prefix(text: &str) -> bool {
     text.strip_suffix(['.', '_', '-']).is_some_and(is_identifier)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::error::Kind;
+
+    /// Containers by id and nerdctl's name; an empty one is none.
+    fn found(all: &[(&str, &str)]) -> Vec<Container> {
+        let container = |(id, name): &(&str, &str)| Container {
+            id: (*id).to_owned(),
+            labels: (!name.is_empty())
+                .then(|| (NERDCTL_NAME.to_owned(), (*name).to_owned()))
+                .into_iter()
+                .collect(),
+            ..Container::default()
+        };
+        all.iter().map(container).collect()
+    }
+
+    #[test]
+    fn a_whole_name_comes_before_the_beginning_of_an_id() {
+        for (all, id) in [
+            (&[("cafe01", ""), ("77aa", "cafe"), ("cafe02", "db")][..], "77aa"),
+            (&[("cafe01", "web")], "cafe01"),
+        ] {
+            assert_eq!(meant("cafe", "default", found(all)).unwrap().id, id);
+        }
+    }
+
+    #[test]
+    fn what_fits_none_or_several_is_refused() {
+        let none = meant("cafe", "default", Vec::new()).unwrap_err();
+        assert_eq!(none.kind(), Kind::NotFound);
+        for all in [&[("cafe01", ""), ("cafe02", "")][..], &[("1", "cafe"), ("2", "cafe"), ("cafe3", "")]] {
+            let Error::Ambiguous { matches, .. } = meant("cafe", "ci", found(all)).unwrap_err() else {
+                panic!("{all:?} is not ambiguous");
+            };
+            assert_eq!(matches, all[..2].iter().map(|c| format!("container:ci/{}", c.0)).collect::<Vec<_>>());
+        }
+    }
 }

@@ -9,6 +9,7 @@
 //! container, so that a second branch does not take the first one's pause for the user's.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -34,18 +35,25 @@ const LOOKS: u32 = 100;
 /// The time between two tries in the background: at first, and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
 
+/// How long a pause may still be under way in containerd once who asked for it is gone.
+const LATE: Duration = Duration::from_secs(1);
+
 /// Whose turn it is on one container.
 type Turn = tokio::sync::Mutex<()>;
 
 /// Whose turn it is, by namespace and container.
 #[derive(Debug, Default)]
-pub(super) struct Turns(Mutex<HashMap<(String, String), Weak<Turn>>>);
+pub(super) struct Turns {
+    held: Mutex<HashMap<(String, String), Weak<Turn>>>,
+    /// Set once pauses end without their turn: from then on no state that is being taken is whole.
+    cut: AtomicBool,
+}
 
 impl Turns {
     /// Waits for a turn on a container; it lasts until the guard is dropped.
     pub(super) async fn take(&self, namespace: &str, container: &str) -> OwnedMutexGuard<()> {
         let turn = {
-            let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut turns = self.held.lock().unwrap_or_else(PoisonError::into_inner);
             turns.retain(|_, turn| turn.strong_count() > 0);
             let slot = turns.entry((namespace.to_owned(), container.to_owned())).or_default();
             slot.upgrade().unwrap_or_else(|| {
@@ -55,6 +63,14 @@ impl Turns {
             })
         };
         turn.lock_owned().await
+    }
+
+    /// Refuses once pauses have been cut off.
+    fn whole(&self) -> Result<()> {
+        if self.cut.load(Ordering::SeqCst) {
+            return Err(Error::precondition("loom", "it is shutting down; try again when it is back"));
+        }
+        Ok(())
     }
 }
 
@@ -102,6 +118,7 @@ impl TaskFreezer {
     }
 
     async fn pause_running(&mut self) -> Result<()> {
+        self.turns.whole()?;
         crate::fault::point("containerd.freeze.record")?;
         let row = self.pause.clone();
         self.core.store().write(move |rows| rows.insert_pause(&row))?;
@@ -111,7 +128,7 @@ impl TaskFreezer {
         loop {
             tries += 1;
             let error = match task::pause(&self.client, &self.pause.container).await {
-                Ok(()) => return Ok(()),
+                Ok(()) => return self.turns.whole(),
                 Err(error) => error,
             };
             let now = task::get(&self.client, &self.pause.container).await?.map(|task| task.status);
@@ -146,13 +163,15 @@ impl TaskFreezer {
         let row = self.pause.clone();
         self.core.store().write(move |rows| rows.delete_pause(&row))?;
         self.ours = false;
-        Ok(())
+        // The container may have gone on in the middle of the last step.
+        self.turns.whole()
     }
 }
 
 impl Freezer for TaskFreezer {
-    fn freeze(&mut self) -> Result<()> {
-        self.runtime.clone().block_on(self.stop())
+    fn freeze(&mut self) -> Result<bool> {
+        self.runtime.clone().block_on(self.stop())?;
+        Ok(self.ours)
     }
 
     fn thaw(&mut self) -> Result<()> {
@@ -195,17 +214,41 @@ async fn thaw(core: &Arc<Snapshots>, pause: &Pause) -> Result<()> {
     }
     let target = Target { address: pause.address.clone(), namespace: pause.namespace.clone() };
     let client = Client::connect(&target).await?;
-    if stands_still(&client, &pause.container).await? {
-        crate::fault::point("containerd.thaw.resume")?;
-        task::resume(&client, &pause.container).await?;
-        tracing::info!(
-            container = pause.container,
-            namespace = pause.namespace,
-            "continued a container that loom had paused"
-        );
+    if !continued(&client, pause).await? {
+        tokio::time::sleep(LATE).await;
+        continued(&client, pause).await?;
     }
     crate::fault::point("containerd.thaw.forget")?;
     blocking(core, move |core| core.store().write(move |rows| rows.delete_pause(&row))).await
+}
+
+/// Continues a container if it stands still; answers whether it did.
+async fn continued(client: &Client, pause: &Pause) -> Result<bool> {
+    if !stands_still(client, &pause.container).await? {
+        return Ok(false);
+    }
+    crate::fault::point("containerd.thaw.resume")?;
+    task::resume(client, &pause.container).await?;
+    tracing::info!(
+        container = pause.container,
+        namespace = pause.namespace,
+        "continued a container that loom had paused"
+    );
+    Ok(true)
+}
+
+/// Continues every container that is paused by loom right now, whosever turn it is: the daemon ends, and
+/// nobody may start it again. Their rows stay, and the next start looks again.
+pub(super) async fn cut_off(core: &Arc<Snapshots>, turns: &Turns) -> Result<()> {
+    turns.cut.store(true, Ordering::SeqCst);
+    let mut done = Ok(());
+    for pause in blocking(core, |core| core.store().read(written)).await? {
+        let target = Target { address: pause.address.clone(), namespace: pause.namespace.clone() };
+        let tried = async { continued(&Client::connect(&target).await?, &pause).await };
+        // One that cannot be continued does not keep the others from it.
+        done = done.and(tried.await.map(drop));
+    }
+    done
 }
 
 /// Every pause that has not ended.
@@ -243,7 +286,15 @@ mod tests {
             drop(turns.take("default", container).await);
         }
         let held = turns.take("default", "d").await;
-        assert_eq!(turns.0.lock().map(|turns| turns.len()).ok(), Some(1));
+        assert_eq!(turns.held.lock().map(|turns| turns.len()).ok(), Some(1));
         drop(held);
+    }
+
+    #[test]
+    fn no_state_is_whole_once_pauses_are_cut_off() {
+        let turns = Turns::default();
+        assert!(turns.whole().is_ok());
+        turns.cut.store(true, Ordering::SeqCst);
+        assert!(turns.whole().is_err());
     }
 }

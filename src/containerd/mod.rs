@@ -190,6 +190,14 @@ impl Brancher {
         }
     }
 
+    /// Continues what loom has paused, and refuses the states that are being taken meanwhile. For a stop
+    /// that cuts requests off: a daemon that nobody starts again must leave nothing paused.
+    pub async fn cut_off(&self) {
+        if let Err(error) = freezer::cut_off(&self.core, &self.turns).await {
+            tracing::error!(%error, "containers that loom paused may stay so until it starts again");
+        }
+    }
+
     /// What a reference means, and the container where it is that of one.
     async fn locate(&self, target: &Target, text: &str) -> Result<(Snapshot, Option<Holder>)> {
         let name = match Reference::parse(text)? {
@@ -204,7 +212,7 @@ impl Brancher {
         let container = match self.container(target, text).await {
             Ok(holder) => Ok(Some(holder)),
             Err(Error::ContainerNotFound { .. }) => Ok(None),
-            Err(error @ Error::Containerd { kind: Kind::Unavailable, .. }) => Err(error),
+            Err(error) if matches!(error.kind(), Kind::Unavailable | Kind::DeadlineExceeded) => Err(error),
             Err(error) => return Err(error),
         };
         let snapshot = match self.named(name).await {
@@ -231,7 +239,7 @@ impl Brancher {
             (Ok(None), None) => {
                 Err(Error::NothingFound { what: name.to_owned(), namespace: target.namespace.clone() })
             }
-            (Err(unavailable), None) => Err(unavailable),
+            (Err(silent), None) => Err(silent),
         }
     }
 

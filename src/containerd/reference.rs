@@ -79,15 +79,18 @@ pub(super) fn identifier(what: &str, text: &str) -> Result<()> {
     ))
 }
 
+/// Refuses to fork none, or more than one request makes.
+pub(super) fn check_count(count: u32) -> Result<()> {
+    if (1..=MOST_FORKS).contains(&count) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("count {count}"), format!("one fork makes 1 to {MOST_FORKS} containers")))
+}
+
 /// The names of `count` forks of `source`: `name` or `<source>-fork-<6 hex>`, and `-1` and so on
 /// behind it where there are several.
 pub(super) fn fork_names(source: &str, name: Option<&str>, count: u32) -> Result<Vec<String>> {
-    if !(1..=MOST_FORKS).contains(&count) {
-        return Err(Error::invalid(
-            format!("count {count}"),
-            format!("one fork makes 1 to {MOST_FORKS} containers"),
-        ));
-    }
+    check_count(count)?;
     let base = match name {
         Some(name) => name.to_owned(),
         None => default_name(source, "-fork")?,

@@ -8,7 +8,7 @@ use containerd_client::types::v1::Status;
 
 use super::client::{Client, or_missing};
 use super::{snapshots, spec};
-use crate::error::Result;
+use crate::error::{Kind, Result};
 
 /// Where nerdctl has a container's output sent.
 const NERDCTL_LOG: &str = "nerdctl/log-uri";
@@ -75,14 +75,17 @@ pub(super) async fn start(client: &Client, container: &Container) -> Result<u32>
         stderr: if terminal { String::new() } else { output.to_owned() },
         ..CreateTaskRequest::default()
     });
-    client
-        .tasks()
-        .create(request)
-        .await
-        .map_err(client.failed(format!("make the task of container {id:?}")))?;
-    match start_made(client, id).await {
+    let made = client.tasks().create(request).await;
+    let started = match made.map_err(client.failed(format!("make the task of container {id:?}"))) {
+        Ok(_) => start_made(client, id).await,
+        Err(error) => Err(error),
+    };
+    match started {
         Ok(pid) => Ok(pid),
+        // Somebody else has made one meanwhile.
+        Err(error) if error.kind() == Kind::AlreadyExists => Err(error),
         Err(error) => {
+            // One whose answer was lost may be there all the same.
             if let Err(left) = end(client, id).await {
                 tracing::warn!(container = id, error = %left, "a task that did not start stays");
             }

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::stream;
 use ttrpc::r#async::{ServerStreamSender, TtrpcContext};
 
 use self::message::{cost, forked, shown, snapshot};
 use super::Served;
 use super::calls::Core;
 use super::convert::{from_labels, timestamp};
-use super::ttrpc::Batch;
+use super::ttrpc::send_all;
 use crate::containerd::{Brancher, Target};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::protos::admin::{
     self as proto, CloneRequest, CloneResponse, ForkRequest, ForkResponse, GetRequest, GetResponse,
     LineageRequest, LineageResponse, ListRequest, ListResponse, PinRequest, PinResponse, RemoveRequest,
@@ -23,9 +24,6 @@ use crate::snapshot::Snapshots;
 use crate::store::{Home, Time};
 
 mod message;
-
-/// The most forks that one request makes.
-const MOST_FORKS: u32 = 1000;
 
 /// The service.
 #[derive(Debug)]
@@ -102,21 +100,11 @@ impl admin_ttrpc::Admin for Admin {
     async fn fork(&self, _: &TtrpcContext, request: ForkRequest) -> ttrpc::Result<ForkResponse> {
         let target = self.target(request.containerd.into_option());
         let (name, count, start) = (given(request.name), request.count.max(1), !request.no_start);
-        if count > MOST_FORKS {
-            let why = format!("one request makes at most {MOST_FORKS} forks");
-            return Err(Error::invalid(format!("count {count}"), why).into());
-        }
-        let (mut forks, spent) =
+        let (forks, spent) =
             self.branch(|brancher| async move {
                 brancher.fork(&target, &request.reference, name, count, start).await
             })
             .await?;
-        // Where there is one and it failed, its error is the request's: it has a code then.
-        if let [only] = forks.as_mut_slice()
-            && let Some(error) = only.error.take()
-        {
-            return Err(error.into());
-        }
         Ok(ForkResponse {
             forks: forks.into_iter().map(forked).collect(),
             cost: Some(cost(&spent)).into(),
@@ -127,14 +115,11 @@ impl admin_ttrpc::Admin for Admin {
     async fn clone_state(&self, _: &TtrpcContext, request: CloneRequest) -> ttrpc::Result<CloneResponse> {
         let target = self.target(request.containerd.into_option());
         let (name, start) = (given(request.name), !request.no_start);
-        let (mut clone, spent) =
+        let (clone, spent) =
             self.branch(|brancher| async move {
                 brancher.clone_state(&target, &request.reference, name, start).await
             })
             .await?;
-        if let Some(error) = clone.error.take() {
-            return Err(error.into());
-        }
         Ok(CloneResponse {
             clone: Some(forked(clone)).into(),
             cost: Some(cost(&spent)).into(),
@@ -149,11 +134,17 @@ impl admin_ttrpc::Admin for Admin {
         Ok(ResumeResponse { container, pid, ..Default::default() })
     }
 
-    async fn lineage(&self, _: &TtrpcContext, request: LineageRequest) -> ttrpc::Result<LineageResponse> {
+    async fn lineage(
+        &self,
+        _: &TtrpcContext,
+        request: LineageRequest,
+        sender: ServerStreamSender<LineageResponse>,
+    ) -> ttrpc::Result<()> {
+        let answer = |snapshots| LineageResponse { snapshots, ..Default::default() };
         let path = self
             .on(request.containerd.into_option(), request.reference, |core, found| core.lineage(found.id))
             .await?;
-        Ok(LineageResponse { snapshots: path.into_iter().map(snapshot).collect(), ..Default::default() })
+        send_all(&sender, stream::iter(path.into_iter().map(snapshot).map(Ok)), answer).await
     }
 
     async fn pin(&self, _: &TtrpcContext, request: PinRequest) -> ttrpc::Result<PinResponse> {
@@ -185,19 +176,9 @@ impl admin_ttrpc::Admin for Admin {
         sender: ServerStreamSender<ListResponse>,
     ) -> ttrpc::Result<()> {
         let answer = |snapshots| ListResponse { snapshots, ..Default::default() };
-        let mut batch = Batch::default();
-        for seen in self.core.call(Snapshots::all).await? {
-            if !request.all && !shown(&seen) {
-                continue;
-            }
-            if let Some(full) = batch.add(snapshot(seen)) {
-                sender.send(&answer(full)).await?;
-            }
-        }
-        if let Some(rest) = batch.rest() {
-            sender.send(&answer(rest)).await?;
-        }
-        Ok(())
+        let all = self.core.call(Snapshots::all).await?.into_iter();
+        let asked = all.filter(|seen| request.all || shown(seen)).map(snapshot);
+        send_all(&sender, stream::iter(asked.map(Ok)), answer).await
     }
 
     async fn get(&self, _: &TtrpcContext, request: GetRequest) -> ttrpc::Result<GetResponse> {

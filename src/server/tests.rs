@@ -198,6 +198,28 @@ async fn the_admin_service_tells_how_things_are() {
 }
 
 #[tokio::test]
+async fn a_lineage_is_longer_than_a_message() {
+    let house = House::open().await;
+    let labels: BTreeMap<_, _> = (0..60).map(|n| (format!("large.{n}"), "x".repeat(4_000))).collect();
+    let mut parent = String::new();
+    for n in 0..20 {
+        let name = format!("p{n}");
+        house.core.prepare("k", &parent, BTreeMap::new()).unwrap();
+        house.core.commit(&name, "k", labels.clone()).unwrap();
+        parent = name;
+    }
+    let client = admin_ttrpc::AdminClient::new(house.dial().await);
+    let request = admin::LineageRequest { reference: format!("snapshot:{parent}"), ..Default::default() };
+    let mut stream = client.lineage(context::Context::default(), &request).await.unwrap();
+    let mut way = Vec::new();
+    while let Some(batch) = stream.recv().await.unwrap() {
+        way.extend(batch.snapshots);
+    }
+    assert_eq!(way.len(), 20);
+    assert!(way.windows(2).all(|step| step[0].parent == step[1].id));
+}
+
+#[tokio::test]
 async fn a_client_that_hangs_up_cancels_nothing() {
     let house = House::open().await;
     let (go, wait) = oneshot::channel::<()>();

@@ -3,14 +3,14 @@
 use std::pin::pin;
 
 use async_trait::async_trait;
-use futures::TryStreamExt;
+use futures::stream::{self, Stream, StreamExt, TryStreamExt};
 use protobuf::Message;
 use protobuf::well_known_types::empty::Empty;
 use ttrpc::r#async::{ServerStreamSender, TtrpcContext};
 
 use super::calls::Core;
 use super::convert::{from_labels, ttrpc_info, ttrpc_mounts};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::protos::snapshots::{
     CleanupRequest, CommitSnapshotRequest, ListSnapshotsRequest, ListSnapshotsResponse, MountsRequest,
     MountsResponse, PrepareSnapshotRequest, PrepareSnapshotResponse, RemoveSnapshotRequest,
@@ -110,19 +110,9 @@ impl Snapshots for Ttrpc {
         sender: ServerStreamSender<ListSnapshotsResponse>,
     ) -> ttrpc::Result<()> {
         let answer = |info| ListSnapshotsResponse { info, ..Default::default() };
-        let mut pages = pin!(self.core.pages(Filters::parse(&request.filters)?));
-        let mut batch = Batch::default();
-        while let Some(page) = pages.try_next().await? {
-            for listed in page {
-                if let Some(full) = batch.add(ttrpc_info(listed)) {
-                    sender.send(&answer(full)).await?;
-                }
-            }
-        }
-        if let Some(rest) = batch.rest() {
-            sender.send(&answer(rest)).await?;
-        }
-        Ok(())
+        let pages = self.core.pages(Filters::parse(&request.filters)?);
+        let infos = pages.map_ok(|page| stream::iter(page).map(|listed| Ok(ttrpc_info(listed))));
+        send_all(&sender, infos.try_flatten(), answer).await
     }
 
     async fn usage(&self, _: &TtrpcContext, request: UsageRequest) -> ttrpc::Result<UsageResponse> {
@@ -136,10 +126,29 @@ impl Snapshots for Ttrpc {
     }
 }
 
+/// Sends a listing, in messages of a fitting size.
+pub(super) async fn send_all<T: Message, R: Message>(
+    sender: &ServerStreamSender<R>,
+    listing: impl Stream<Item = Result<T>>,
+    answer: impl Fn(Vec<T>) -> R,
+) -> ttrpc::Result<()> {
+    let mut listing = pin!(listing);
+    let mut batch = Batch::default();
+    while let Some(one) = listing.try_next().await? {
+        if let Some(full) = batch.add(one) {
+            sender.send(&answer(full)).await?;
+        }
+    }
+    if let Some(rest) = batch.rest() {
+        sender.send(&answer(rest)).await?;
+    }
+    Ok(())
+}
+
 /// Gathers a listing into messages: of at most 100, as containerd's own are, and well below the 4 MiB
 /// that a ttrpc message may have.
 #[derive(Debug)]
-pub(super) struct Batch<T> {
+struct Batch<T> {
     gathered: Vec<T>,
     bytes: u64,
 }
@@ -155,14 +164,14 @@ impl<T: Message> Batch<T> {
     const BYTES: u64 = 1 << 20;
 
     /// Adds one; answers those that make a message where there are enough.
-    pub(super) fn add(&mut self, one: T) -> Option<Vec<T>> {
+    fn add(&mut self, one: T) -> Option<Vec<T>> {
         self.bytes += one.compute_size();
         self.gathered.push(one);
         if self.gathered.len() < Self::MOST && self.bytes < Self::BYTES { None } else { self.rest() }
     }
 
     /// What has not been answered yet.
-    pub(super) fn rest(&mut self) -> Option<Vec<T>> {
+    fn rest(&mut self) -> Option<Vec<T>> {
         self.bytes = 0;
         let rest = std::mem::take(&mut self.gathered);
         (!rest.is_empty()).then_some(rest)

@@ -128,12 +128,14 @@ impl Snapshots {
     ) -> Result<(Method, Duration)> {
         self.layers.flush(top)?;
         let began = Instant::now();
-        let copied = freezer.freeze().and_then(|()| {
+        let frozen = freezer.freeze();
+        let ran = *frozen.as_ref().unwrap_or(&false);
+        let copied = frozen.and_then(|_| {
             crate::fault::point("snapshot.frozen")?;
             self.layers.materialize(top, target)
         });
         let thawed = freezer.thaw();
-        let paused = began.elapsed();
+        let paused = if ran { began.elapsed() } else { Duration::ZERO };
         let made = copied.is_ok();
         match copied.and_then(|method| thawed.map(|()| method)) {
             Ok(method) => Ok((method, paused)),

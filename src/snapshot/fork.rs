@@ -90,7 +90,7 @@ impl Snapshots {
             origin.check_parent(rows, snapshot.parent, of)?;
             Ok((snapshot, origin))
         })?;
-        snapshot.captured = origin.snapshot.captured.clone();
+        snapshot.captured.clone_from(&origin.snapshot.captured);
         // A state that only this request keeps goes with it: the lineage names what it was taken from.
         snapshot.source =
             if origin.snapshot.transient { origin.snapshot.source } else { Some(origin.snapshot.id) };
@@ -100,7 +100,7 @@ impl Snapshots {
                 let (home, base) = place(origin.chain, false, self.layers.pool().is_some());
                 self.make(New { snapshot, home, base })
             }
-            (Kind::Active, _) => self.fork_live(snapshot, origin, of),
+            (Kind::Active, _) => self.fork_live(snapshot, &origin, of),
             (Kind::View, _) => Err(Error::WrongKind {
                 key: of.to_owned(),
                 kind: Kind::View,
@@ -125,7 +125,7 @@ impl Snapshots {
     }
 
     /// Forks an active snapshot in one step, its container standing still meanwhile.
-    fn fork_live(&self, mut snapshot: Snapshot, origin: Origin, of: &str) -> Result<Vec<Mount>> {
+    fn fork_live(&self, mut snapshot: Snapshot, origin: &Origin, of: &str) -> Result<Vec<Mount>> {
         let Some((top, rest)) = origin.chain.split_first() else {
             return Err(Error::Internal(format!("{of} has no layer")));
         };

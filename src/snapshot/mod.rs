@@ -63,7 +63,7 @@ pub const FORK_LABEL: &str = "containerd.io/snapshot/loom.fork-of";
 pub struct Cost {
     /// How its bytes were put in place.
     pub method: Method,
-    /// How long the source stood still.
+    /// How long the source stood still; nothing where nothing ran.
     pub paused: Duration,
     /// The whole.
     pub total: Duration,
@@ -71,8 +71,9 @@ pub struct Cost {
 
 /// Makes a source stand still around the last step of a branch.
 pub trait Freezer {
-    /// Stops whatever writes to the source. Called at most once, and always followed by `thaw`.
-    fn freeze(&mut self) -> Result<()>;
+    /// Stops whatever writes to the source; answers whether anything ran. Called at most once, and always
+    /// followed by `thaw`.
+    fn freeze(&mut self) -> Result<bool>;
     /// Lets it go on. Called after every `freeze`, failed ones too.
     fn thaw(&mut self) -> Result<()>;
 }
@@ -89,8 +90,8 @@ pub trait Freezers: Send + Sync + std::fmt::Debug {
 pub struct Still;
 
 impl Freezer for Still {
-    fn freeze(&mut self) -> Result<()> {
-        Ok(())
+    fn freeze(&mut self) -> Result<bool> {
+        Ok(false)
     }
 
     fn thaw(&mut self) -> Result<()> {

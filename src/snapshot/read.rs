@@ -84,11 +84,11 @@ impl Snapshots {
             };
             Ok(chain(rows, &row)?.into_iter().filter(|layer| !below.contains(&layer.id)).collect::<Vec<_>>())
         })?;
-        own.into_iter().try_fold(Usage::default(), |sum, layer| Ok(sum + self.measured(layer)?))
+        own.iter().try_fold(Usage::default(), |sum, layer| Ok(sum + self.measured(layer)?))
     }
 
     /// A layer's own usage; of a sealed one it is measured once.
-    fn measured(&self, layer: Layer) -> Result<Usage> {
+    fn measured(&self, layer: &Layer) -> Result<Usage> {
         if let Some(usage) = layer.usage {
             return Ok(usage);
         }

@@ -131,7 +131,8 @@ impl Snapshots {
 }
 
 fn reclaim_until_dropped(core: &Weak<Snapshots>, ended: &Receiver<Ended>) {
-    let mut left = false;
+    // What an earlier daemon left in the trash has no one else to empty it.
+    let mut left = core.upgrade().is_some_and(|core| core.empty_trash());
     loop {
         let first = if left {
             match ended.recv_timeout(LOOK_AGAIN) {
@@ -151,17 +152,22 @@ fn reclaim_until_dropped(core: &Weak<Snapshots>, ended: &Receiver<Ended>) {
             // The next start forgets them.
             tracing::warn!(%error, "rows of removed layers stay for now");
         }
-        left = match core.layers.reclaim() {
-            Ok(left) => left > 0,
-            Err(error) => {
-                tracing::warn!(%error, "the trash could not be emptied; it is tried again");
-                true
-            }
-        };
+        left = core.empty_trash();
     }
 }
 
 impl Snapshots {
+    /// Empties the trash; true where something is left in it.
+    fn empty_trash(&self) -> bool {
+        self.layers.reclaim().map_or_else(
+            |error| {
+                tracing::warn!(%error, "the trash could not be emptied; it is tried again");
+                true
+            },
+            |left| left > 0,
+        )
+    }
+
     /// Deletes the rows of layers whose directories are in the trash.
     pub(super) fn forget_doomed(&self, doomed: Vec<LayerId>) -> Result<()> {
         if doomed.is_empty() {

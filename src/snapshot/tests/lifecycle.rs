@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::super::filter::Filters;
 use super::super::{FORK_LABEL, key::REF_LABEL};
 use super::{House, labels, top};
 use crate::error::Kind as Class;
@@ -137,11 +138,11 @@ fn a_listing_goes_on_where_it_stopped() {
     let keys = house.keys();
     assert_eq!(keys.len(), 250);
     assert!(keys.is_sorted());
-    let (page, next) = house.core.list(&Default::default(), None).unwrap();
+    let (page, next) = house.core.list(&Filters::default(), None).unwrap();
     assert_eq!(page.len(), 100);
     // What goes meanwhile is no trouble, also where the page ended.
     house.core.remove(&next.clone().unwrap()).unwrap();
-    let (rest, _) = house.core.list(&Default::default(), next.as_deref()).unwrap();
+    let (rest, _) = house.core.list(&Filters::default(), next.as_deref()).unwrap();
     assert_eq!(rest[0].key, keys[100]);
 }
 

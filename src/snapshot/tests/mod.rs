@@ -116,9 +116,9 @@ pub(super) struct Counting {
 }
 
 impl Freezer for Counting {
-    fn freeze(&mut self) -> Result<()> {
+    fn freeze(&mut self) -> Result<bool> {
         self.frozen += 1;
-        if self.fail { Err(crate::error::Error::Busy("the container".to_owned())) } else { Ok(()) }
+        if self.fail { Err(crate::error::Error::Busy("the container".to_owned())) } else { Ok(true) }
     }
 
     fn thaw(&mut self) -> Result<()> {
