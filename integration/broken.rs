@@ -1,6 +1,7 @@
 //! Surroundings that are broken: another daemon on the root, a pool that is none, a database that is
 //! damaged, a disk that is full, a containerd that is dead or says nothing. What is refused is refused
 //! with a reason and changes nothing; what was there is there afterwards.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // Tests panic.
 
 mod support;
 

@@ -1,5 +1,6 @@
 //! Input that is wrong, or meant to harm: it is refused with an answer that names the thing, nothing is
 //! lost by it and nothing is left.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // Tests panic.
 
 mod support;
 

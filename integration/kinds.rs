@@ -1,6 +1,7 @@
 //! Every kind of file, made in a running container, is in a fork, and in a clone of a snapshot, what it
 //! was in the container: with each way of putting a tree in a second place. What compares is a walk that
 //! shares nothing with loom's own.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // Tests panic.
 
 mod support;
 
