@@ -5,6 +5,9 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use super::process::{Daemon, finish, succeed};
 
 /// Which containerd.
@@ -118,6 +121,15 @@ impl Containerd {
     /// Kills it. Containers run on.
     pub fn kill(&mut self) {
         self.daemon.as_mut().and_then(Daemon::kill);
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Panics
+    /// Where it does not run.
+    pub fn signal(&self, signal: Signal) {
+        let pid = self.daemon.as_ref().expect("containerd was started").pid();
+        kill(Pid::from_raw(i32::try_from(pid).unwrap()), signal).unwrap();
     }
 
     /// Runs ctr in the namespace "default" and returns what it printed.

@@ -9,6 +9,7 @@
 #![allow(clippy::format_push_string, clippy::format_collect)] // Short texts, rarely made.
 
 pub mod containerd;
+pub mod doors;
 pub mod image;
 pub mod layout;
 pub mod loom;

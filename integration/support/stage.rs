@@ -1,6 +1,7 @@
 //! One test's world: a scratch directory, loom's place, loomd and containerd.
 
 use super::containerd::{self, Containerd, Version};
+use super::doors::Doors;
 use super::image::Image;
 use super::layout::{Layout, Place};
 use super::loomd::Loomd;
@@ -65,6 +66,29 @@ impl Stage {
     /// Runs `loom … --json` against this loomd.
     pub fn loom_json(&self, args: &[&str]) -> serde_json::Value {
         super::loom::loom_json(&self.loomd.ttrpc_socket(), args)
+    }
+
+    /// loomd's sockets.
+    pub fn doors(&self) -> Doors {
+        Doors::new(self.loomd.socket(), self.loomd.ttrpc_socket())
+    }
+
+    /// Waits until what `loom ls` shows and what lies on disk are the same, where nothing was branched.
+    ///
+    /// # Panics
+    /// With what differs.
+    pub fn wait_until_agreed(&self) {
+        wait_until_none("differences", || {
+            let rows = self.loom_json(&["ls", "--all"]);
+            let standing = rows.as_array().unwrap().iter().filter(|row| !row["home"].is_null()).count();
+            let (layers, status) = (self.place.layers(), self.loom_json(&["status"]));
+            let mut found: Vec<_> =
+                self.place.trash().iter().map(|path| path.display().to_string()).collect();
+            if layers.len() != standing || status["layers"] != standing {
+                found.push(format!("{standing} snapshots, {layers:?}, {status}"));
+            }
+            found
+        });
     }
 
     /// Waits until neither loom nor containerd keeps anything: no snapshot, no layer, no subvolume,

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::SeekFrom;
 use sha2::{Digest, Sha256};
 
 /// One file of whatever type, with all that a layer must keep.
@@ -26,7 +27,7 @@ pub struct Entry {
     pub target: Option<PathBuf>,
     /// Without overlay's private ones.
     pub xattrs: BTreeMap<OsString, Vec<u8>>,
-    /// The SHA-256 of a regular file's content.
+    /// A digest of a regular file's content, which is one whether zeros are holes or not.
     pub digest: Option<String>,
     /// The first path of this file's hard links, where it has several in the tree.
     pub linked: Option<PathBuf>,
@@ -149,16 +150,62 @@ fn read_entry(path: &Path, meta: &Metadata) -> Entry {
         device: if kind.is_block_device() || kind.is_char_device() { meta.rdev() } else { 0 },
         target: kind.is_symlink().then(|| fs::read_link(path).unwrap()),
         xattrs,
-        digest: kind.is_file().then(|| digest(path)),
+        digest: kind.is_file().then(|| content(path)),
         linked: None,
     }
+}
+
+/// A digest of a file's content: of the blocks that are not zero, with their places. A hole is not read,
+/// so that a file of any size can be looked at.
+fn content(path: &Path) -> String {
+    const BLOCK: usize = 4096;
+    let file = File::open(path).unwrap();
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 256 * BLOCK];
+    let mut place = 0;
+    // The end of the data from here on is an error: there is none.
+    while let Ok(data) = rustix::fs::seek(&file, SeekFrom::Data(place)) {
+        let end = rustix::fs::seek(&file, SeekFrom::Hole(data)).unwrap();
+        // Whatever the filesystem says, blocks are counted from the beginning of the file.
+        place = data - data % BLOCK as u64;
+        while place < end {
+            let read = fill(&file, &mut buffer, place);
+            for (number, block) in buffer[..read].chunks(BLOCK).enumerate() {
+                if block.iter().any(|byte| *byte != 0) {
+                    hash.update((place + (number * BLOCK) as u64).to_le_bytes());
+                    hash.update(block);
+                }
+            }
+            place += read as u64;
+            if read < buffer.len() {
+                break; // The end of the file.
+            }
+        }
+    }
+    hex(&hash.finalize())
+}
+
+/// Reads at `place` until the buffer is full or the file ends.
+fn fill(file: &File, buffer: &mut [u8], place: u64) -> usize {
+    let mut read = 0;
+    while read < buffer.len() {
+        match file.read_at(&mut buffer[read..], place + read as u64).unwrap() {
+            0 => break,
+            more => read += more,
+        }
+    }
+    read
 }
 
 /// The SHA-256 of a file, in hexadecimal digits.
 pub fn digest(path: &Path) -> String {
     let mut hash = Sha256::new();
     std::io::copy(&mut File::open(path).unwrap(), &mut hash).unwrap();
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&hash.finalize())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Files of a tree, other than directories, that show the same `st_dev` and `st_ino` without being

@@ -17,6 +17,8 @@ use crate::error::{Error, Kind, Result};
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long one request may take. Starting a task on a busy machine is the slowest of them.
 const ANSWER: Duration = Duration::from_mins(1);
+/// How long a look-up may take, which is answered from memory.
+const LOOK: Duration = Duration::from_secs(10);
 /// The largest answer that is read; what containerd itself lets through is 16 MiB.
 const RECEIVE: usize = 16 << 20;
 
@@ -60,8 +62,17 @@ impl Client {
 
     /// A request with the headers that containerd wants.
     pub(super) fn request<T>(&self, message: T) -> Request<T> {
+        self.within(ANSWER, message)
+    }
+
+    /// A request that only looks something up: one that is stopped or stuck is found out soon.
+    pub(super) fn look<T>(&self, message: T) -> Request<T> {
+        self.within(LOOK, message)
+    }
+
+    fn within<T>(&self, limit: Duration, message: T) -> Request<T> {
         let mut request = Request::new(message);
-        request.set_timeout(ANSWER);
+        request.set_timeout(limit);
         let headers = request.metadata_mut();
         headers.insert("containerd-namespace", self.namespace.clone());
         if let Some(lease) = &self.lease {
@@ -143,8 +154,7 @@ fn kind(status: &Status) -> Kind {
         Code::PermissionDenied | Code::Unauthenticated => Kind::PermissionDenied,
         Code::ResourceExhausted => Kind::ResourceExhausted,
         // The client's own clock ends a late request as cancelled; nobody here cancels one.
-        Code::DeadlineExceeded | Code::Cancelled => Kind::DeadlineExceeded,
-        Code::Unavailable => Kind::Unavailable,
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => Kind::Unavailable,
         Code::Unimplemented => Kind::Unimplemented,
         Code::Ok | Code::Unknown | Code::Internal | Code::DataLoss => Kind::Internal,
     }

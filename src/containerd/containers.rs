@@ -14,7 +14,7 @@ const NERDCTL_NAME: &str = "nerdctl/name";
 
 /// A container by its whole id.
 pub(super) async fn get(client: &Client, id: &str) -> Result<Option<Container>> {
-    let request = client.request(GetContainerRequest { id: id.to_owned() });
+    let request = client.look(GetContainerRequest { id: id.to_owned() });
     let answer = or_missing(client.containers().get(request).await)
         .map_err(client.failed(format!("look up container {id:?}")))?;
     Ok(answer.and_then(|answer| answer.into_inner().container))
@@ -107,7 +107,7 @@ async fn list(
     wanted: impl Fn(&Container) -> bool,
 ) -> Result<Vec<Container>> {
     let failed = || client.failed("list containers");
-    let request = client.request(ListContainersRequest { filters });
+    let request = client.look(ListContainersRequest { filters });
     let mut stream = client.containers().list_stream(request).await.map_err(failed())?.into_inner();
     let mut found = Vec::new();
     while let Some(message) = stream.message().await.map_err(failed())? {

@@ -16,7 +16,7 @@ use crate::snapshot::FORK_LABEL;
 /// What containerd knows of a snapshot; None where it does not know it.
 pub(super) async fn stat(client: &Client, snapshotter: &str, key: &str) -> Result<Option<Info>> {
     let request =
-        client.request(StatSnapshotRequest { snapshotter: snapshotter.to_owned(), key: key.to_owned() });
+        client.look(StatSnapshotRequest { snapshotter: snapshotter.to_owned(), key: key.to_owned() });
     let answer = or_missing(client.snapshots().stat(request).await)
         .map_err(client.failed(format!("look up snapshot {key:?} of {snapshotter}")))?;
     Ok(answer.and_then(|answer| answer.into_inner().info))

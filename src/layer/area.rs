@@ -10,7 +10,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, RawDir, Uid};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 
 use super::sync::Syncs;
@@ -82,15 +82,9 @@ impl Area {
         tree::directory(layer.as_fd(), FS).map_err(Error::io("open layer", self.directory(id).join("fs")))
     }
 
-    /// Makes an empty layer.
+    /// Makes an empty layer; the root of its tree is like that of another, which a mount would hide.
     pub(super) fn create(&self, id: LayerId, like: Option<(&Self, LayerId)>) -> Result<()> {
-        let (mut owner, mut mode) = (None, Mode::from_raw_mode(0o755));
-        if let Some((area, like)) = like {
-            let stat = rustix::fs::fstat(area.open_tree(like)?)
-                .map_err(Error::io("read the owner of", area.directory(like)))?;
-            owner = Some((Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid)));
-            mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
-        }
+        let like = like.map(|(area, like)| area.open_tree(like)).transpose()?;
         fault::point("layer.create.begin")?;
         self.make(id)?;
         self.or_undo(id, || {
@@ -98,10 +92,14 @@ impl Area {
             let layer = self.open_layer(id)?;
             let wrong = || Error::io("create", self.directory(id).join("fs"));
             rustix::fs::mkdirat(&layer, FS, Mode::RWXU).map_err(wrong())?;
-            if let Some((user, group)) = owner {
-                rustix::fs::chownat(&layer, FS, Some(user), Some(group), AtFlags::empty()).map_err(wrong())?;
+            if let Some(like) = &like {
+                let made = tree::directory(layer.as_fd(), FS).map_err(wrong())?;
+                tree::resemble(like.as_fd(), made.as_fd())
+                    .map_err(Error::io("create", self.directory(id).join("fs")))?;
+            } else {
+                let mode = Mode::from_raw_mode(0o755);
+                rustix::fs::chmodat(&layer, FS, mode, AtFlags::empty()).map_err(wrong())?;
             }
-            rustix::fs::chmodat(&layer, FS, mode, AtFlags::empty()).map_err(wrong())?;
             self.make_work(id, &layer)?;
             fault::point("layer.create.end")
         })

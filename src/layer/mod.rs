@@ -201,7 +201,8 @@ impl Layers {
         self.directory(home, id).join("fs")
     }
 
-    /// Makes an empty writable layer; the root of its tree takes owner and mode of `like`'s (0755 root else).
+    /// Makes an empty writable layer; the root of its tree has the owner, mode, extended attributes and
+    /// times of `like`'s (0755, root's else).
     pub fn create(&self, home: Home, id: LayerId, like: Option<&Layer>) -> Result<()> {
         let like = like.map(|like| Ok::<_, Error>((self.area(like.home)?, like.id))).transpose()?;
         self.area(home)?.create(id, like)

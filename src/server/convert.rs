@@ -30,9 +30,24 @@ pub(super) fn code(kind: Kind) -> i32 {
     }
 }
 
+/// The longest message that is sent, in bytes. By gRPC a message is a header, and a client that gets
+/// too long a one hangs up; and nobody reads more.
+const MESSAGE: usize = 2048;
+
+/// An error's text. It may repeat what the client sent, of whatever length: then the middle is left out.
+fn message(error: &Error) -> String {
+    let text = error.to_string();
+    if text.len() <= MESSAGE {
+        return text;
+    }
+    let (head, tail) =
+        (text.floor_char_boundary(MESSAGE / 2), text.ceil_char_boundary(text.len() - MESSAGE / 4));
+    format!("{} … {}", &text[..head], &text[tail..])
+}
+
 impl From<Error> for tonic::Status {
     fn from(error: Error) -> Self {
-        Self::new(tonic::Code::from_i32(code(error.kind())), error.to_string())
+        Self::new(tonic::Code::from_i32(code(error.kind())), message(&error))
     }
 }
 
@@ -40,7 +55,7 @@ impl From<Error> for ttrpc::Error {
     fn from(error: Error) -> Self {
         let mut status = ttrpc::Status::new();
         status.code = protobuf::EnumOrUnknown::from_i32(code(error.kind()));
-        status.message = error.to_string();
+        status.message = message(&error);
         Self::RpcStatus(status)
     }
 }
@@ -128,6 +143,15 @@ pub(super) fn grpc_usage(usage: Usage) -> grpc::Usage {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_has_a_length_that_every_client_takes() {
+        let long = format!("start{}end", "\u{1f9f5}".repeat(20_000));
+        let status = tonic::Status::from(Error::SnapshotNotFound(long));
+        assert!(status.message().len() <= MESSAGE, "{}", status.message().len());
+        assert!(status.message().contains("start"), "{}", status.message());
+        assert!(status.message().ends_with("lists those that do"), "{}", status.message());
+    }
 
     #[test]
     fn every_kind_has_its_code_on_both_transports() {

@@ -154,11 +154,21 @@ fn a_new_layer_is_like_the_one_below() {
     let place = Place::new("ext4", true);
     let below = place.create(Home::Plain);
     assert_eq!(place.fs(&below).metadata().unwrap().mode() & 0o7777, 0o755);
-    sh(&place.fs(&below), "chown 12:34 .; chmod 1770 .");
+    sh(&place.fs(&below), "chown 12:34 .; chmod 1770 .; touch -d @-5.000000007 .");
+    let attributes =
+        [("user.a", true), ("trusted.overlay.overlay.a", true), ("trusted.overlay.opaque", false)];
+    for (name, _) in attributes {
+        xattr::set(place.fs(&below), name, b"y").unwrap();
+    }
     for home in [Home::Plain, Home::Pool] {
         let id = place.layers.next_id();
         place.layers.create(home, id, Some(&below)).unwrap();
         let made = place.layers.fs(home, id).metadata().unwrap();
         assert_eq!((made.uid(), made.gid(), made.mode() & 0o7777), (12, 34, 0o1770));
+        assert_eq!((made.mtime(), made.mtime_nsec()), (-6, 999_999_993));
+        for (name, kept) in attributes {
+            let value = xattr::get(place.layers.fs(home, id), name).unwrap();
+            assert_eq!(value.is_some(), kept, "{name} in the {home}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::ffi::{CStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, Statx, StatxTimestamp, Timespec, Timestamps, Uid};
 
@@ -31,6 +32,16 @@ impl Attributes {
             }
         }
         Ok(Self { status, extended })
+    }
+
+    /// The same without what overlay wrote about the inode: that holds in the tree where it lies only.
+    pub(super) fn without_overlays(mut self) -> Self {
+        // What a container calls so is escaped by overlay, and its own.
+        let overlays = |name: &[u8]| {
+            name.starts_with(b"trusted.overlay.") && !name.starts_with(b"trusted.overlay.overlay.")
+        };
+        self.extended.retain(|(name, _)| !overlays(name.as_bytes()));
+        self
     }
 
     /// Sets them on `name` in `dir`, which is `fd`; the name is in a tree that only we write to.

@@ -210,6 +210,12 @@ pub(super) fn directory(parent: BorrowedFd<'_>, name: &CStr) -> rustix::io::Resu
     rustix::fs::openat(parent, name, flags, Mode::empty())
 }
 
+/// Gives an empty directory what another is besides its entries and overlay's notes on it: owner, mode,
+/// extended attributes, times.
+pub(super) fn resemble(like: BorrowedFd<'_>, made: BorrowedFd<'_>) -> std::io::Result<()> {
+    attributes::Attributes::of(like, status(like)?)?.without_overlays().set_on(made)
+}
+
 /// Pins whatever a name is, without opening it or following a link.
 fn pin(dir: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<OwnedFd> {
     rustix::fs::openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())

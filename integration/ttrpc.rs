@@ -1,0 +1,229 @@
+//! The generated client calls every method of both services over ttrpc. A method that the protos have and
+//! nobody called here fails the test.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // Tests panic.
+
+mod support;
+
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+
+use loom_snapshotter::protos::{
+    admin, admin_ttrpc::AdminClient, snapshots, snapshots_ttrpc::SnapshotsClient,
+};
+use protobuf::MessageField;
+use ttrpc::context::Context;
+
+use support::containerd::Version;
+use support::doors::Refusal;
+use support::image::small;
+use support::layout::Layout;
+use support::stage::Stage;
+
+/// The methods of the service in a proto file.
+fn methods(proto: &str) -> BTreeSet<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("protos").join(proto);
+    let text = std::fs::read_to_string(path).unwrap();
+    let names = text.lines().filter_map(|line| line.trim().strip_prefix("rpc ")?.split('(').next());
+    names.map(ToOwned::to_owned).collect()
+}
+
+/// What was called: one name for a method, as its proto has it.
+#[derive(Default)]
+struct Calls(RefCell<BTreeSet<String>>);
+
+impl Calls {
+    fn note(&self, method: &str) {
+        let mut name = method.to_owned();
+        name[..1].make_ascii_uppercase();
+        self.0.borrow_mut().insert(name);
+    }
+}
+
+/// Calls a method and notes its name.
+macro_rules! call {
+    ($calls:expr, $client:expr, $method:ident, $module:ident::$request:ident { $($field:ident: $value:expr),* $(,)? }) => {{
+        $calls.note(stringify!($method));
+        let request = $module::$request { $($field: $value,)* ..Default::default() };
+        $client.$method(Context::default(), &request).await.map_err(Refusal::from)
+    }};
+}
+
+#[test]
+fn every_method_of_snapshots() {
+    const MANY: usize = 250;
+    let mut stage = Stage::prepared(Layout::Ext4Pool, Version::Current);
+    stage.loomd.start();
+    let doors = stage.doors();
+    let calls = Calls::default();
+    doors.run(async {
+        let client = SnapshotsClient::new(doors.ttrpc().await);
+        let labels = HashMap::from([("a".to_owned(), "b".to_owned())]);
+        let made = call!(
+            calls,
+            client,
+            prepare,
+            snapshots::PrepareSnapshotRequest { key: "active".into(), labels: labels.clone() }
+        );
+        let mount = &made.unwrap().mounts[0];
+        let upper = mount.options.iter().find_map(|option| option.strip_prefix("upperdir="));
+        let tree = Path::new(upper.unwrap_or(&mount.source)).to_owned();
+        std::fs::write(tree.join("file"), vec![1; 100_000]).unwrap();
+        let again = call!(calls, client, mounts, snapshots::MountsRequest { key: "active".into() });
+        assert_eq!(again.unwrap().mounts[0], *mount);
+        let commit = snapshots::CommitSnapshotRequest {
+            name: "committed".into(),
+            key: "active".into(),
+            ..Default::default()
+        };
+        calls.note("commit");
+        client.commit(Context::default(), &commit).await.unwrap();
+        let refusal = client.commit(Context::default(), &commit).await.map_err(Refusal::from).unwrap_err();
+        refusal.assert(6, &["committed"]);
+
+        let stat = call!(calls, client, stat, snapshots::StatSnapshotRequest { key: "committed".into() });
+        let info = stat.unwrap().info.unwrap();
+        assert_eq!((info.name.as_str(), info.kind.value(), info.parent.as_str()), ("committed", 3, ""));
+        let mut changed = snapshots::Info { name: "committed".into(), ..Default::default() };
+        changed.labels.insert("c".into(), "d".into());
+        let update = snapshots::UpdateSnapshotRequest {
+            info: MessageField::some(changed),
+            update_mask: MessageField::some(protobuf::well_known_types::field_mask::FieldMask {
+                paths: vec!["labels.c".into()],
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        calls.note("update");
+        let info = client.update(Context::default(), &update).await.unwrap().info.unwrap();
+        assert_eq!(info.labels["c"], "d");
+        let used = call!(calls, client, usage, snapshots::UsageRequest { key: "committed".into() }).unwrap();
+        assert!(used.size >= 100_000 && used.inodes >= 2, "{used}");
+        let view = snapshots::ViewSnapshotRequest {
+            key: "view".into(),
+            parent: "committed".into(),
+            ..Default::default()
+        };
+        calls.note("view");
+        let mounts = client.view(Context::default(), &view).await.unwrap().mounts;
+        assert!(mounts[0].options.iter().any(|option| option == "ro"), "{mounts:?}");
+
+        // More than one batch.
+        for number in 0..MANY {
+            let request = snapshots::PrepareSnapshotRequest {
+                key: format!("many-{number:03}"),
+                parent: "committed".into(),
+                ..Default::default()
+            };
+            client.prepare(Context::default(), &request).await.unwrap();
+        }
+        calls.note("list");
+        let mut batches = Vec::new();
+        let request = snapshots::ListSnapshotsRequest::default();
+        let mut stream = client.list(Context::default(), &request).await.unwrap();
+        while let Some(batch) = stream.recv().await.unwrap() {
+            batches.push(batch.info);
+        }
+        assert!(batches.len() >= 3 && batches.iter().all(|batch| batch.len() <= 100), "{}", batches.len());
+        let names: BTreeSet<String> = batches.into_iter().flatten().map(|info| info.name).collect();
+        assert_eq!(names.len(), MANY + 2);
+
+        for name in names.iter().filter(|name| *name != "committed") {
+            call!(calls, client, remove, snapshots::RemoveSnapshotRequest { key: name.clone() }).unwrap();
+        }
+        let request = snapshots::RemoveSnapshotRequest { key: "committed".into(), ..Default::default() };
+        client.remove(Context::default(), &request).await.unwrap();
+        call!(calls, client, cleanup, snapshots::CleanupRequest {}).unwrap();
+    });
+    // Cleanup answers when the disk is clean.
+    assert_eq!((stage.place.layers().len(), stage.place.trash().len()), (0, 0));
+    assert_eq!(calls.0.into_inner(), methods("containerd/services/snapshots/v1/snapshots.proto"));
+}
+
+#[test]
+fn every_method_of_admin() {
+    const MANY: usize = 120;
+    let stage = Stage::new(Layout::Ext4Pool, Version::Current);
+    let image = stage.import(&small());
+    let run = ["run", "-d", "--snapshotter", "loom", &image, "origin", "sleep", "10000"];
+    stage.containerd.ctr(&run);
+    let doors = stage.doors();
+    let calls = Calls::default();
+    doors.run(async {
+        let client = AdminClient::new(doors.ttrpc().await);
+        let status = call!(calls, client, status, admin::StatusRequest {}).unwrap();
+        assert_eq!((status.method.as_str(), status.root_filesystem.as_str()), ("subvolume", "ext4"));
+        assert_eq!(status.version, env!("CARGO_PKG_VERSION"));
+
+        let taken = call!(
+            calls,
+            client,
+            snapshot,
+            admin::SnapshotRequest {
+                reference: "origin".into(),
+                name: "state".into(),
+                labels: HashMap::from([("a".to_owned(), "b".to_owned())]),
+            }
+        );
+        let taken = taken.unwrap();
+        assert_eq!((taken.snapshot.name.as_str(), taken.cost.method.as_str()), ("state", "subvolume"));
+        let request = admin::ForkRequest { reference: "origin".into(), count: 2, ..Default::default() };
+        calls.note("fork");
+        let forks = client.fork(Context::default(), &request).await.unwrap().forks;
+        assert_eq!(forks.iter().filter(|fork| fork.pid > 0 && fork.error.is_empty()).count(), 2);
+        let cloned = call!(
+            calls,
+            client,
+            clone,
+            admin::CloneRequest { reference: "state".into(), name: "clone".into(), no_start: true }
+        );
+        assert_eq!(cloned.unwrap().clone.container, "clone");
+        let resumed = call!(calls, client, resume, admin::ResumeRequest { reference: "clone".into() });
+        assert_eq!(resumed.unwrap().pid, stage.containerd.pid_of("clone"));
+
+        let way = call!(calls, client, lineage, admin::LineageRequest { reference: "clone".into() });
+        let (mut way, mut ids) = (way.unwrap(), Vec::new());
+        while let Some(batch) = way.recv().await.unwrap() {
+            ids.extend(batch.snapshots.into_iter().map(|snapshot| snapshot.id));
+        }
+        assert!(ids.contains(&taken.snapshot.id), "{ids:?}");
+        let pinned = call!(calls, client, pin, admin::PinRequest { reference: "state".into() });
+        assert!(pinned.unwrap().snapshot.pinned);
+        let refusal = call!(calls, client, remove, admin::RemoveRequest { reference: "state".into() });
+        refusal.unwrap_err().assert(9, &["state", "pinned"]);
+        call!(calls, client, unpin, admin::UnpinRequest { reference: "state".into() }).unwrap();
+        let got = call!(calls, client, get, admin::GetRequest { reference: "snapshot:state".into() });
+        assert_eq!(got.unwrap().snapshot.id, taken.snapshot.id);
+
+        // More than one batch.
+        for number in 0..MANY {
+            let name = format!("state-{number}");
+            let request =
+                admin::SnapshotRequest { reference: "container:origin".into(), name, ..Default::default() };
+            client.snapshot(Context::default(), &request).await.unwrap();
+        }
+        calls.note("list");
+        let request = admin::ListRequest { all: true, ..Default::default() };
+        let mut stream = client.list(Context::default(), &request).await.unwrap();
+        let mut batches = Vec::new();
+        while let Some(batch) = stream.recv().await.unwrap() {
+            batches.push(batch.snapshots);
+        }
+        assert!(batches.len() >= 2 && batches.iter().all(|batch| batch.len() <= 100), "{}", batches.len());
+        let ids: BTreeSet<String> = batches.into_iter().flatten().map(|snapshot| snapshot.id).collect();
+        assert!(ids.len() > MANY + 4, "{}", ids.len());
+
+        for name in (0..MANY).map(|number| format!("state-{number}")).chain(["state".to_owned()]) {
+            let reference = format!("snapshot:{name}");
+            let request = admin::RemoveRequest { reference, ..Default::default() };
+            client.remove(Context::default(), &request).await.unwrap();
+        }
+    });
+    assert_eq!(calls.0.into_inner(), methods("loom/admin/v1/admin.proto"));
+    for container in stage.containerd.ctr(&["containers", "ls", "-q"]).lines() {
+        stage.containerd.ctr(&["tasks", "rm", "-f", container]);
+        stage.containerd.ctr(&["containers", "rm", container]);
+    }
+    stage.containerd.ctr(&["images", "rm", "--sync", &image]);
+    stage.wait_until_empty();
+}
