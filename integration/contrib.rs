@@ -76,7 +76,12 @@ fn quickstart_shows_a_fork_and_leaves_nothing() {
         assert!(tasks.lines().any(running), "{container} does not run:\n{tasks}");
     }
     let count = |container| -> u64 {
-        answer(&shown, &format!("ctr task exec {container} cat /count")).lines().next().unwrap().parse().unwrap()
+        answer(&shown, &format!("ctr task exec {container} cat /count"))
+            .lines()
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap()
     };
     assert_ne!(count("counter"), 0);
     assert_ne!(count("counter-fork"), 0);
@@ -115,7 +120,8 @@ fn assert_nothing_left(name: &str) {
         let file = fs::read_to_string(device.path().join("loop/backing_file")).unwrap_or_default();
         assert!(!file.contains(name), "{} is left on {file}", device.path().display());
     }
-    let cgroups = Command::new("find").args(["/sys/fs/cgroup", "-type", "d", "-name", name]).output().unwrap();
+    let cgroups =
+        Command::new("find").args(["/sys/fs/cgroup", "-type", "d", "-name", name]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&cgroups.stdout), "", "cgroups are left");
 }
 

@@ -53,9 +53,28 @@ impl Stage {
         image.name.clone()
     }
 
-    /// Runs `loom … --json` against this loomd.
+    /// Runs `loom … --json` against this loomd, in the namespace.
     pub fn loom_json(&self, args: &[&str]) -> serde_json::Value {
-        super::loom::loom_json(&self.loomd.ttrpc_socket(), args)
+        let namespace = ["--namespace", &self.containerd.namespace];
+        super::loom::loom_json(&self.loomd.ttrpc_socket(), &[&namespace, args].concat())
+    }
+
+    /// Runs `loom` against this loomd, in the namespace, and returns what it printed for people.
+    pub fn loom(&self, args: &[&str]) -> String {
+        let namespace = ["--namespace", &self.containerd.namespace];
+        super::loom::loom(&self.loomd.ttrpc_socket(), &[&namespace, args].concat())
+    }
+
+    /// Runs `loom`, which must fail with this exit status, and returns what it says.
+    ///
+    /// # Panics
+    /// Where it does not.
+    pub fn loom_fails(&self, status: i32, args: &[&str]) -> String {
+        let namespace = ["--namespace", &self.containerd.namespace];
+        let output = super::loom::try_loom(&self.loomd.ttrpc_socket(), &[&namespace, args].concat());
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(status), "loom {args:?}: {said}");
+        said
     }
 
     /// Waits until neither loom nor containerd keeps anything: no snapshot, no layer, no subvolume,
@@ -85,3 +104,39 @@ impl Stage {
         });
     }
 }
+
+/// Makes tests of a function that takes a [`Stage`]: on every layout with Debian's containerd, and with
+/// a pool also with the current one.
+macro_rules! on_every_stage {
+    ($($scenario:ident),+ $(,)?) => { $(
+        mod $scenario {
+            use super::support::{containerd::Version, layout::Layout, stage::Stage};
+
+            #[test]
+            fn on_ext4() {
+                super::$scenario(Stage::new(Layout::Ext4, Version::Debian));
+            }
+
+            #[test]
+            fn on_xfs() {
+                super::$scenario(Stage::new(Layout::Xfs, Version::Debian));
+            }
+
+            #[test]
+            fn on_btrfs() {
+                super::$scenario(Stage::new(Layout::Btrfs, Version::Debian));
+            }
+
+            #[test]
+            fn with_a_pool() {
+                super::$scenario(Stage::new(Layout::Ext4Pool, Version::Debian));
+            }
+
+            #[test]
+            fn with_a_pool_and_the_current_containerd() {
+                super::$scenario(Stage::new(Layout::Ext4Pool, Version::Current));
+            }
+        }
+    )+ };
+}
+pub(crate) use on_every_stage;
