@@ -45,7 +45,6 @@ fn direct(layout: Layout) {
     std::fs::create_dir(&temporary).unwrap();
     let mut env = vec![("LOOMD", PathBuf::from(env!("CARGO_BIN_EXE_loomd")))];
     if let Some(pool) = &place.pool {
-        std::fs::create_dir(pool).unwrap();
         env.push(("LOOM_POOL_BASE", pool.clone()));
     }
     suite("TestDirect", temporary, &env);

@@ -38,6 +38,7 @@ fn assert_agreement(stage: &Stage) {
     let parent = committed(&stage.containerd);
     stage.containerd.ctr(&["snapshots", "--snapshotter", "loom", "prepare", "collect", &parent]);
     stage.containerd.ctr(&["snapshots", "--snapshotter", "loom", "rm", "collect"]);
+    stage.containerd.collect();
     wait_until_none("differences", || {
         let rows = stage.loom_json(&["ls", "--all"]);
         let rows = rows.as_array().unwrap();
@@ -98,7 +99,7 @@ fn under_containers(layout: Layout, version: Version) {
         end(&mut stage, how);
         assert_counts(&pids);
         assert_eq!(stage.containerd.exec("two", &["echo", "alive"]), "alive", "without loomd");
-        stage.loomd.start();
+        stage.start_again();
         // The very next command.
         let said =
             stage.containerd.ctr(&["run", "--rm", "--snapshotter", "loom", &image, "next", "echo", "works"]);
@@ -170,7 +171,7 @@ fn under_prepares(layout: Layout, how: End) {
     });
     let answered = answered.into_inner().unwrap();
 
-    stage.loomd.start();
+    stage.start_again();
     let said =
         stage.containerd.ctr(&["run", "--rm", "--snapshotter", "loom", &image, "next", "echo", "works"]);
     assert_eq!(said, "works", "after {how:?}");

@@ -37,8 +37,12 @@ impl Layout {
             Layout::Btrfs => Filesystem::Btrfs,
         };
         let filesystem = scratch.filesystem("fs", of_root, 8);
-        let pool =
-            (self == Layout::Ext4Pool).then(|| scratch.filesystem("pool", Filesystem::Btrfs, 8).join("loom"));
+        let pool = (self == Layout::Ext4Pool).then(|| {
+            // A directory of it, as on a machine where others use the filesystem too.
+            let pool = scratch.filesystem("pool", Filesystem::Btrfs, 8).join("loom");
+            std::fs::create_dir(&pool).unwrap();
+            pool
+        });
         Place { root: filesystem.join("loom"), filesystem, pool }
     }
 }

@@ -5,7 +5,7 @@ use super::image::Image;
 use super::layout::{Layout, Place};
 use super::loomd::Loomd;
 use super::scratch::{Scratch, mount_lines};
-use super::wait::wait_until_none;
+use super::wait::{wait_until, wait_until_none};
 
 /// A loomd and a containerd that run on a layout. Dropped, nothing of it stays.
 ///
@@ -54,6 +54,16 @@ impl Stage {
     }
 
     /// Runs `loom … --json` against this loomd, in the namespace.
+    /// Starts loomd again, and waits until containerd reaches it: after a call that found nobody,
+    /// containerd's client dials again only when its backoff says so, up to 3 s later.
+    pub fn start_again(&mut self) {
+        self.loomd.start();
+        wait_until("containerd to dial loomd again", || {
+            self.containerd.try_ctr(&["snapshots", "--snapshotter", "loom", "ls"]).status.success()
+        });
+    }
+
+    /// Runs `loom … --json` against this loomd.
     pub fn loom_json(&self, args: &[&str]) -> serde_json::Value {
         let namespace = ["--namespace", &self.containerd.namespace];
         super::loom::loom_json(&self.loomd.ttrpc_socket(), &[&namespace, args].concat())
@@ -84,6 +94,7 @@ impl Stage {
     /// With what stays.
     pub fn wait_until_empty(&self) {
         wait_until_none("snapshots, layers, leases or mounts", || {
+            self.containerd.collect();
             let mut left = Vec::new();
             let mut add = |what: &str, found: Vec<String>| {
                 left.extend(found.into_iter().map(|each| format!("{what}: {each}")));

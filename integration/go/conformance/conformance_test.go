@@ -51,7 +51,11 @@ func start(ctx context.Context, loomd, root string) (snapshots.Snapshotter, func
 	state := filepath.Join(base, "s")
 	config := "version = 1\n"
 	if pools := os.Getenv("LOOM_POOL_BASE"); pools != "" {
-		config += fmt.Sprintf("\n[pool]\npath = %q\n", filepath.Join(pools, filepath.Base(base)))
+		pool := filepath.Join(pools, filepath.Base(base))
+		if err := os.Mkdir(pool, 0o700); err != nil {
+			return nil, nil, err
+		}
+		config += fmt.Sprintf("\n[pool]\npath = %q\n", pool)
 	}
 	file := filepath.Join(base, "loom.toml")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
