@@ -37,22 +37,14 @@ fn forked(stage: &Stage, args: &[&str]) -> Vec<String> {
     names.collect()
 }
 
-/// Ends everything, and waits until nothing of it is left.
-fn end(stage: &Stage, image: &str) {
-    let containers = stage.containerd.ctr(&["containers", "ls", "-q"]);
-    stage.containerd.remove(&containers.lines().collect::<Vec<_>>());
-    stage.containerd.ctr(&["images", "rm", "--sync", image]);
-    stage.wait_until_empty();
-}
-
 /// Each fork of a writing container is of one moment and whole; source and forks go on on their own.
 fn consistent(stage: Stage) {
     let image = stage.import(&small());
-    let source = counter::start(&stage, &image, "source", &[]);
+    let source = counter::start(&stage, &image, "writer", &[]);
     let steady = source.steady();
 
     // Eight of one moment.
-    let names = forked(&stage, &["source", "--name", "one", "--count", &FORKS.to_string()]);
+    let names = forked(&stage, &["writer", "--name", "one", "--count", &FORKS.to_string()]);
     assert_eq!(names, (1..=FORKS).map(|n| format!("one-{n}")).collect::<Vec<_>>());
     let mut forks: Vec<Counter> = names.iter().map(|name| Counter::of(&stage, name)).collect();
     let moments: Vec<Moment> = forks.iter().map(|fork| fork.found(2)).collect();
@@ -63,7 +55,7 @@ fn consistent(stage: Stage) {
     for n in 1..=FORKS {
         source.assert_advances();
         let name = format!("single-{n}");
-        assert_eq!(forked(&stage, &["source", "--name", &name, "--no-start"]), [name.as_str()]);
+        assert_eq!(forked(&stage, &["writer", "--name", &name, "--no-start"]), [name.as_str()]);
         assert_eq!(stage.containerd.status_of(&name), None, "it was not to start");
         let place = stage.scratch.dir(&name);
         stage.containerd.mount("loom", &name, &place);
@@ -98,8 +90,8 @@ fn consistent(stage: Stage) {
     own.sort();
     own.dedup();
     assert_eq!(own.len(), forks.len(), "each fork is a process of its own");
-    assert_eq!(source.pid, stage.containerd.pid_of("source"));
-    end(&stage, &image);
+    assert_eq!(source.pid, stage.containerd.pid_of("writer"));
+    stage.end(&image);
 }
 
 /// A fork of a fork of a fork of a fork is one of them.
@@ -138,7 +130,7 @@ fn generations(stage: Stage) {
         all[generation].assert_advances();
         all[generation].assert_alone();
     }
-    end(&stage, &image);
+    stage.end(&image);
 }
 
 fn id_of(stage: &Stage, reference: &str) -> String {
@@ -191,7 +183,7 @@ fn identity(stage: Stage) {
 
     shown(&stage, &["try-1", "try-2", &unnamed]);
     refused(&stage, &image);
-    end(&stage, &image);
+    stage.end(&image);
 }
 
 /// How the forks of "web" are shown.
@@ -257,7 +249,7 @@ fn refused(stage: &Stage, image: &str) {
     for wrong in [&["web", "--name", "a b"][..], &["web", "--name", "../x"], &["web", "--count", "0"]] {
         stage.loom_fails(2, &[&["fork"], wrong].concat());
     }
-    stage.containerd.ctr(&["run", "-d", "--snapshotter", "overlayfs", "--rootfs", "/", "stranger", "true"]);
+    stage.containerd.ctr(&["containers", "create", "--rootfs", "/", "stranger", "true"]);
     let said = stage.loom_fails(4, &["fork", "stranger"]);
     assert!(said.contains("stranger"), "{said}");
 }
@@ -266,11 +258,11 @@ fn refused(stage: &Stage, image: &str) {
 fn elsewhere(mut stage: Stage) {
     stage.containerd.namespace = "other".into();
     let image = stage.import(&small());
-    let source = counter::start(&stage, &image, "source", &[]);
-    forked(&stage, &["source", "--name", "try"]);
+    let source = counter::start(&stage, &image, "writer", &[]);
+    forked(&stage, &["writer", "--name", "try"]);
     stage.containerd.namespace = "default".into();
-    stage.loom_fails(3, &["fork", "source"]);
-    assert_eq!(forked(&stage, &["container:other/source", "--name", "far"]), ["far"]);
+    stage.loom_fails(3, &["fork", "writer"]);
+    assert_eq!(forked(&stage, &["container:other/writer", "--name", "far"]), ["far"]);
     assert_eq!(stage.containerd.ctr(&["containers", "ls", "-q"]), "", "none is here");
     assert_eq!(stage.containerd.snapshots("loom"), Vec::<String>::new());
     assert_eq!(stage.containerd.leases(), Vec::<String>::new());
@@ -285,5 +277,5 @@ fn elsewhere(mut stage: Stage) {
         assert_eq!(stage.loom_json(&["inspect", name])["namespace"], "other");
     }
     source.assert_advances();
-    end(&stage, &image);
+    stage.end(&image);
 }

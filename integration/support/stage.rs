@@ -53,7 +53,6 @@ impl Stage {
         image.name.clone()
     }
 
-    /// Runs `loom … --json` against this loomd, in the namespace.
     /// Starts loomd again, and waits until containerd reaches it: after a call that found nobody,
     /// containerd's client dials again only when its backoff says so, up to 3 s later.
     pub fn start_again(&mut self) {
@@ -63,7 +62,7 @@ impl Stage {
         });
     }
 
-    /// Runs `loom … --json` against this loomd.
+    /// Runs `loom … --json` against this loomd, in the namespace.
     pub fn loom_json(&self, args: &[&str]) -> serde_json::Value {
         let namespace = ["--namespace", &self.containerd.namespace];
         super::loom::loom_json(&self.loomd.ttrpc_socket(), &[&namespace, args].concat())
@@ -85,6 +84,17 @@ impl Stage {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(status), "loom {args:?}: {said}");
         said
+    }
+
+    /// Removes all containers and the image, and waits until nothing is left.
+    ///
+    /// # Panics
+    /// With what stays.
+    pub fn end(&self, image: &str) {
+        let containers = self.containerd.ctr(&["containers", "ls", "-q"]);
+        self.containerd.remove(&containers.lines().collect::<Vec<_>>());
+        self.containerd.ctr(&["images", "rm", "--sync", image]);
+        self.wait_until_empty();
     }
 
     /// Waits until neither loom nor containerd keeps anything: no snapshot, no layer, no subvolume,
