@@ -10,6 +10,7 @@ use support::counter::{self, Counter, Moment};
 use support::image::small;
 use support::process::{run, succeed};
 use support::stage::{Stage, on_every_stage};
+use support::wait::wait_until_none;
 
 on_every_stage!(consistent, generations, identity, elsewhere);
 
@@ -183,6 +184,7 @@ fn identity(stage: Stage) {
 
     shown(&stage, &["try-1", "try-2", &unnamed]);
     refused(&stage, &image);
+    undone(&stage, &image);
     stage.end(&image);
 }
 
@@ -252,6 +254,48 @@ fn refused(stage: &Stage, image: &str) {
     stage.containerd.ctr(&["containers", "create", "--rootfs", "/", "stranger", "true"]);
     let said = stage.loom_fails(4, &["fork", "stranger"]);
     assert!(said.contains("stranger"), "{said}");
+}
+
+/// Nothing stays of forks that cannot start.
+fn undone(stage: &Stage, image: &str) {
+    let bound = stage.scratch.dir("bound");
+    let mount = format!("type=bind,src={},dst=/mnt,options=rbind:rw", bound.display());
+    stage.containerd.ctr(&[
+        "run",
+        "-d",
+        "--snapshotter",
+        "loom",
+        "--mount",
+        &mount,
+        image,
+        "bound",
+        "sleep",
+        "100000",
+    ]);
+    let left = |stage: &Stage| {
+        let mut found = stage.containerd.snapshots("loom");
+        found.extend(stage.containerd.ctr(&["containers", "ls", "-q"]).lines().map(ToOwned::to_owned));
+        found.extend(stage.containerd.leases());
+        found.extend(stage.place.layers().iter().map(|path| path.display().to_string()));
+        found.extend(stage.place.trash().iter().map(|path| path.display().to_string()));
+        found.extend(stage.place.subvolumes());
+        found
+    };
+    // Of what was there before, the trash may still be emptied.
+    wait_until_none("files in the trash", || {
+        stage.place.trash().iter().map(|path| path.display().to_string()).collect()
+    });
+    let before = left(stage);
+    std::fs::remove_dir(&bound).unwrap();
+    for count in ["1", "3"] {
+        let said = stage.loom_fails(1, &["fork", "bound", "--count", count]);
+        assert!(said.contains("bound-fork-"), "{said}");
+        wait_until_none("more than before", || {
+            let now = left(stage);
+            now.into_iter().filter(|each| !before.contains(each)).collect()
+        });
+    }
+    assert_eq!(stage.containerd.status_of("bound").as_deref(), Some("RUNNING"));
 }
 
 /// A container of another namespace is forked there.

@@ -5,14 +5,17 @@ mod support;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::Value;
 
-use support::containerd::tools;
-use support::counter::{self, Moment};
+use support::containerd::{Version, tools};
+use support::counter::{self, Counter, Moment};
 use support::image::small;
+use support::layout::Layout;
 use support::process::{run, succeed};
 use support::stage::{Stage, on_every_stage};
+use support::wait::wait_until;
 
 on_every_stage!(live, refused);
 
@@ -155,4 +158,102 @@ fn refused(mut stage: Stage) {
     stage.containerd.namespace = "default".into();
     source.assert_advances();
     stage.end(&image);
+}
+
+/// Forks by label and by `loom` of one container at once, while the collector runs: containerd holds
+/// its lock on the snapshotter through the former, and waits for it in the collector.
+fn at_once(stage: Stage) {
+    let image = stage.import(&small());
+    let source = counter::start(&stage, &image, "labelled", &[]);
+    let (labels, forks) = (["l0", "l1", "l2", "l3"], ["f0", "f1", "f2", "f3"]);
+    let working = AtomicUsize::new(labels.len() + forks.len());
+    let leases = std::thread::scope(|scope| {
+        let (stage, working) = (&stage, &working);
+        let done = || working.fetch_sub(1, Ordering::SeqCst);
+        let granted = labels.map(|key| {
+            scope.spawn(move || {
+                let what = Ask { key, of: "labelled", like: "labelled", label: None };
+                let (lease, _, place) = granted(stage, what);
+                run("umount", &[&place]);
+                done();
+                lease
+            })
+        });
+        for name in forks {
+            scope.spawn(move || {
+                stage.loom_json(&["fork", "labelled", "--name", name]);
+                stage.loom_json(&["snapshot", "labelled", "--name", &format!("of-{name}")]);
+                done();
+            });
+        }
+        while working.load(Ordering::SeqCst) > 0 {
+            // The collector looks only where something was removed.
+            stage.containerd.ctr(&["snapshots", "--snapshotter", "loom", "prepare", "passing"]);
+            stage.containerd.ctr(&["snapshots", "--snapshotter", "loom", "rm", "passing"]);
+            stage.containerd.collect();
+        }
+        granted.map(|each| each.join().unwrap())
+    });
+    for name in forks {
+        let fork = Counter::of(&stage, name);
+        fork.found(2);
+        fork.assert_advances();
+        stage.loom_json(&["rm", &format!("of-{name}")]);
+    }
+    assert_eq!(stage.containerd.status_of("labelled").as_deref(), Some("RUNNING"));
+    source.assert_advances();
+    source.assert_alone();
+    for lease in &leases {
+        stage.containerd.ctr(&["leases", "rm", lease]);
+    }
+    stage.end(&image);
+}
+
+/// loomd dies while it holds a container still for a client's Prepare.
+fn crashed(mut stage: Stage) {
+    assert!(cfg!(feature = "fault-points"), "build this with --all-features");
+    let image = stage.import(&small());
+    let source = counter::start(&stage, &image, "labelled", &[]);
+    stage.loomd.stop();
+    stage.loomd.env("LOOM_FAULT", "snapshot.frozen:abort");
+    stage.start_again();
+    let fork = Ask { key: "fork", of: "labelled", like: "labelled", label: None };
+    let (code, _) = ask(&stage, fork, Path::new("/nowhere")).unwrap_err();
+    assert_eq!(code, "Unavailable");
+    assert_eq!(stage.containerd.status_of("labelled").as_deref(), Some("PAUSED"));
+    stage.loomd.env_remove("LOOM_FAULT");
+    stage.start_again();
+    wait_until("the source to go on", || {
+        stage.containerd.status_of("labelled").as_deref() == Some("RUNNING")
+    });
+    source.assert_advances();
+    let (lease, _, place) = granted(&stage, fork);
+    run("umount", &[&place]);
+    stage.containerd.ctr(&["leases", "rm", &lease]);
+    stage.end(&image);
+}
+
+#[test]
+fn at_once_on_xfs() {
+    at_once(Stage::new(Layout::Xfs, Version::Debian));
+}
+
+#[test]
+fn at_once_with_a_pool() {
+    at_once(Stage::new(Layout::Ext4Pool, Version::Debian));
+}
+
+#[test]
+fn at_once_with_a_pool_and_the_current_containerd() {
+    at_once(Stage::new(Layout::Ext4Pool, Version::Current));
+}
+
+#[test]
+fn crashed_with_a_pool() {
+    crashed(Stage::new(Layout::Ext4Pool, Version::Debian));
+}
+
+#[test]
+fn crashed_with_a_pool_and_the_current_containerd() {
+    crashed(Stage::new(Layout::Ext4Pool, Version::Current));
 }
