@@ -18,7 +18,7 @@ fn look(stage: &Stage, state: &str, name: &str) -> (Moment, support::tree::Tree)
     stage.loom_json(&["clone", state, "--name", name, "--no-start"]);
     let place = stage.scratch.dir(name);
     stage.containerd.mount("loom", name, &place);
-    let seen = (Moment::read(&place), counter::steady(&place));
+    let seen = Moment::read(&place);
     run("umount", &[&place]);
     stage.containerd.remove(&[name]);
     seen

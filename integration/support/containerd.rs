@@ -209,10 +209,10 @@ impl Containerd {
     /// # Panics
     /// Where one cannot be removed.
     pub fn remove(&self, containers: &[&str]) {
-        for name in containers {
+        if !containers.is_empty() {
             // One that was never started has no task.
-            self.try_ctr(&["tasks", "rm", "-f", name]);
-            self.ctr(&["containers", "rm", name]);
+            self.try_ctr(&[&["tasks", "rm", "-f"], containers].concat());
+            self.ctr(&[&["containers", "rm"], containers].concat());
         }
     }
 

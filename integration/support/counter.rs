@@ -16,8 +16,8 @@ set -e
 cd /root
 if [ ! -e log ]; then
     mkdir steady
-    dd if=/dev/urandom of=steady/random bs=1M count=16
-    dd if=/dev/urandom of=steady/sparse bs=1M count=1 seek=64
+    dd if=/dev/urandom of=steady/random bs=1M count=8
+    dd if=/dev/urandom of=steady/sparse bs=1M count=1 seek=8
     ln steady/random steady/link
     ln -s /nowhere steady/dangling
     for i in $(seq 100); do echo file $i >steady/$i; done
@@ -141,11 +141,11 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// Reads it where nothing runs.
+    /// Reads it where nothing runs, and all files that do not change with it.
     ///
     /// # Panics
     /// Where it is not one moment, or a file is cut off or not what its checksum says.
-    pub fn read(root: &Path) -> Moment {
+    pub fn read(root: &Path) -> (Moment, Tree) {
         let number = |name: &str| {
             let text = fs::read_to_string(root.join("root").join(name)).unwrap();
             assert!(text.ends_with('\n'), "{name} is cut off: {text:?}");
@@ -161,7 +161,7 @@ impl Moment {
             let digest = tree.get(&format!("root/{path}")).and_then(|entry| entry.digest.as_deref());
             assert_eq!(digest, Some(sum), "{path} in {}", root.display());
         }
-        moment
+        (moment, tree)
     }
 
     fn check(self, whose: &str) {
@@ -171,7 +171,7 @@ impl Moment {
 }
 
 /// The files below `root` that a counter does not change.
-pub fn steady(root: &Path) -> Tree {
+fn steady(root: &Path) -> Tree {
     let mut tree = Tree::read(root).without(&CHANGING);
     // The times of directories change with what is made in them: here by a counter, and in the root
     // by the runtime.
