@@ -107,8 +107,8 @@ fn live(stage: Stage) {
     source.assert_alone();
 
     // What a refusal says to do works everywhere.
-    let state = stage.loom_json(&["snapshot", "labelled", "--name", "state"]);
-    let of = format!("id:{}", state["snapshot"]["id"].as_str().unwrap());
+    let kept = stage.loom_json(&["snapshot", "labelled", "--name", "state"]);
+    let of = format!("id:{}", kept["snapshot"]["id"].as_str().unwrap());
     let by_id = Ask { key: "by-id", of: &of, ..key_of_source };
     let (lease, moment, files) = granted(&stage, by_id);
     steady.assert_same(&files, "by-id");

@@ -14,8 +14,8 @@ use support::wait::wait_until_none;
 on_every_stage!(branches_outlive_their_source);
 
 /// Makes a container of a state without starting it, and reads its files.
-fn look(stage: &Stage, state: &str, name: &str) -> (Moment, support::tree::Tree) {
-    stage.loom_json(&["clone", state, "--name", name, "--no-start"]);
+fn look(stage: &Stage, of: &str, name: &str) -> (Moment, support::tree::Tree) {
+    stage.loom_json(&["clone", of, "--name", name, "--no-start"]);
     let place = stage.scratch.dir(name);
     stage.containerd.mount("loom", name, &place);
     let seen = Moment::read(&place);
@@ -24,8 +24,8 @@ fn look(stage: &Stage, state: &str, name: &str) -> (Moment, support::tree::Tree)
     seen
 }
 
-fn clone(stage: &Stage, state: &str, name: &str) -> Counter {
-    let answer = stage.loom_json(&["clone", state, "--name", name]);
+fn clone(stage: &Stage, of: &str, name: &str) -> Counter {
+    let answer = stage.loom_json(&["clone", of, "--name", name]);
     assert_eq!(answer["clone"]["container"], name, "{answer}");
     Counter::of(stage, name)
 }

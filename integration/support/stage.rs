@@ -13,6 +13,8 @@ use super::wait::{wait_until, wait_until_none};
 /// they can: a test that fails there too is itself wrong.
 #[derive(Debug)]
 pub struct Stage {
+    /// What the filesystems are.
+    pub layout: Layout,
     /// The containerd.
     pub containerd: Containerd,
     /// The loomd.
@@ -44,7 +46,7 @@ impl Stage {
         let loomd = Loomd::new(&run, &place, &containerd::socket(&run));
         let root = place.filesystem.join("containerd");
         let containerd = Containerd::new(version, &run, &root, &loomd.socket());
-        Stage { containerd, loomd, place, scratch }
+        Stage { layout, containerd, loomd, place, scratch }
     }
 
     /// Imports an image for loom, and returns its name.
@@ -84,6 +86,33 @@ impl Stage {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(status), "loom {args:?}: {said}");
         said
+    }
+
+    /// Runs `loom fork` of a running container and returns the forks' names. What it cost goes to the
+    /// output, for the documents.
+    ///
+    /// # Panics
+    /// Where one of them fails, or the source did not stand still.
+    pub fn fork(&self, args: &[&str]) -> Vec<String> {
+        let answer = self.loom_json(&[&["fork"], args].concat());
+        let cost = &answer["cost"];
+        assert!(cost["paused_us"].as_u64().unwrap() > 0, "{answer}");
+        assert!(cost["total_us"].as_u64() >= cost["paused_us"].as_u64(), "{answer}");
+        let forks = answer["forks"].as_array().unwrap();
+        println!(
+            "fork | {:?} | {:?} | {} | {} forks | paused {} us | total {} us",
+            self.layout,
+            self.containerd.version,
+            cost["method"].as_str().unwrap(),
+            forks.len(),
+            cost["paused_us"],
+            cost["total_us"],
+        );
+        let names = forks.iter().map(|fork| {
+            assert_eq!(fork["error"], serde_json::Value::Null, "{answer}");
+            fork["container"].as_str().unwrap().to_owned()
+        });
+        names.collect()
     }
 
     /// Removes all containers and the image, and waits until nothing is left.
