@@ -1,5 +1,7 @@
 //! Containers are forked while they write: a fork is one moment of its source, and from then on a
 //! container of its own.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // Tests panic.
+#![allow(clippy::needless_pass_by_value)] // A stage ends with its test.
 
 mod support;
 

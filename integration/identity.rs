@@ -1,5 +1,7 @@
 //! A fork is a container of its own for containerd and for people: what it takes over, how it is shown,
 //! and what cannot be forked.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // Tests panic.
+#![allow(clippy::needless_pass_by_value)] // A stage ends with its test.
 
 mod support;
 

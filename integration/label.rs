@@ -1,5 +1,7 @@
 //! A fork without the admin service: a client of containerd's own API asks for a snapshot with a label.
 //! The client is in Go, as containerd's are.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // Tests panic.
+#![allow(clippy::needless_pass_by_value)] // A stage ends with its test.
 
 mod support;
 
@@ -206,17 +208,16 @@ fn at_once(stage: Stage) {
 
 /// loomd dies while it holds a container still for a client's Prepare.
 fn crashed(mut stage: Stage) {
-    assert!(cfg!(feature = "fault-points"), "build this with --all-features");
     let image = stage.import(&small());
     let source = counter::start(&stage, &image, "labelled", &[]);
     stage.loomd.stop();
-    stage.loomd.env("LOOM_FAULT", "snapshot.frozen:abort");
+    stage.loomd.fail_at("snapshot.frozen:abort");
     stage.start_again();
     let fork = Ask { key: "fork", of: "labelled", like: "labelled", label: None };
     let (code, _) = ask(&stage, fork, Path::new("/nowhere")).unwrap_err();
     assert_eq!(code, "Unavailable");
     assert_eq!(stage.containerd.status_of("labelled").as_deref(), Some("PAUSED"));
-    stage.loomd.env_remove("LOOM_FAULT");
+    stage.loomd.fail_nowhere();
     stage.start_again();
     wait_until("the source to go on", || {
         stage.containerd.status_of("labelled").as_deref() == Some("RUNNING")

@@ -1,5 +1,7 @@
 //! A source and its image go while branches of it live: the branches run on, what is pinned stays, and
 //! the bytes go with the last that stands on them.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // Tests panic.
+#![allow(clippy::needless_pass_by_value)] // A stage ends with its test.
 
 mod support;
 

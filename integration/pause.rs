@@ -1,5 +1,7 @@
 //! What stands still: `loom resume`, containers that their users have paused, and those that a crash
 //! of loomd would leave paused.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // Tests panic.
+#![allow(clippy::needless_pass_by_value)] // A stage ends with its test.
 
 mod support;
 
@@ -69,20 +71,19 @@ fn resumed(stage: Stage) {
 
 /// loomd dies while it holds a container still: the next one lets it go on.
 fn thawed(mut stage: Stage) {
-    assert!(cfg!(feature = "fault-points"), "build this with --all-features");
     let image = stage.import(&small());
     let source = counter::start(&stage, &image, "victim", &[]);
     let verbs: [&[&str]; 3] =
         [&["fork", "victim"], &["fork", "victim", "--count", "2"], &["snapshot", "victim"]];
     for (turn, verb) in verbs.into_iter().enumerate() {
         stage.loomd.stop();
-        stage.loomd.env("LOOM_FAULT", "snapshot.frozen:abort");
+        stage.loomd.fail_at("snapshot.frozen:abort");
         stage.start_again();
         stage.loom_fails(5, verb);
         wait_until("loomd to die", || !stage.loomd.daemon().is_running());
         assert_eq!(stage.containerd.status_of("victim").as_deref(), Some("PAUSED"), "{verb:?}");
         let before = source.count();
-        stage.loomd.env_remove("LOOM_FAULT");
+        stage.loomd.fail_nowhere();
         if turn == 1 {
             // containerd may come up after loomd.
             stage.containerd.kill();
