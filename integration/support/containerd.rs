@@ -27,6 +27,8 @@ pub struct Containerd {
     pub version: Version,
     /// The snapshotter that the helpers use: "loom".
     pub snapshotter: String,
+    /// The namespace that the helpers use: "default".
+    pub namespace: String,
     dir: PathBuf,
     log: PathBuf,
     daemon: Option<Daemon>,
@@ -83,6 +85,7 @@ impl Containerd {
         Containerd {
             version,
             snapshotter: "loom".into(),
+            namespace: "default".into(),
             dir: dir.to_owned(),
             log: dir.join("containerd.log"),
             daemon: None,
@@ -132,7 +135,7 @@ impl Containerd {
         kill(Pid::from_raw(i32::try_from(pid).unwrap()), signal).unwrap();
     }
 
-    /// Runs ctr in the namespace "default" and returns what it printed.
+    /// Runs ctr in the namespace and returns what it printed.
     ///
     /// # Panics
     /// With all that it printed, where it fails.
@@ -140,19 +143,20 @@ impl Containerd {
         succeed(&mut self.ctr_command(args))
     }
 
-    /// Runs ctr in the namespace "default", however it ends.
+    /// Runs ctr in the namespace, however it ends.
     pub fn try_ctr(&self, args: &[&str]) -> Output {
         finish(&mut self.ctr_command(args))
     }
 
-    /// The command for ctr in the namespace "default".
+    /// The command for ctr in the namespace.
     pub fn ctr_command(&self, args: &[&str]) -> Command {
         let program = match self.version {
             Version::Debian => PathBuf::from("/usr/bin/ctr"),
             Version::Current => tools().join("ctr"),
         };
         let mut command = Command::new(program);
-        command.env("PATH", self.path()).arg("--address").arg(self.socket()).args(args);
+        command.env("PATH", self.path()).arg("--address").arg(self.socket());
+        command.args(["--namespace", &self.namespace]).args(args);
         command
     }
 
@@ -210,6 +214,26 @@ impl Containerd {
             .find(|fields| fields.first() == Some(&container) && fields.get(2) == Some(&"RUNNING"))
             .and_then(|fields| fields[1].parse().ok())
             .unwrap_or_else(|| panic!("{container} does not run:\n{tasks}"))
+    }
+
+    /// Ends containers, with their processes and snapshots.
+    ///
+    /// # Panics
+    /// Where one cannot be removed.
+    pub fn remove(&self, containers: &[&str]) {
+        if !containers.is_empty() {
+            // One that was never started has no task.
+            self.try_ctr(&[&["tasks", "rm", "-f"], containers].concat());
+            self.ctr(&[&["containers", "rm"], containers].concat());
+        }
+    }
+
+    /// What containerd says that a container's process does, such as "RUNNING"; None where it has none.
+    pub fn status_of(&self, container: &str) -> Option<String> {
+        let tasks = self.ctr(&["tasks", "ls"]);
+        let mut rows = tasks.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let row = rows.find(|fields| fields.first() == Some(&container))?;
+        row.get(2).map(|status| (*status).to_owned())
     }
 
     /// Runs a command in a running container and returns what it printed.

@@ -59,13 +59,15 @@ impl Place {
         self.entries("trash")
     }
 
-    /// The subvolumes of the pool, by btrfs's own count.
+    /// The subvolumes of the pool's filesystem, by btrfs's own count: their paths.
     pub fn subvolumes(&self) -> Vec<String> {
         let Some(pool) = &self.pool else {
             return Vec::new();
         };
         let pool = pool.parent().unwrap().to_str().unwrap();
-        super::process::run("btrfs", &["subvolume", "list", pool]).lines().map(ToOwned::to_owned).collect()
+        let list = super::process::run("btrfs", &["subvolume", "list", pool]);
+        // The other columns change with what is written.
+        list.lines().filter_map(|line| Some(line.split_once(" path ")?.1.to_owned())).collect()
     }
 
     fn entries(&self, name: &str) -> Vec<PathBuf> {

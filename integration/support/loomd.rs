@@ -56,6 +56,21 @@ impl Loomd {
         self
     }
 
+    /// Makes it fail or die at a fault point, from the next start on: "POINT:abort".
+    ///
+    /// # Panics
+    /// Where loomd is built without fault points.
+    pub fn fail_at(&mut self, fault: &str) {
+        let built = cfg!(feature = "fault-points");
+        assert!(built, "a loomd with fault points is needed: build with --all-features");
+        self.env("LOOM_FAULT", fault);
+    }
+
+    /// Ends that, from the next start on.
+    pub fn fail_nowhere(&mut self) {
+        self.env_remove("LOOM_FAULT");
+    }
+
     /// Its gRPC socket.
     pub fn socket(&self) -> PathBuf {
         self.state.join("loom.sock")

@@ -4,11 +4,12 @@
 //! of its own beside it. Everything waits for conditions, nothing for time, and dropping a stage ends
 //! every process and undoes every mount that it made, after a panic too. Each test program is run by
 //! `integration/run` in namespaces of its own; by hand it runs as root without them as well.
-#![allow(dead_code, unreachable_pub)] // Each program uses its own part.
-#![allow(clippy::missing_panics_doc)] // Tests panic.
+#![allow(dead_code, unreachable_pub, unused_imports, unused_macros)] // Each program uses its own part.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)] // Tests panic.
 #![allow(clippy::format_push_string, clippy::format_collect)] // Short texts, rarely made.
 
 pub mod containerd;
+pub mod counter;
 pub mod doors;
 pub mod image;
 pub mod layout;

@@ -14,6 +14,8 @@ use super::wait::{wait_until, wait_until_none};
 /// they can: a test that fails there too is itself wrong.
 #[derive(Debug)]
 pub struct Stage {
+    /// What the filesystems are.
+    pub layout: Layout,
     /// The containerd.
     pub containerd: Containerd,
     /// The loomd.
@@ -45,7 +47,7 @@ impl Stage {
         let loomd = Loomd::new(&run, &place, &containerd::socket(&run));
         let root = place.filesystem.join("containerd");
         let containerd = Containerd::new(version, &run, &root, &loomd.socket());
-        Stage { containerd, loomd, place, scratch }
+        Stage { layout, containerd, loomd, place, scratch }
     }
 
     /// Imports an image for loom, and returns its name.
@@ -63,9 +65,66 @@ impl Stage {
         });
     }
 
-    /// Runs `loom … --json` against this loomd.
+    /// Runs `loom … --json` against this loomd, in the namespace.
     pub fn loom_json(&self, args: &[&str]) -> serde_json::Value {
-        super::loom::loom_json(&self.loomd.ttrpc_socket(), args)
+        let namespace = ["--namespace", &self.containerd.namespace];
+        super::loom::loom_json(&self.loomd.ttrpc_socket(), &[&namespace, args].concat())
+    }
+
+    /// Runs `loom` against this loomd, in the namespace, and returns what it printed for people.
+    pub fn loom(&self, args: &[&str]) -> String {
+        let namespace = ["--namespace", &self.containerd.namespace];
+        super::loom::loom(&self.loomd.ttrpc_socket(), &[&namespace, args].concat())
+    }
+
+    /// Runs `loom`, which must fail with this exit status, and returns what it says.
+    ///
+    /// # Panics
+    /// Where it does not.
+    pub fn loom_fails(&self, status: i32, args: &[&str]) -> String {
+        let namespace = ["--namespace", &self.containerd.namespace];
+        let output = super::loom::try_loom(&self.loomd.ttrpc_socket(), &[&namespace, args].concat());
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(status), "loom {args:?}: {said}");
+        said
+    }
+
+    /// Runs `loom fork` of a running container and returns the forks' names. What it cost goes to the
+    /// output, for the documents.
+    ///
+    /// # Panics
+    /// Where one of them fails, or the source did not stand still.
+    pub fn fork(&self, args: &[&str]) -> Vec<String> {
+        let answer = self.loom_json(&[&["fork"], args].concat());
+        let cost = &answer["cost"];
+        assert!(cost["paused_us"].as_u64().unwrap() > 0, "{answer}");
+        assert!(cost["total_us"].as_u64() >= cost["paused_us"].as_u64(), "{answer}");
+        let forks = answer["forks"].as_array().unwrap();
+        println!(
+            "fork | {:?} | {:?} | {} | {} forks | paused {} us | total {} us",
+            self.layout,
+            self.containerd.version,
+            cost["method"].as_str().unwrap(),
+            forks.len(),
+            cost["paused_us"],
+            cost["total_us"],
+        );
+        let names = forks.iter().map(|fork| {
+            assert_eq!(fork["error"], serde_json::Value::Null, "{answer}");
+            fork["container"].as_str().unwrap().to_owned()
+        });
+        names.collect()
+    }
+
+    /// Removes all containers and the image, and waits until nothing is left.
+    ///
+    /// # Panics
+    /// With what stays.
+    pub fn end(&self, image: &str) {
+        let containers = self.containerd.ctr(&["containers", "ls", "-q"]);
+        self.containerd.remove(&containers.lines().collect::<Vec<_>>());
+        self.containerd.ctr(&["images", "rm", "--sync", image]);
+        self.wait_until_empty();
     }
 
     /// loomd's sockets.
@@ -119,3 +178,39 @@ impl Stage {
         });
     }
 }
+
+/// Makes tests of a function that takes a [`Stage`]: on every layout with Debian's containerd, and with
+/// a pool also with the current one.
+macro_rules! on_every_stage {
+    ($($scenario:ident),+ $(,)?) => { $(
+        mod $scenario {
+            use super::support::{containerd::Version, layout::Layout, stage::Stage};
+
+            #[test]
+            fn on_ext4() {
+                super::$scenario(Stage::new(Layout::Ext4, Version::Debian));
+            }
+
+            #[test]
+            fn on_xfs() {
+                super::$scenario(Stage::new(Layout::Xfs, Version::Debian));
+            }
+
+            #[test]
+            fn on_btrfs() {
+                super::$scenario(Stage::new(Layout::Btrfs, Version::Debian));
+            }
+
+            #[test]
+            fn with_a_pool() {
+                super::$scenario(Stage::new(Layout::Ext4Pool, Version::Debian));
+            }
+
+            #[test]
+            fn with_a_pool_and_the_current_containerd() {
+                super::$scenario(Stage::new(Layout::Ext4Pool, Version::Current));
+            }
+        }
+    )+ };
+}
+pub(crate) use on_every_stage;
