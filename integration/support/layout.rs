@@ -39,6 +39,9 @@ impl Layout {
         let filesystem = scratch.filesystem("fs", of_root, 8);
         let pool =
             (self == Layout::Ext4Pool).then(|| scratch.filesystem("pool", Filesystem::Btrfs, 8).join("loom"));
+        if let Some(pool) = &pool {
+            std::fs::create_dir(pool).unwrap(); // loomd makes none: one that is missing is not mounted.
+        }
         Place { root: filesystem.join("loom"), filesystem, pool }
     }
 }

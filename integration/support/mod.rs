@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)] // Tests panic.
 
 pub mod containerd;
+pub mod fault;
 pub mod image;
 pub mod layout;
 pub mod loom;
