@@ -41,6 +41,15 @@ pub fn small() -> Image {
     })
 }
 
+/// One layer with one file: nothing but something to unpack.
+pub fn tiny() -> Image {
+    cached("tiny", |_| {
+        let mut layer = Layer::new();
+        layer.file("one", 0o644, b"file\n");
+        vec![layer.finish()]
+    })
+}
+
 /// Debian in four layers: the system as mmdebstrap makes it, then changed and deleted files, then
 /// an opaque directory, hard links, xattrs, setuid, devices and odd times, and at last a file in each
 /// of many directories.

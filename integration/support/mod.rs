@@ -11,6 +11,7 @@
 pub mod containerd;
 pub mod counter;
 pub mod doors;
+pub mod fault;
 pub mod image;
 pub mod layout;
 pub mod loom;

@@ -178,10 +178,14 @@ async fn serve(config: &Config) -> Result<()> {
     let brancher = Arc::new(Brancher::new(Arc::clone(&core)));
     let containerd = config.containerd.address.to_string_lossy().into_owned();
     core.freeze_with(brancher.freezers(&containerd));
-    let served = Served { core: Arc::clone(&core), brancher: Arc::clone(&brancher), containerd };
+    let served =
+        Served { core: Arc::clone(&core), brancher: Arc::clone(&brancher), containerd: containerd.clone() };
     let mut doors = Server::start(sockets, served).await?;
-    let left_paused = Arc::clone(&brancher);
-    tokio::spawn(async move { left_paused.thaw_left().await });
+    let left = Arc::clone(&brancher);
+    tokio::spawn(async move {
+        left.thaw_left().await;
+        left.undo_left(&containerd).await;
+    });
     let status = format!("serving {} on {}", config.root.display(), config.state.display());
     tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
     tracing::info!("{status}");

@@ -1,13 +1,13 @@
 //! Fork and clone: containers on new active snapshots that continue from a state.
 //!
 //! ```text
-//! state of the source ── grant, lease ┬─ Prepare ── Containers.Create ─┬─ lease and grant ended,
-//! (one pause)                         ├─ … a container each …          │  state released,
-//!                                     └─ Prepare ── Containers.Create ─┘  tasks started
+//! state of the source ── grant, lease ┬─ Prepare ── Containers.Create ─┬─ grant ended, state
+//! (one pause)                         ├─ … a container each …          │  released, tasks
+//!                                     └─ Prepare ── Containers.Create ─┘  started, lease ended
 //! ```
 //!
-//! What fails undoes what it alone made. The lease keeps a snapshot that no container names yet; one
-//! that a crash leaves behind goes when the lease expires.
+//! What fails undoes what it alone made. The lease keeps a snapshot that no container names yet, and all
+//! of it holds only once the lease has ended: what a crash leaves before that is undone (`undo`).
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -18,6 +18,7 @@ use futures::StreamExt as _;
 use super::captured::Captured;
 use super::client::Client;
 use super::leases::Lease;
+use super::undo::unmake;
 use super::{Brancher, Forked, Holder, Target, blocking, containers, reference, snapshots, task};
 use crate::error::{Error, Result};
 use crate::snapshot::{Cost, Keep, key};
@@ -71,6 +72,7 @@ impl Brancher {
                 needs: "a fork continues from an active one",
             });
         }
+        self.undo_in(client).await?;
         unused(client, &captured.snapshotter, &names).await?;
         let Some(known) = snapshots::stat(client, &captured.snapshotter, &container.snapshot_key).await?
         else {
@@ -79,9 +81,12 @@ impl Brancher {
 
         let keep = if count == 1 { Keep::ForOne } else { Keep::ForClones };
         let (state, cost) = self.take(source.id, keep, BTreeMap::new(), Some(&holder)).await?;
+        let snapshotter = captured.snapshotter.clone();
         let made = self.cast(client, captured, known.parent, state.id, &names).await;
         self.release(state.id).await;
-        let mut forks = self.finish(client, &names, made?, start).await;
+        let (lease, made) = made?;
+        let mut forks = self.finish(client, &names, made, start).await;
+        hold(client, &lease, &snapshotter, &forks).await?;
         if forks.iter().all(|fork| fork.error.is_some())
             && let Some(first) = forks.iter_mut().find_map(|fork| fork.error.take())
         {
@@ -114,6 +119,7 @@ impl Brancher {
         let called = called.unwrap_or_else(|| captured.id.clone());
         let names = reference::fork_names(&called, name.as_deref(), 1)?;
         let client = Client::connect(target).await?;
+        self.undo_in(&client).await?;
         unused(&client, &captured.snapshotter, &names).await?;
         let parent = self.parent_known(&client, &captured.snapshotter, &state).await?;
         let id = state.id;
@@ -128,8 +134,10 @@ impl Brancher {
             ));
         };
 
-        let made = self.cast(&client, captured, parent, state.id, &names).await?;
+        let snapshotter = captured.snapshotter.clone();
+        let (lease, made) = self.cast(&client, captured, parent, state.id, &names).await?;
         let mut clones = self.finish(&client, &names, made, start).await;
+        hold(&client, &lease, &snapshotter, &clones).await?;
         let Some(mut made) = clones.pop() else {
             return Err(Error::Internal("a clone made nothing".to_owned()));
         };
@@ -139,7 +147,8 @@ impl Brancher {
         }
     }
 
-    /// Makes a container a name, in the order of names, all from one state that is kept meanwhile.
+    /// Makes a container a name, in the order of names, all from one state that is kept meanwhile. They
+    /// hold once the lease has ended.
     async fn cast(
         &self,
         client: &Client,
@@ -147,15 +156,14 @@ impl Brancher {
         parent: String,
         state: Id,
         names: &[String],
-    ) -> Result<Vec<Result<Container>>> {
+    ) -> Result<(Lease, Vec<Result<Container>>)> {
         let grant = self.core.grant(state)?;
         let mold = Mold { captured, parent, grant: grant.label() };
         // Taken only now: a large state may take longer to copy than a lease lasts.
-        let lease = Lease::take(client).await?;
+        let lease = Lease::take(client, self.core.layers().root()).await?;
         let made = names.iter().map(|name| make(lease.client(), &mold, name)).collect();
         let made = some_at_once(made).await;
-        lease.end().await;
-        Ok(made)
+        Ok((lease, made))
     }
 
     /// The committed snapshot that a reference means where only one will do. containerd is asked only
@@ -291,17 +299,22 @@ async fn start_or_undo(client: &Client, container: &Container) -> Result<u32> {
     match task::start(client, container).await {
         Ok(pid) => Ok(pid),
         Err(error) => {
-            let id = &container.id;
-            undo(id, || async {
-                // Before all else: nothing may run on what goes.
-                task::end(client, id).await?;
-                containers::delete(client, id).await?;
-                snapshots::remove(client, &container.snapshotter, &container.snapshot_key).await
-            })
-            .await;
+            undo(&container.id, || unmake(client, &container.snapshotter, &container.id)).await;
             Err(error)
         }
     }
+}
+
+/// Ends the lease, so that what was made holds; where that fails, nothing of it stays.
+async fn hold(client: &Client, lease: &Lease, snapshotter: &str, made: &[Forked]) -> Result<()> {
+    let Err(error) = lease.end().await else { return Ok(()) };
+    for fork in made.iter().filter(|fork| fork.error.is_none()) {
+        undo(&fork.container, || unmake(client, snapshotter, &fork.container)).await;
+    }
+    if let Err(error) = lease.end().await {
+        tracing::warn!(%error, "a lease is left to expire");
+    }
+    Err(error)
 }
 
 /// Undoes what a branch that failed has made, in steps that can be taken again: a containerd that is

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use containerd_client::services::v1::containers_client::ContainersClient;
 use containerd_client::services::v1::leases_client::LeasesClient;
+use containerd_client::services::v1::namespaces_client::NamespacesClient;
 use containerd_client::services::v1::snapshots::snapshots_client::SnapshotsClient;
 use containerd_client::services::v1::tasks_client::TasksClient;
 use containerd_client::tonic::metadata::{Ascii, MetadataValue};
@@ -60,6 +61,13 @@ impl Client {
         Ok(Self { lease: Some(header("lease", lease)?), ..self.clone() })
     }
 
+    /// The same connection, for another namespace.
+    pub(super) fn of(&self, target: &Target) -> Result<Self> {
+        reference::identifier("namespace", &target.namespace)?;
+        let namespace = header("namespace", &target.namespace)?;
+        Ok(Self { channel: self.channel.clone(), target: target.clone(), namespace, lease: None })
+    }
+
     /// A request with the headers that containerd wants.
     pub(super) fn request<T>(&self, message: T) -> Request<T> {
         self.within(ANSWER, message)
@@ -99,6 +107,11 @@ impl Client {
     /// containerd's Leases.
     pub(super) fn leases(&self) -> LeasesClient<Channel> {
         LeasesClient::new(self.channel.clone()).max_decoding_message_size(RECEIVE)
+    }
+
+    /// containerd's Namespaces.
+    pub(super) fn namespaces(&self) -> NamespacesClient<Channel> {
+        NamespacesClient::new(self.channel.clone()).max_decoding_message_size(RECEIVE)
     }
 
     /// For `map_err`: what was asked of containerd, and what it said.

@@ -43,7 +43,7 @@ impl Freezers for LiveFreezers {
             return Ok(Box::new(Still));
         };
         let target = Target { address: self.address.clone(), namespace: namespace.to_owned() };
-        let brancher = Brancher { core, turns: self.turns.clone() };
+        let brancher = Brancher { core, turns: self.turns.clone(), undone: Arc::default() };
         self.runtime.block_on(async move {
             Ok(match brancher.holder(&target, &snapshot).await? {
                 Some(Holder { client, container }) => {

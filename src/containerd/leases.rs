@@ -1,15 +1,25 @@
-//! Leases: what keeps containerd's collector away from things that nothing refers to yet.
+//! Leases: what keeps containerd's collector away from things that nothing refers to yet, and what tells
+//! a branch that has not ended from one that has.
 
+use std::path::Path;
 use std::time::Duration;
 
-use containerd_client::services::v1::{CreateRequest, DeleteRequest};
+use containerd_client::services::v1::{
+    CreateRequest, DeleteRequest, Lease as Record, ListRequest, ListResourcesRequest,
+};
 
-use super::client::Client;
+use super::client::{Client, or_missing};
 use crate::error::Result;
 use crate::store::{Id, Time};
 
-/// How long containerd keeps a lease whose maker died.
+/// How long containerd keeps a lease whose maker died, and does not come back to end it.
 const LIFE: Duration = Duration::from_mins(10);
+/// The label that says whose it is: the daemon of this root.
+const ROOT: &str = "loom/root";
+/// What the ids of leases begin with.
+const PREFIX: &str = "loom-";
+/// What the type of a resource begins with that is a snapshot; the snapshotter follows.
+const SNAPSHOTS: &str = "snapshots/";
 
 /// A lease. It is ended by [`Lease::end`], or by containerd once it expires.
 #[derive(Debug)]
@@ -19,14 +29,15 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    /// Takes one.
-    pub(super) async fn take(client: &Client) -> Result<Self> {
+    /// Takes one for the daemon of this root.
+    pub(super) async fn take(client: &Client, root: &Path) -> Result<Self> {
         crate::fault::point("containerd.lease.create")?;
-        let id = format!("loom-{}", Id::random()?);
+        let id = format!("{PREFIX}{}", Id::random()?);
         let expires = Time::from(std::time::SystemTime::now() + LIFE).to_string();
+        let owner = root.to_string_lossy().into_owned();
         let request = CreateRequest {
             id: id.clone(),
-            labels: [("containerd.io/gc.expire".to_owned(), expires)].into(),
+            labels: [("containerd.io/gc.expire".to_owned(), expires), (ROOT.to_owned(), owner)].into(),
         };
         client.leases().create(client.request(request)).await.map_err(client.failed("take a lease"))?;
         Ok(Self { client: client.under_lease(&id)?, id })
@@ -37,11 +48,39 @@ impl Lease {
         &self.client
     }
 
-    /// Ends it. One that cannot be ended expires.
-    pub(super) async fn end(self) {
-        let request = self.client.request(DeleteRequest { id: self.id.clone(), sync: false });
-        if let Err(status) = self.client.leases().delete(request).await {
-            tracing::warn!(lease = self.id, error = status.message(), "a lease is left to expire");
-        }
+    /// Ends it: what was made under it holds from now on.
+    pub(super) async fn end(&self) -> Result<()> {
+        crate::fault::point("containerd.lease.end")?;
+        end(&self.client, &self.id, false).await
     }
+}
+
+/// The leases of a root's daemon, in this namespace.
+pub(super) async fn of_root(client: &Client, root: &Path) -> Result<Vec<String>> {
+    let owner = root.to_string_lossy();
+    let request = client.request(ListRequest { filters: vec![format!("id~=\"^{PREFIX}\"")] });
+    let answer = client.leases().list(request).await.map_err(client.failed("list leases"))?;
+    let ours = |lease: &Record| lease.labels.get(ROOT).is_some_and(|root| *root == owner);
+    Ok(answer.into_inner().leases.into_iter().filter(ours).map(|lease| lease.id).collect())
+}
+
+/// The snapshots that a lease keeps: snapshotter and key.
+pub(super) async fn snapshots(client: &Client, lease: &str) -> Result<Vec<(String, String)>> {
+    let request = client.request(ListResourcesRequest { id: lease.to_owned() });
+    let answer = or_missing(client.leases().list_resources(request).await)
+        .map_err(client.failed(format!("look at lease {lease:?}")))?;
+    let resources = answer.map(|answer| answer.into_inner().resources).unwrap_or_default();
+    let snapshot = |resource: containerd_client::services::v1::Resource| {
+        let snapshotter = resource.r#type.strip_prefix(SNAPSHOTS)?.to_owned();
+        Some((snapshotter, resource.id))
+    };
+    Ok(resources.into_iter().filter_map(snapshot).collect())
+}
+
+/// Ends a lease; one that has expired has ended. `collect` waits for containerd to collect what it kept.
+pub(super) async fn end(client: &Client, lease: &str, collect: bool) -> Result<()> {
+    let request = client.request(DeleteRequest { id: lease.to_owned(), sync: collect });
+    or_missing(client.leases().delete(request).await)
+        .map_err(client.failed(format!("end lease {lease:?}")))?;
+    Ok(())
 }

@@ -10,6 +10,7 @@
 //! - [`freezer`]: the pause around the last step, and its end whatever happens
 //! - [`label`]: the same pause for a fork that a client of containerd asks for by label
 //! - [`branch`]: fork and clone
+//! - [`undo`]: what a crash leaves of them
 //!
 //! Every call that changes something runs to its end only if its future does: a server spawns it.
 
@@ -34,12 +35,14 @@ mod reference;
 mod snapshots;
 mod spec;
 mod task;
+mod undo;
 
 use captured::Captured;
 use client::Client;
 use freezer::{TaskFreezer, Turns};
 use label::LiveFreezers;
 use reference::Reference;
+use undo::Undone;
 
 /// The containerd, and its namespace, that a request is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +73,7 @@ pub struct Forked {
 pub struct Brancher {
     core: Arc<Snapshots>,
     turns: Arc<Turns>,
+    undone: Arc<Undone>,
 }
 
 /// A container and the way to it.
@@ -82,7 +86,7 @@ struct Holder {
 impl Brancher {
     /// Over this core.
     pub fn new(core: Arc<Snapshots>) -> Self {
-        Self { core, turns: Arc::default() }
+        Self { core, turns: Arc::default(), undone: Arc::default() }
     }
 
     /// The snapshot that a reference means: that of a container, or one by its name, its id or the

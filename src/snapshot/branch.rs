@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::chores::Chore;
 use super::prepare::standing;
 use super::remove::{Ended, end_layers};
 use super::{Cost, Freezer, Keep, Snapshots, Take, key};
@@ -113,8 +114,11 @@ impl Snapshots {
             })?;
             Ok(cost)
         });
-        if sealed.is_err() {
-            self.abandon(id);
+        if sealed.is_err()
+            && let Err(error) = self.abandon(id)
+        {
+            tracing::warn!(layer = %id, %error, "what a branch that failed began to fill stays for now");
+            self.leave(Chore::Abandon(id));
         }
         sealed
     }
@@ -149,19 +153,14 @@ impl Snapshots {
     }
 
     /// Ends a layer that was being filled.
-    fn abandon(&self, filling: LayerId) {
+    pub(super) fn abandon(&self, filling: LayerId) -> Result<()> {
         let ended = self.store.write(move |rows| {
             let mut ended = Vec::new();
             end_layers(rows, filling, &mut ended)?;
             Ok(ended)
-        });
-        match ended {
-            Ok(ended) => self.end(ended),
-            // The next start discards what is still being filled.
-            Err(error) => {
-                tracing::warn!(layer = %filling, %error, "a branch that failed is left to the next start");
-            }
-        }
+        })?;
+        self.end(ended);
+        Ok(())
     }
 }
 

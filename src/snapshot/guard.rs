@@ -1,5 +1,6 @@
 //! What requests under way hold in memory: keys that they are about to take, layers that they read.
 
+use super::chores::Chore;
 use super::remove::Ended;
 use super::{Snapshots, lock};
 use crate::error::{Error, Result};
@@ -64,12 +65,10 @@ impl Snapshots {
             return;
         }
         if let Err(error) = self.layers.discard(ended.home, ended.layer) {
-            // Its row has ended; the next start moves what is still there.
-            tracing::warn!(layer = %ended.layer, %error, "a removed layer could not be moved to the trash");
-            return;
+            tracing::warn!(layer = %ended.layer, %error, "a removed layer is not in the trash yet");
+            return self.leave(Chore::Discard(ended));
         }
-        // Fails only while the core itself goes.
-        let _ = self.reclaimer.send(ended);
+        self.leave(Chore::Forget(ended));
     }
 }
 

@@ -40,6 +40,7 @@ use crate::layer::{Layers, Method};
 use crate::store::{Id, Kind, Layer, LayerId, Snapshot, Store, Time};
 
 mod branch;
+mod chores;
 mod commit;
 pub mod filter;
 mod fork;
@@ -179,8 +180,8 @@ pub struct Snapshots {
     reading: Mutex<HashMap<LayerId, guard::Readers>>,
     /// Grants of the fork label, by token.
     grants: Mutex<HashMap<String, Id>>,
-    /// Wakes the thread that reclaims the trash; it ends when this does.
-    reclaimer: Sender<remove::Ended>,
+    /// What is left to the thread that does chores; it ends when this does.
+    chores: Sender<chores::Chore>,
 }
 
 impl Snapshots {

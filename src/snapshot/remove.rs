@@ -1,10 +1,7 @@
 //! Remove, and what goes with a snapshot: rows that no lineage needs, layers that nothing stands on.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, Weak};
-use std::time::Duration;
-
 use super::Snapshots;
+use super::chores::Chore;
 use crate::error::{Error, Result};
 use crate::store::{Home, Id, Kind, Layer, LayerId, Rows, Snapshot, Stage, Time};
 
@@ -25,11 +22,6 @@ enum Removed {
     /// Nothing has changed: the snapshot is pinned and active, and its layer is to be sealed first.
     Pinned(Box<(Snapshot, Layer)>),
 }
-
-/// How long the reclaimer lets more layers come before it begins.
-const GATHER: Duration = Duration::from_millis(50);
-/// How long the reclaimer waits before it looks again at layers that were still mounted.
-const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 impl Snapshots {
     /// containerd's Remove: the key goes, and what nothing else needs goes with it. A snapshot that loom
@@ -83,8 +75,13 @@ impl Snapshots {
         })
     }
 
-    /// Ends the hold of a state that was taken for a request. One that has gone already is no error.
+    /// Ends the hold of a state that was taken for a request. One that has gone already is no error, and
+    /// one that cannot be let go now is let go as soon as it can.
     pub fn release(&self, id: Id) -> Result<()> {
+        self.let_go(id).inspect_err(|_| self.leave(Chore::Release(id)))
+    }
+
+    pub(super) fn let_go(&self, id: Id) -> Result<()> {
         let released = self.drop_hold(id, |row| {
             row.transient = false;
             Ok(())
@@ -121,65 +118,6 @@ impl Snapshots {
     /// containerd's Cleanup: drains what is in the trash at this moment.
     pub fn cleanup(&self) -> Result<()> {
         self.layers.reclaim().map(|_| ())
-    }
-
-    /// The thread that empties the trash, woken by each layer that ends; it ends with the core.
-    pub(super) fn reclaim_behind(core: &Arc<Self>, ended: Receiver<Ended>) -> Result<()> {
-        let weak = Arc::downgrade(core);
-        let spawned = std::thread::Builder::new()
-            .name("reclaim".to_owned())
-            .spawn(move || reclaim_until_dropped(&weak, &ended));
-        spawned.map(|_| ()).map_err(Error::io("start a thread for", core.layers.root()))
-    }
-}
-
-fn reclaim_until_dropped(core: &Weak<Snapshots>, ended: &Receiver<Ended>) {
-    // What an earlier daemon left in the trash has no one else to empty it.
-    let mut left = core.upgrade().is_some_and(|core| core.empty_trash());
-    loop {
-        let first = if left {
-            match ended.recv_timeout(LOOK_AGAIN) {
-                Ok(first) => Some(first),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => return,
-            }
-        } else {
-            match ended.recv() {
-                Ok(first) => Some(first),
-                Err(_) => return,
-            }
-        };
-        // Removals come in crowds, and each pass reads the mount tables of every process.
-        std::thread::sleep(GATHER);
-        let Some(core) = core.upgrade() else { return };
-        let doomed = first.into_iter().chain(ended.try_iter()).filter(|e| e.row).map(|e| e.layer).collect();
-        if let Err(error) = core.forget_doomed(doomed) {
-            // The next start forgets them.
-            tracing::warn!(%error, "rows of removed layers stay for now");
-        }
-        left = core.empty_trash();
-    }
-}
-
-impl Snapshots {
-    /// Empties the trash; true where something is left in it.
-    fn empty_trash(&self) -> bool {
-        self.layers.reclaim().map_or_else(
-            |error| {
-                tracing::warn!(%error, "the trash could not be emptied; it is tried again");
-                true
-            },
-            |left| left > 0,
-        )
-    }
-
-    /// Deletes the rows of layers whose directories are in the trash, once a power cut cannot bring them back.
-    pub(super) fn forget_doomed(&self, doomed: Vec<LayerId>) -> Result<()> {
-        if doomed.is_empty() {
-            return Ok(());
-        }
-        self.layers.settle()?;
-        self.store.write(move |rows| doomed.into_iter().try_for_each(|layer| rows.delete_layer(layer)))
     }
 }
 

@@ -20,7 +20,7 @@ use crate::store::{Home, LayerId, Stage, Store};
 impl Snapshots {
     /// Opens the core over a store and layers, and puts right what a crash left.
     pub fn open(store: Store, layers: Layers, rules: Rules) -> Result<Arc<Self>> {
-        let (reclaimer, ended) = mpsc::channel();
+        let (chores, left) = mpsc::channel();
         let core = Arc::new(Self {
             store,
             layers,
@@ -29,10 +29,10 @@ impl Snapshots {
             taking: Mutex::default(),
             reading: Mutex::default(),
             grants: Mutex::default(),
-            reclaimer,
+            chores,
         });
         core.put_right()?;
-        Self::reclaim_behind(&core, ended)?;
+        Self::do_chores(&core, left)?;
         Ok(core)
     }
 

@@ -1,0 +1,62 @@
+//! Fault points: which there are, which are passed, which is to fail (`src/fault.rs`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What happens at a point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Action {
+    /// The step fails.
+    Error,
+    /// The daemon dies there.
+    Abort,
+}
+
+/// One fault: what happens at which passage of which point.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    pub point: String,
+    pub action: Action,
+    /// Counted from the start of the daemon; the first is 1.
+    pub nth: usize,
+}
+
+impl fmt::Display for Fault {
+    /// As `LOOM_FAULT` has it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let action = match self.action {
+            Action::Error => "error",
+            Action::Abort => "abort",
+        };
+        write!(f, "{}:{action}:{}", self.point, self.nth)
+    }
+}
+
+/// How often each point was passed, from what `LOOM_FAULT_SEEN` names.
+pub fn passed(seen: &Path) -> BTreeMap<String, usize> {
+    let mut passed = BTreeMap::new();
+    for name in fs::read_to_string(seen).unwrap_or_default().lines() {
+        *passed.entry(name.to_owned()).or_default() += 1;
+    }
+    passed
+}
+
+/// The names of all points in the source, but for those in its tests.
+pub fn in_source() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let mut todo = vec![PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src")];
+    while let Some(path) = todo.pop() {
+        if path.is_dir() {
+            todo.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        for before in ["fault::point(\"", "const POINT: &'static str = \""] {
+            let found = text.split(before).skip(1).filter_map(|rest| rest.split('"').next());
+            names.extend(found.map(ToOwned::to_owned));
+        }
+    }
+    names
+}

@@ -1,0 +1,128 @@
+//! What follows a request behind its answer, and is tried again until it is done.
+//!
+//! ```text
+//! an ended layer's directory ──► trash/ ──► its row, where it has one, is forgotten ──► its bytes go
+//! a state that only a request kept ──► released        a layer that was never filled ──► ended
+//! ```
+//!
+//! The request itself takes the first step of each; what fails there comes here. All of it is lost in a
+//! crash, and found again by the next start.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use super::Snapshots;
+use super::remove::Ended;
+use crate::error::{Error, Result};
+use crate::store::{Id, LayerId};
+
+/// One thing to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Chore {
+    /// The directory of an ended layer is still to be moved to the trash.
+    Discard(Ended),
+    /// It is there: its row can go, and its bytes.
+    Forget(Ended),
+    /// A state is not needed by its request any more.
+    Release(Id),
+    /// A layer will never be filled.
+    Abandon(LayerId),
+}
+
+/// How long a pass lets more chores come before it begins.
+const GATHER: Duration = Duration::from_millis(50);
+/// The time between two tries of what fails, or of layers that are still mounted: at first, and at most.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+
+impl Snapshots {
+    /// Leaves a chore to the thread that does them.
+    pub(super) fn leave(&self, chore: Chore) {
+        // Fails only while the core itself goes.
+        let _ = self.chores.send(chore);
+    }
+
+    /// Starts the thread that does the chores; it ends with the core.
+    pub(super) fn do_chores(core: &Arc<Self>, chores: Receiver<Chore>) -> Result<()> {
+        let weak = Arc::downgrade(core);
+        let spawned = std::thread::Builder::new()
+            .name("chores".to_owned())
+            .spawn(move || until_dropped(&weak, &chores));
+        spawned.map(|_| ()).map_err(Error::io("start a thread for", core.layers.root()))
+    }
+
+    /// Does chores; answers those that are left.
+    fn tidy(&self, chores: impl Iterator<Item = Chore>) -> Vec<Chore> {
+        let (mut left, mut forget) = (Vec::new(), Vec::new());
+        for chore in chores {
+            let done = match chore {
+                Chore::Discard(ended) => {
+                    self.layers.discard(ended.home, ended.layer).map(|()| forget.push(ended))
+                }
+                Chore::Forget(ended) => {
+                    forget.push(ended);
+                    Ok(())
+                }
+                Chore::Release(state) => self.let_go(state),
+                Chore::Abandon(layer) => self.abandon(layer),
+            };
+            if let Err(error) = done {
+                tracing::warn!(?chore, %error, "what a request left to do is tried again");
+                left.push(chore);
+            }
+        }
+        let doomed = forget.iter().filter(|ended| ended.row).map(|ended| ended.layer).collect();
+        if let Err(error) = self.forget_doomed(doomed) {
+            tracing::warn!(%error, "rows of removed layers stay for now");
+            left.extend(forget.into_iter().filter(|ended| ended.row).map(Chore::Forget));
+        }
+        left
+    }
+
+    /// Empties the trash; true where something is left in it.
+    fn empty_trash(&self) -> bool {
+        self.layers.reclaim().map_or_else(
+            |error| {
+                tracing::warn!(%error, "the trash could not be emptied; it is tried again");
+                true
+            },
+            |left| left > 0,
+        )
+    }
+
+    /// Deletes the rows of layers whose directories are in the trash, once a power cut cannot bring them back.
+    pub(super) fn forget_doomed(&self, doomed: Vec<LayerId>) -> Result<()> {
+        if doomed.is_empty() {
+            return Ok(());
+        }
+        self.layers.settle()?;
+        self.store.write(move |rows| doomed.into_iter().try_for_each(|layer| rows.delete_layer(layer)))
+    }
+}
+
+fn until_dropped(core: &Weak<Snapshots>, chores: &Receiver<Chore>) {
+    let (shortest, longest) = AGAIN;
+    let (mut wait, mut left) = (shortest, Vec::new());
+    // What an earlier daemon left in the trash has no one else to empty it.
+    let mut trash = core.upgrade().is_some_and(|core| core.empty_trash());
+    loop {
+        let first = if trash || !left.is_empty() {
+            match chores.recv_timeout(wait) {
+                Ok(first) => Some(first),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        } else {
+            match chores.recv() {
+                Ok(first) => Some(first),
+                Err(_) => return,
+            }
+        };
+        wait = if first.is_some() { shortest } else { (wait * 2).min(longest) };
+        // Removals come in crowds, and each pass reads the mount tables of every process.
+        std::thread::sleep(GATHER);
+        let Some(core) = core.upgrade() else { return };
+        left = core.tidy(std::mem::take(&mut left).into_iter().chain(first).chain(chores.try_iter()));
+        trash = core.empty_trash();
+    }
+}
