@@ -2,7 +2,7 @@
 //! that one is gone. It is stored as JSON in `Snapshot::captured`:
 //!
 //! ```json
-//! {"namespace": "default", "id": "web", "image": "docker.io/library/nginx:1",
+//! {"namespace": "default", "id": "web", "image": "localhost/nginx:1",
 //!  "runtime": {"name": "io.containerd.runc.v2", "options": {"type_url": "…", "value": "<hex>"}},
 //!  "snapshotter": "loom", "labels": {}, "spec": {}}
 //! ```
@@ -169,7 +169,7 @@ mod tests {
         Container {
             id: "web".into(),
             labels: labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
-            image: "docker.io/library/busybox:latest".into(),
+            image: "localhost/busybox:latest".into(),
             runtime: Some(Runtime {
                 name: "io.containerd.runc.v2".into(),
                 options: Some(Any { type_url: "containerd.runc.v1.Options".into(), value: vec![0, 1, 0xff] }),
