@@ -7,7 +7,6 @@ mod support;
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::Value;
 
@@ -164,26 +163,24 @@ fn at_once(stage: Stage) {
     let image = stage.import(&small());
     let source = counter::start(&stage, &image, "labelled", &[]);
     let (labels, forks) = (["l0", "l1", "l2", "l3"], ["f0", "f1", "f2", "f3"]);
-    let working = AtomicUsize::new(labels.len() + forks.len());
     let leases = std::thread::scope(|scope| {
-        let (stage, working) = (&stage, &working);
-        let done = || working.fetch_sub(1, Ordering::SeqCst);
+        let stage = &stage;
         let granted = labels.map(|key| {
             scope.spawn(move || {
                 let what = Ask { key, of: "labelled", like: "labelled", label: None };
                 let (lease, ..) = granted(stage, what);
-                done();
                 lease
             })
         });
-        for name in forks {
+        let forked = forks.map(|name| {
             scope.spawn(move || {
                 stage.loom_json(&["fork", "labelled", "--name", name]);
                 stage.loom_json(&["snapshot", "labelled", "--name", &format!("of-{name}")]);
-                done();
-            });
-        }
-        while working.load(Ordering::SeqCst) > 0 {
+            })
+        });
+        // One that failed has finished too.
+        while granted.iter().any(|each| !each.is_finished()) || forked.iter().any(|each| !each.is_finished())
+        {
             // The collector looks only where something was removed.
             stage.containerd.ctr(&["snapshots", "--snapshotter", "loom", "prepare", "passing"]);
             stage.containerd.ctr(&["snapshots", "--snapshotter", "loom", "rm", "passing"]);

@@ -33,6 +33,8 @@ use loom_snapshotter::store::Store;
 
 /// How long a stop waits for the requests under way.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long it waits for what they left behind, and for the database to close.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// A containerd snapshotter whose containers can be branched while they run.
 #[derive(Debug, Parser)]
@@ -98,9 +100,16 @@ fn run(args: Args) -> Result<()> {
     raise_open_files();
     let _lock = lock(&config.root)?;
     let runtime = Runtime::new().map_err(Error::io("start threads for", &config.root))?;
-    let served = runtime.block_on(serve(&config));
+    let served = runtime.block_on(async {
+        // First of all, or one that comes meanwhile ends the process in the middle of a step.
+        let signals = Signals::catch()?;
+        let core = open(&config)?;
+        Ok((serve(&config, &core, signals).await, core))
+    });
     // A call that did not end in time is cut off as by a crash, which every step is made for.
-    runtime.shutdown_background();
+    runtime.shutdown_timeout(GRACE);
+    let (served, core) = served?;
+    Snapshots::close(core, GRACE);
     served
 }
 
@@ -170,16 +179,13 @@ fn lock(root: &Path) -> Result<File> {
 }
 
 /// From an open store to a drained one.
-async fn serve(config: &Config) -> Result<()> {
-    // First of all, or one that comes meanwhile ends the process in the middle of a step.
-    let mut signals = Signals::catch()?;
-    let core = open(config)?;
+async fn serve(config: &Config, core: &Arc<Snapshots>, mut signals: Signals) -> Result<()> {
     let sockets = Sockets::open(&config.state).await?;
-    let brancher = Arc::new(Brancher::new(Arc::clone(&core)));
+    let brancher = Arc::new(Brancher::new(Arc::clone(core)));
     let containerd = config.containerd.address.to_string_lossy().into_owned();
     core.freeze_with(brancher.freezers(&containerd));
     let served =
-        Served { core: Arc::clone(&core), brancher: Arc::clone(&brancher), containerd: containerd.clone() };
+        Served { core: Arc::clone(core), brancher: Arc::clone(&brancher), containerd: containerd.clone() };
     let mut doors = Server::start(sockets, served).await?;
     let left = Arc::clone(&brancher);
     tokio::spawn(async move {
@@ -190,7 +196,7 @@ async fn serve(config: &Config) -> Result<()> {
     tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
     tracing::info!("{status}");
     if let Some(period) = sd_notify::watchdog_enabled() {
-        tokio::spawn(watchdog(core, period / 2));
+        tokio::spawn(watchdog(Arc::clone(core), period / 2));
     }
     let ended = tokio::select! {
         name = signals.stop() => {
@@ -214,8 +220,9 @@ async fn serve(config: &Config) -> Result<()> {
 
 /// Opens what is served.
 fn open(config: &Config) -> Result<Arc<Snapshots>> {
-    let store = Store::open(&config.root.join("loom.db"))?;
+    // The pool first: while it is missing the database is not even opened.
     let layers = Layers::open(&config.root, config.pool.path.as_deref())?;
+    let store = Store::open(&config.root.join("loom.db"))?;
     Snapshots::open(store, layers, Rules { deny_fork_label: config.fork_label.deny.clone() })
 }
 

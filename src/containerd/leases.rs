@@ -58,7 +58,7 @@ impl Lease {
 /// The leases of a root's daemon, in this namespace.
 pub(super) async fn of_root(client: &Client, root: &Path) -> Result<Vec<String>> {
     let owner = root.to_string_lossy();
-    let request = client.request(ListRequest { filters: vec![format!("id~=\"^{PREFIX}\"")] });
+    let request = client.look(ListRequest { filters: vec![format!("id~=\"^{PREFIX}\"")] });
     let answer = client.leases().list(request).await.map_err(client.failed("list leases"))?;
     let ours = |lease: &Record| lease.labels.get(ROOT).is_some_and(|root| *root == owner);
     Ok(answer.into_inner().leases.into_iter().filter(ours).map(|lease| lease.id).collect())
@@ -66,7 +66,7 @@ pub(super) async fn of_root(client: &Client, root: &Path) -> Result<Vec<String>>
 
 /// The snapshots that a lease keeps: snapshotter and key.
 pub(super) async fn snapshots(client: &Client, lease: &str) -> Result<Vec<(String, String)>> {
-    let request = client.request(ListResourcesRequest { id: lease.to_owned() });
+    let request = client.look(ListResourcesRequest { id: lease.to_owned() });
     let answer = or_missing(client.leases().list_resources(request).await)
         .map_err(client.failed(format!("look at lease {lease:?}")))?;
     let resources = answer.map(|answer| answer.into_inner().resources).unwrap_or_default();

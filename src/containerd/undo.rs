@@ -44,7 +44,7 @@ impl Brancher {
         let target =
             |namespace: &str| Target { address: address.to_owned(), namespace: namespace.to_owned() };
         let client = Client::connect(&target("default")).await?;
-        let request = client.request(ListNamespacesRequest { filter: String::new() });
+        let request = client.look(ListNamespacesRequest { filter: String::new() });
         let answer = client.namespaces().list(request).await.map_err(client.failed("list namespaces"))?;
         for namespace in answer.into_inner().namespaces {
             self.undo_in(&client.of(&target(&namespace.name))?).await?;

@@ -8,12 +8,12 @@
 //! The request itself takes the first step of each; what fails there comes here. All of it is lost in a
 //! crash, and found again by the next start.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::Snapshots;
 use super::remove::Ended;
+use super::{Snapshots, lock};
 use crate::error::{Error, Result};
 use crate::store::{Id, LayerId};
 
@@ -45,10 +45,22 @@ impl Snapshots {
     /// Starts the thread that does the chores; it ends with the core.
     pub(super) fn do_chores(core: &Arc<Self>, chores: Receiver<Chore>) -> Result<()> {
         let weak = Arc::downgrade(core);
-        let spawned = std::thread::Builder::new()
-            .name("chores".to_owned())
-            .spawn(move || until_dropped(&weak, &chores));
+        let (ends, ended) = mpsc::channel();
+        *lock(&core.chores_ended) = Some(ended);
+        let spawned = std::thread::Builder::new().name("chores".to_owned()).spawn(move || {
+            until_dropped(&weak, &chores);
+            drop(ends);
+        });
         spawned.map(|_| ()).map_err(Error::io("start a thread for", core.layers.root()))
+    }
+
+    /// Lets the core go and waits, at most so long, until the database is closed: what was in its log is in
+    /// its file then. Whoever else has the core must let it go too.
+    pub fn close(core: Arc<Self>, patience: Duration) {
+        let ended = lock(&core.chores_ended).take();
+        drop(core);
+        // The thread ends when the last one has let the core go; nothing is ever sent.
+        let _ = ended.map(|ended| ended.recv_timeout(patience));
     }
 
     /// Does chores; answers those that are left.

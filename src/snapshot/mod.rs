@@ -31,7 +31,7 @@
 //! their rows, and rows end before their directories (`start` has the rest).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -182,6 +182,8 @@ pub struct Snapshots {
     grants: Mutex<HashMap<String, Id>>,
     /// What is left to the thread that does chores; it ends when this does.
     chores: Sender<chores::Chore>,
+    /// Closed when that thread has ended.
+    chores_ended: Mutex<Option<Receiver<()>>>,
 }
 
 impl Snapshots {

@@ -30,6 +30,7 @@ impl Snapshots {
             reading: Mutex::default(),
             grants: Mutex::default(),
             chores,
+            chores_ended: Mutex::default(),
         });
         core.put_right()?;
         Self::do_chores(&core, left)?;

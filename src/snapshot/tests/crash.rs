@@ -93,3 +93,14 @@ fn a_removal_that_was_cut_off_is_finished() {
     assert!(house.directories().is_empty());
     house.settle(0);
 }
+
+#[test]
+fn a_core_that_is_closed_leaves_nothing_in_the_log() {
+    let house = House::new();
+    house.image("base", "");
+    let House { core, dir } = house;
+    assert!(dir.path().join("loom.db-wal").exists());
+    super::super::Snapshots::close(core, std::time::Duration::from_mins(1));
+    assert!(!dir.path().join("loom.db-wal").exists());
+    assert_eq!(open(dir.path()).unwrap().counts().unwrap().listed, 1);
+}
