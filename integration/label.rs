@@ -132,7 +132,7 @@ fn refused(mut stage: Stage) {
     let source = counter::start(&stage, &image, "labelled", &[]);
     let fork = Ask { key: "fork", of: "labelled", like: "labelled", label: None };
     let with_ref = Ask { label: Some("containerd.io/snapshot.ref=sha256:0123"), ..fork };
-    denied(&stage, with_ref, "FailedPrecondition", "exclude");
+    denied(&stage, with_ref, "FailedPrecondition", "snapshot.ref");
     denied(&stage, Ask { of: "nobody", ..fork }, "NotFound", "nobody");
     denied(&stage, Ask { of: "id:00000000000000000000000000000000", ..fork }, "NotFound", "0000");
     denied(&stage, Ask { of: "id:short", ..fork }, "InvalidArgument", "short");

@@ -60,7 +60,8 @@ impl Snapshots {
         let refused = |why: String| Error::Refused { what: of.to_owned(), why };
         if key::is_unpack(key, &labels) {
             return Err(refused(format!(
-                "an image layer ({key:?}) cannot be a fork; drop the label {FORK_LABEL}"
+                "an image layer (by its label {} or its key {key:?}) cannot be a fork; drop the label {FORK_LABEL}",
+                key::REF_LABEL
             )));
         }
         let granted = of.strip_prefix("grant:");
