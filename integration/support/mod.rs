@@ -20,4 +20,5 @@ pub mod process;
 pub mod scratch;
 pub mod stage;
 pub mod tree;
+pub mod verb;
 pub mod wait;
