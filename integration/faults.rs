@@ -39,6 +39,12 @@ const NEVER: &[(Layout, &str, &str)] = &[
     (Layout::Ext4Pool, "layer.copy.entry", "a pool layer is a snapshot of another"),
 ];
 
+/// How often each point was passed.
+type Passed = BTreeMap<String, usize>;
+
+/// What there is, a line each.
+type World = BTreeSet<String>;
+
 /// A source container, a state of it, and what faults have been tried on them.
 struct Sweep {
     stage: Stage,

@@ -165,9 +165,3 @@ pub const VERBS: &[Verb] = &[
         lost: &[],
     },
 ];
-
-/// How often each point was passed.
-type Passed = BTreeMap<String, usize>;
-
-/// What there is, a line each.
-type World = BTreeSet<String>;
