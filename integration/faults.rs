@@ -398,7 +398,15 @@ impl Sweep {
         let mut last = World::new();
         wait_for("nothing to change any more", || {
             let world = self.world()?;
-            let clean = !world.iter().any(|line| line.starts_with("trash") || line.starts_with("lease"));
+            // A row may stay a moment longer than its directory.
+            let even = |line: &str| match line
+                .strip_prefix("layers: ")
+                .and_then(|n| n.split_once(", directories: "))
+            {
+                Some((rows, directories)) => rows == directories,
+                None => !line.starts_with("trash") && !line.starts_with("lease"),
+            };
+            let clean = world.iter().all(|line| even(line));
             let same = std::mem::replace(&mut last, world) == last;
             (same && clean).then(|| last.clone())
         })
