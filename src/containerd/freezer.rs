@@ -27,7 +27,7 @@ use crate::store::{Pause, Rows};
 /// against a container that keeps forking.
 const PAUSES: u32 = 5;
 /// How often a container is continued before that is left to the background.
-const RESUMES: u32 = 3;
+const RESUMES: u32 = 25;
 /// The time between two tries of either.
 const BREATH: Duration = Duration::from_millis(20);
 /// How often a container is looked at that somebody is pausing right now.
