@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// The class of an error: containerd's own kinds, which every transport has a code for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// The thing does not exist.
     NotFound,
@@ -205,6 +206,30 @@ pub enum Error {
         /// containerd's namespace.
         namespace: String,
     },
+    /// No operation has this id.
+    #[error("operation {0:?} does not exist; `loom operations` lists those that are kept")]
+    OperationNotFound(String),
+    /// The idempotency key stands for another request.
+    #[error("idempotency key {key:?} stands for another request (operation {operation}); choose another key")]
+    KeyConflict {
+        /// The key.
+        key: String,
+        /// The operation that has it.
+        operation: crate::store::Id,
+    },
+    /// Its client has called it off.
+    #[error("operation {0} was cancelled; what it had made was undone")]
+    Cancelled(crate::store::Id),
+    /// The error of an operation that has ended, told again.
+    #[error("{message}")]
+    Recorded {
+        /// Its class.
+        kind: Kind,
+        /// Its stable word.
+        code: String,
+        /// Its message.
+        message: String,
+    },
     /// A defect.
     #[error("internal error: {0}; this is a defect in loom, please report it")]
     Internal(String),
@@ -236,10 +261,13 @@ impl Error {
             Self::SnapshotNotFound(_)
             | Self::ParentNotFound(_)
             | Self::ContainerNotFound { .. }
+            | Self::OperationNotFound(_)
             | Self::NothingFound { .. } => Kind::NotFound,
-            Self::KeyExists(_) | Self::NameExists(_) | Self::RefExists(_) | Self::ContainerExists { .. } => {
-                Kind::AlreadyExists
-            }
+            Self::KeyExists(_)
+            | Self::NameExists(_)
+            | Self::RefExists(_)
+            | Self::KeyConflict { .. }
+            | Self::ContainerExists { .. } => Kind::AlreadyExists,
             Self::Invalid { .. }
             | Self::ParentNotCommitted { .. }
             | Self::Ambiguous { .. }
@@ -253,7 +281,8 @@ impl Error {
             | Self::TooDeep { .. }
             | Self::NotOnLoom { .. } => Kind::FailedPrecondition,
             Self::Containerd { kind, .. } => *kind,
-            Self::Busy(_) => Kind::Aborted,
+            Self::Recorded { kind, .. } => *kind,
+            Self::Busy(_) | Self::Cancelled(_) => Kind::Aborted,
             Self::Io { source, .. } => match source.kind() {
                 std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
                     Kind::ResourceExhausted
@@ -266,7 +295,7 @@ impl Error {
     }
 
     /// A stable word for programs, such as `SNAPSHOT_NOT_FOUND`.
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> &str {
         match self {
             Self::SnapshotNotFound(_) => "SNAPSHOT_NOT_FOUND",
             Self::ParentNotFound(_) => "PARENT_NOT_FOUND",
@@ -293,6 +322,10 @@ impl Error {
             Self::Busy(_) => "BUSY",
             Self::Fault(_) => "FAULT",
             Self::NothingFound { .. } => "NOT_FOUND",
+            Self::OperationNotFound(_) => "OPERATION_NOT_FOUND",
+            Self::KeyConflict { .. } => "IDEMPOTENCY_CONFLICT",
+            Self::Cancelled(_) => "CANCELLED",
+            Self::Recorded { code, .. } => code,
             Self::Internal(_) => "INTERNAL",
         }
     }

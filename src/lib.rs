@@ -5,6 +5,7 @@
 //! - [`cli`]: the verbs of the `loom` command and what they print
 //! - [`server`]: gRPC and ttrpc: translate, call the core
 //! - [`containerd`]: a client of containerd: containers, tasks, leases, pauses; forks as containers
+//! - [`operation`]: work that is tracked: ids, steps, results, idempotency keys, over restarts
 //! - [`snapshot`]: the core: what a snapshot is, and every rule. No SQL, no sockets, no ioctls
 //! - [`store`]: SQLite, the only place with SQL
 //! - [`layer`]: bytes on disk, the only place with ioctls
@@ -17,6 +18,7 @@ pub mod containerd;
 pub mod error;
 mod fault;
 pub mod layer;
+pub mod operation;
 pub mod protos;
 pub mod server;
 pub mod snapshot;

@@ -27,6 +27,7 @@ use loom_snapshotter::config::{Config, Level, Overrides};
 use loom_snapshotter::containerd::Brancher;
 use loom_snapshotter::error::{Error, Result};
 use loom_snapshotter::layer::Layers;
+use loom_snapshotter::operation::Operations;
 use loom_snapshotter::server::{Served, Server, Sockets};
 use loom_snapshotter::snapshot::{Rules, Snapshots};
 use loom_snapshotter::store::Store;
@@ -104,7 +105,7 @@ fn run(args: Args) -> Result<()> {
         // First of all, or one that comes meanwhile ends the process in the middle of a step.
         let signals = Signals::catch()?;
         let core = open(&config)?;
-        Ok((serve(&config, &core, signals).await, core))
+        Ok::<_, Error>((serve(&config, &core, signals).await, core))
     });
     // A call that did not end in time is cut off as by a crash, which every step is made for.
     runtime.shutdown_timeout(GRACE);
@@ -181,11 +182,16 @@ fn lock(root: &Path) -> Result<File> {
 /// From an open store to a drained one.
 async fn serve(config: &Config, core: &Arc<Snapshots>, mut signals: Signals) -> Result<()> {
     let sockets = Sockets::open(&config.state).await?;
-    let brancher = Arc::new(Brancher::new(Arc::clone(core)));
+    let operations = Operations::open(Arc::clone(core.store()))?;
+    let brancher = Arc::new(Brancher::new(Arc::clone(core), Arc::clone(&operations)));
     let containerd = config.containerd.address.to_string_lossy().into_owned();
     core.freeze_with(brancher.freezers(&containerd));
-    let served =
-        Served { core: Arc::clone(core), brancher: Arc::clone(&brancher), containerd: containerd.clone() };
+    let served = Served {
+        core: Arc::clone(core),
+        operations,
+        brancher: Arc::clone(&brancher),
+        containerd: containerd.clone(),
+    };
     let mut doors = Server::start(sockets, served).await?;
     let left = Arc::clone(&brancher);
     tokio::spawn(async move {

@@ -243,7 +243,7 @@ impl Client {
                 reference: reference,
                 name: name.unwrap_or_default(),
                 count: count,
-                no_start: no_start,
+                options: protobuf::MessageField::some(options(no_start)),
             }
         )
     }
@@ -258,7 +258,11 @@ impl Client {
         call!(
             self,
             clone,
-            CloneRequest { reference: reference, name: name.unwrap_or_default(), no_start: no_start }
+            CloneRequest {
+                reference: reference,
+                name: name.unwrap_or_default(),
+                options: protobuf::MessageField::some(options(no_start)),
+            }
         )
     }
 
@@ -266,6 +270,15 @@ impl Client {
     pub async fn resume(&self, reference: String) -> Result<admin::ResumeResponse, Failure> {
         call!(self, resume, ResumeRequest { reference: reference })
     }
+}
+
+fn options(no_start: bool) -> admin::Options {
+    let resume_policy = if no_start {
+        admin::ResumePolicy::RESUME_POLICY_MANUAL
+    } else {
+        admin::ResumePolicy::RESUME_POLICY_IMMEDIATE
+    };
+    admin::Options { resume_policy: resume_policy.into(), ..Default::default() }
 }
 
 #[cfg(test)]

@@ -256,7 +256,13 @@ impl Admin for Fake {
             container: format!("{}-{at}", request.name),
             namespace: containerd.namespace.clone(),
             snapshot: containerd.address.clone(),
-            pid: if request.no_start { 0 } else { 100 + at },
+            pid: if request.options.resume_policy.enum_value()
+                == Ok(crate::protos::admin::ResumePolicy::RESUME_POLICY_MANUAL)
+            {
+                0
+            } else {
+                100 + at
+            },
             error: if at == 3 { "no space".into() } else { String::new() },
             ..Default::default()
         };

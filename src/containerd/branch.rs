@@ -80,7 +80,7 @@ impl Brancher {
         };
 
         let keep = if count == 1 { Keep::ForOne } else { Keep::ForClones };
-        let (state, cost) = self.take(source.id, keep, BTreeMap::new(), Some(&holder)).await?;
+        let (state, cost) = self.take(source.id, super::state::Taking::of(keep), Some(&holder)).await?;
         let snapshotter = captured.snapshotter.clone();
         let made = self.cast(client, captured, known.parent, state.id, &names).await;
         self.release(state.id).await;
@@ -90,7 +90,7 @@ impl Brancher {
         if forks.iter().all(|fork| fork.error.is_some())
             && let Some(first) = forks.iter_mut().find_map(|fork| fork.error.take())
         {
-            return Err(first);
+            return Err(first.into());
         }
         Ok((forks, Cost { total: begun.elapsed(), ..cost }))
     }
@@ -142,7 +142,7 @@ impl Brancher {
             return Err(Error::Internal("a clone made nothing".to_owned()));
         };
         match made.error.take() {
-            Some(error) => Err(error),
+            Some(error) => Err(error.into()),
             None => Ok((made, Cost { method, paused: Duration::ZERO, total: begun.elapsed() })),
         }
     }
@@ -157,7 +157,7 @@ impl Brancher {
         state: Id,
         names: &[String],
     ) -> Result<(Lease, Vec<Result<Container>>)> {
-        let grant = self.core.grant(state)?;
+        let grant = self.core.grant(state, crate::snapshot::Made::default())?;
         let mold = Mold { captured, parent, grant: grant.label() };
         // Taken only now: a large state may take longer to copy than a lease lasts.
         let lease = Lease::take(client, self.core.layers().root()).await?;
@@ -227,9 +227,16 @@ impl Brancher {
         match pid {
             Ok(pid) => {
                 let snapshot = self.snapshot_of(&namespace, &container).await;
-                Forked { container, namespace, snapshot, pid, error: None }
+                Forked { name: container.clone(), container, namespace, snapshot, pid, error: None }
             }
-            Err(error) => Forked { container, namespace, snapshot: None, pid: None, error: Some(error) },
+            Err(error) => Forked {
+                name: container.clone(),
+                container,
+                namespace,
+                snapshot: None,
+                pid: None,
+                error: Some(error.into()),
+            },
         }
     }
 

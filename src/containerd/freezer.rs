@@ -92,7 +92,7 @@ impl TaskFreezer {
     /// For a container, once it is its turn.
     pub(super) async fn of(core: Arc<Snapshots>, turns: Arc<Turns>, client: Client, container: &str) -> Self {
         let Target { address, namespace } = client.target().clone();
-        let pause = Pause { address, namespace, container: container.to_owned() };
+        let pause = Pause { address, namespace, container: container.to_owned(), unquiesce: None };
         let turn = turns.take(&pause.namespace, &pause.container).await;
         Self { core, turns, client, pause, runtime: Handle::current(), ours: false, _turn: turn }
     }

@@ -43,12 +43,11 @@ impl Freezers for LiveFreezers {
             return Ok(Box::new(Still));
         };
         let target = Target { address: self.address.clone(), namespace: namespace.to_owned() };
-        let brancher = Brancher { core, turns: self.turns.clone(), undone: Arc::default() };
+        let turns = self.turns.clone();
         self.runtime.block_on(async move {
-            Ok(match brancher.holder(&target, &snapshot).await? {
+            Ok(match Brancher::holder(&core, &target, &snapshot).await? {
                 Some(Holder { client, container }) => {
-                    Box::new(TaskFreezer::of(brancher.core, brancher.turns, client, &container.id).await)
-                        as Box<dyn Freezer>
+                    Box::new(TaskFreezer::of(core, turns, client, &container.id).await) as Box<dyn Freezer>
                 }
                 None => Box::new(Still),
             })

@@ -9,8 +9,12 @@
 //! - [`spec`], [`captured`]: what a branch takes over from its source
 //! - [`freezer`]: the pause around the last step, and its end whatever happens
 //! - [`label`]: the same pause for a fork that a client of containerd asks for by label
+//! - [`request`]: what can be asked, and what is answered
 //! - [`branch`]: fork and clone
-//! - [`undo`]: what a crash leaves of them
+//! - [`nerdctl`]: the same for containers of nerdctl's, by nerdctl itself
+//! - [`rollback`], [`promote`]: a container's content is replaced
+//! - [`retain`]: what expires
+//! - [`undo`]: what a crash leaves of all these
 //!
 //! Every call that changes something runs to its end only if its future does: a server spawns it.
 
@@ -21,7 +25,8 @@ use containerd_client::services::v1::Container;
 use containerd_client::types::v1::Status;
 
 use crate::error::{Error, Kind, Result};
-use crate::snapshot::{Cost, Freezers, Keep, Snapshots, Still, Take, key};
+use crate::operation::Operations;
+use crate::snapshot::{Cost, Freezers, Keep, Snapshots, key};
 use crate::store::{self, Id, Snapshot};
 
 mod branch;
@@ -31,17 +36,26 @@ mod containers;
 mod freezer;
 mod label;
 mod leases;
+mod nerdctl;
+mod promote;
 mod reference;
+mod request;
+mod retain;
+mod rollback;
 mod snapshots;
 mod spec;
+mod state;
 mod task;
 mod undo;
 
+pub use request::{Branched, Changes, Consistency, Forked, Options, Resumed, Rolled, Taken, Volumes};
+
 use captured::Captured;
 use client::Client;
-use freezer::{TaskFreezer, Turns};
+use freezer::Turns;
 use label::LiveFreezers;
 use reference::Reference;
+use state::Taking;
 use undo::Undone;
 
 /// The containerd, and its namespace, that a request is about.
@@ -53,25 +67,11 @@ pub struct Target {
     pub namespace: String,
 }
 
-/// One container that a branch made, or why it could not be made.
-#[derive(Debug)]
-pub struct Forked {
-    /// Its id in containerd.
-    pub container: String,
-    /// containerd's namespace.
-    pub namespace: String,
-    /// Its snapshot.
-    pub snapshot: Option<Id>,
-    /// Its process, where it was started.
-    pub pid: Option<u32>,
-    /// Why it could not be made or started.
-    pub error: Option<Error>,
-}
-
 /// Makes branches of containers.
 #[derive(Debug)]
 pub struct Brancher {
     core: Arc<Snapshots>,
+    operations: Arc<Operations>,
     turns: Arc<Turns>,
     undone: Arc<Undone>,
 }
@@ -84,9 +84,9 @@ struct Holder {
 }
 
 impl Brancher {
-    /// Over this core.
-    pub fn new(core: Arc<Snapshots>) -> Self {
-        Self { core, turns: Arc::default(), undone: Arc::default() }
+    /// Over this core; what it does is tracked by these operations.
+    pub fn new(core: Arc<Snapshots>, operations: Arc<Operations>) -> Self {
+        Self { core, operations, turns: Arc::default(), undone: Arc::default() }
     }
 
     /// The snapshot that a reference means: that of a container, or one by its name, its id or the
@@ -137,7 +137,7 @@ impl Brancher {
         }
         let holder = match holder {
             Some(holder) => Some(holder),
-            None => self.holder(target, &source).await?,
+            None => Self::holder(&self.core, target, &source).await?,
         };
         let called = match &holder {
             Some(holder) => containers::display_name(&holder.container).to_owned(),
@@ -147,7 +147,8 @@ impl Brancher {
             Some(name) => name,
             None => reference::default_name(&called, "")?,
         };
-        self.take(source.id, Keep::Named(name), labels, holder.as_ref()).await
+        let taking = Taking { labels, ..Taking::of(Keep::Named(name)) };
+        self.take(source.id, taking, holder.as_ref()).await
     }
 
     /// Starts a container's task, or continues it; answers its full id and its process. One that runs
@@ -288,12 +289,12 @@ impl Brancher {
 
     /// The container that may be writing to an active snapshot. What is not mounted nobody writes to,
     /// so containerd need not even run for that.
-    async fn holder(&self, target: &Target, snapshot: &Snapshot) -> Result<Option<Holder>> {
+    async fn holder(core: &Arc<Snapshots>, target: &Target, snapshot: &Snapshot) -> Result<Option<Holder>> {
         let Some((namespace, key)) = snapshot.key.as_deref().and_then(key::parts) else {
             return Ok(None);
         };
         let id = snapshot.id;
-        let mounted = blocking(&self.core, move |core| match core.get(id)?.chain.first() {
+        let mounted = blocking(core, move |core| match core.get(id)?.chain.first() {
             Some(top) => core.layers().mounted(top.id),
             None => Ok(false),
         });
@@ -303,26 +304,6 @@ impl Brancher {
         let client = Client::connect(&Target { namespace: namespace.to_owned(), ..target.clone() }).await?;
         let container = containers::of_snapshot(&client, key).await?;
         Ok(container.map(|container| Holder { client, container }))
-    }
-
-    /// Takes the state of an active snapshot, whose container stands still for the last step.
-    async fn take(
-        &self,
-        source: Id,
-        keep: Keep,
-        labels: BTreeMap<String, String>,
-        holder: Option<&Holder>,
-    ) -> Result<(Snapshot, Cost)> {
-        let Some(Holder { client, container }) = holder else {
-            let take = Take { keep, labels, captured: None };
-            return blocking(&self.core, move |core| core.snapshot(source, &take, &mut Still)).await;
-        };
-        let namespace = &client.target().namespace;
-        let captured = Captured::of(namespace, container)?.to_json()?;
-        let take = Take { keep, labels, captured: Some(captured) };
-        let (core, turns) = (self.core.clone(), self.turns.clone());
-        let mut freezer = TaskFreezer::of(core, turns, client.clone(), &container.id).await;
-        blocking(&self.core, move |core| core.snapshot(source, &take, &mut freezer)).await
     }
 }
 

@@ -27,7 +27,15 @@ fn house() -> House {
     let core = Snapshots::open(store, layers, Rules::default()).unwrap();
     let address = dir.path().join("containerd.sock").to_str().unwrap().to_owned();
     let target = Target { address, namespace: "default".to_owned() };
-    House { brancher: Brancher::new(core.clone()), core, target, _dir: dir }
+    House {
+        brancher: Brancher::new(
+            core.clone(),
+            crate::operation::Operations::open(core.store().clone()).unwrap(),
+        ),
+        core,
+        target,
+        _dir: dir,
+    }
 }
 
 impl House {
@@ -41,7 +49,13 @@ impl House {
     fn state(&self, name: &str, captured: Option<&str>) {
         let source = self.web().id;
         let keep = crate::snapshot::Keep::Named(name.to_owned());
-        let take = Take { keep, labels: BTreeMap::new(), captured: captured.map(str::to_owned) };
+        let take = Take {
+            keep,
+            labels: BTreeMap::new(),
+            captured: captured.map(str::to_owned),
+            operation: None,
+            expires: None,
+        };
         self.core.snapshot(source, &take, &mut Still).unwrap();
     }
 
@@ -129,7 +143,7 @@ async fn a_container_is_needed_where_one_is_forked_or_resumed() {
 async fn a_pause_stays_written_down_while_containerd_is_away() {
     let house = house();
     let Target { address, namespace } = house.target.clone();
-    let pause = Pause { address, namespace, container: "web".to_owned() };
+    let pause = Pause { address, namespace, container: "web".to_owned(), unquiesce: None };
     let row = pause.clone();
     house.core.store().write(move |rows| rows.insert_pause(&row)).unwrap();
     house.brancher.thaw_left().await;

@@ -47,10 +47,11 @@ use rustix::fs::{CWD, Mode, OFlags};
 
 use self::area::Area;
 use crate::error::{Error, Result};
-use crate::store::{Home, Layer, LayerId, Usage};
+use crate::store::{Home, Layer, LayerId, Time, Usage};
 
 /// How a tree was put in a second place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Method {
     /// A snapshot of a btrfs subvolume.
     Subvolume,
@@ -217,6 +218,19 @@ impl Layers {
     /// directory. On failure nothing stays at the target.
     pub fn materialize(&self, source: &Layer, target: LayerId) -> Result<Method> {
         self.area(source.home)?.materialize(source.id, target, self.method(source.home))
+    }
+
+    /// Puts the content of a directory that is no layer, such as a volume, in another, empty one: everything
+    /// that a layer can hold, by reflink where both lie on one filesystem that can, else by copy. `from` may be
+    /// written to by a hostile process meanwhile; neither path may be in its hands.
+    pub fn copy_tree(&self, from: &Path, to: &Path) -> Result<Method> {
+        todo!()
+    }
+
+    /// The paths, at most `limit`, in a writable layer whose content, attributes or names changed behind
+    /// `since`, relative to its root. Safe against a live tree.
+    pub fn changed_since(&self, layer: &Layer, since: Time, limit: usize) -> Result<Vec<String>> {
+        todo!()
     }
 
     /// Makes a layer immutable and durable: files, then `layer.json`, both synced; then, in the pool, the

@@ -73,6 +73,11 @@ impl Admin {
     }
 }
 
+/// True where the process of what is made waits for Resume.
+fn no_start(options: &proto::Options) -> bool {
+    options.resume_policy.enum_value() == Ok(proto::ResumePolicy::RESUME_POLICY_MANUAL)
+}
+
 /// An empty name is none.
 fn given(name: String) -> Option<String> {
     (!name.is_empty()).then_some(name)
@@ -99,7 +104,7 @@ impl admin_ttrpc::Admin for Admin {
 
     async fn fork(&self, _: &TtrpcContext, request: ForkRequest) -> ttrpc::Result<ForkResponse> {
         let target = self.target(request.containerd.into_option());
-        let (name, count, start) = (given(request.name), request.count.max(1), !request.no_start);
+        let (name, count, start) = (given(request.name), request.count.max(1), !no_start(&request.options));
         let (forks, spent) =
             self.branch(|brancher| async move {
                 brancher.fork(&target, &request.reference, name, count, start).await
@@ -114,7 +119,7 @@ impl admin_ttrpc::Admin for Admin {
 
     async fn clone_state(&self, _: &TtrpcContext, request: CloneRequest) -> ttrpc::Result<CloneResponse> {
         let target = self.target(request.containerd.into_option());
-        let (name, start) = (given(request.name), !request.no_start);
+        let (name, start) = (given(request.name), !no_start(&request.options));
         let (clone, spent) =
             self.branch(|brancher| async move {
                 brancher.clone_state(&target, &request.reference, name, start).await

@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::containerd::Brancher;
 use crate::error::{Error, Result};
+use crate::operation::Operations;
 use crate::snapshot::Snapshots;
 use crate::store::Time;
 
@@ -36,6 +37,8 @@ pub use listen::Sockets;
 pub struct Served {
     /// The core.
     pub core: Arc<Snapshots>,
+    /// The work that is tracked.
+    pub operations: Arc<Operations>,
     /// What makes containers of its snapshots.
     pub brancher: Arc<Brancher>,
     /// The socket of the containerd that a request is about where it names none.

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use super::calls::Core;
 use super::*;
 use crate::layer::Layers;
+use crate::operation::Operations;
 use crate::protos::snapshots_ttrpc::SnapshotsClient;
 use crate::protos::{admin, admin_ttrpc, snapshots};
 use crate::snapshot::Rules;
@@ -36,7 +37,11 @@ impl House {
         let sockets = Sockets::open(&dir.path().join("state")).await.unwrap();
         let served = Served {
             core: Arc::clone(&core),
-            brancher: Arc::new(Brancher::new(Arc::clone(&core))),
+            brancher: Arc::new(Brancher::new(
+                Arc::clone(&core),
+                Operations::open(Arc::clone(core.store())).unwrap(),
+            )),
+            operations: Operations::open(Arc::clone(core.store())).unwrap(),
             containerd: "/nowhere/containerd.sock".into(),
         };
         Self { server: Server::start(sockets, served).await.unwrap(), core, dir }

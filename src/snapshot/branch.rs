@@ -57,6 +57,9 @@ impl Snapshots {
             created: now,
             updated: now,
             captured: take.captured.clone(),
+            operation: take.operation,
+            expires: take.expires,
+            taken: None,
         };
         let (method, paused) = if take.keep == Keep::ForOne {
             self.state_for_one(&state, &top, freezer)?

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::prepare::{New, below, fresh, place, still_below};
-use super::{FORK_LABEL, Freezer, Snapshots, Still, key, lock};
+use super::{FORK_LABEL, Freezer, Made, Snapshots, Still, key, lock};
 use crate::error::{Error, Result};
 use crate::layer::{Access, Method, Mount};
 use crate::store::{Id, Kind, Layer, Rows, Snapshot, Stage};
@@ -43,9 +43,9 @@ struct Origin {
 
 impl Snapshots {
     /// Lets the fork label through for a snapshot until the grant is dropped.
-    pub fn grant(self: &Arc<Self>, id: Id) -> Result<Grant> {
+    pub fn grant(self: &Arc<Self>, id: Id, made: Made) -> Result<Grant> {
         let token = Id::random()?.to_string();
-        lock(&self.grants).insert(token.clone(), id);
+        lock(&self.grants).insert(token.clone(), (id, made));
         Ok(Grant { core: Arc::clone(self), token })
     }
 
@@ -80,7 +80,7 @@ impl Snapshots {
         let (mut snapshot, origin) = self.store.read(|rows| {
             let snapshot = below(rows, snapshot, parent)?;
             let origin = match token {
-                Some(Some(id)) => rows.snapshot(id)?,
+                Some(Some((id, _))) => rows.snapshot(id)?,
                 Some(None) => return Err(refused("its grant has ended".to_owned())),
                 None => named(rows, key, of)?,
             };
@@ -93,6 +93,9 @@ impl Snapshots {
             origin.check_parent(rows, snapshot.parent, of)?;
             Ok((snapshot, origin))
         })?;
+        if let Some(Some((_, Made { operation, expires }))) = token {
+            (snapshot.operation, snapshot.expires) = (operation, expires);
+        }
         snapshot.captured.clone_from(&origin.snapshot.captured);
         // A state that only this request keeps goes with it: the lineage names what it was taken from.
         snapshot.source =

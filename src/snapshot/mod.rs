@@ -50,6 +50,8 @@ pub mod key;
 mod prepare;
 mod read;
 mod remove;
+mod replace;
+mod retain;
 mod start;
 #[cfg(test)]
 mod tests;
@@ -60,7 +62,7 @@ pub use fork::Grant;
 pub const FORK_LABEL: &str = "containerd.io/snapshot/loom.fork-of";
 
 /// What a branch cost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Cost {
     /// How its bytes were put in place.
     pub method: Method,
@@ -70,12 +72,21 @@ pub struct Cost {
     pub total: Duration,
 }
 
-/// Makes a source stand still around the last step of a branch.
+/// Makes a source stand still around the last step of a branch: `ready`, then `freeze`, `still` and `thaw`.
 pub trait Freezer {
+    /// Asks the source to be ready for it, before what is dirty is flushed. Called at most once; `thaw` follows
+    /// whatever it answers.
+    fn ready(&mut self) -> Result<()> {
+        Ok(())
+    }
+    /// What is to be done beside the core's own step while nothing writes. Called at most once, behind it.
+    fn still(&mut self) -> Result<()> {
+        Ok(())
+    }
     /// Stops whatever writes to the source; answers whether anything ran. Called at most once, and always
     /// followed by `thaw`.
     fn freeze(&mut self) -> Result<bool>;
-    /// Lets it go on. Called after every `freeze`, failed ones too.
+    /// Lets it go on. Called after every `ready` and `freeze`, failed ones too.
     fn thaw(&mut self) -> Result<()>;
 }
 
@@ -120,6 +131,59 @@ pub struct Take {
     pub labels: BTreeMap<String, String>,
     /// The container it is a state of (`Snapshot::captured`).
     pub captured: Option<String>,
+    /// The operation that it is taken for.
+    pub operation: Option<Id>,
+    /// When it goes by itself.
+    pub expires: Option<Time>,
+}
+
+/// What a grant says of the snapshots that are made with it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Made {
+    /// The operation that makes them.
+    pub operation: Option<Id>,
+    /// When they go by themselves.
+    pub expires: Option<Time>,
+}
+
+/// What becomes of what a snapshot's key had before [`Snapshots::replace`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kept {
+    /// loom keeps it as a committed snapshot of this name.
+    Named {
+        /// Its name.
+        name: String,
+        /// Its labels.
+        labels: BTreeMap<String, String>,
+        /// When it goes by itself.
+        expires: Option<Time>,
+        /// The container that it is a state of (`Snapshot::captured`).
+        captured: Option<String>,
+    },
+    /// Nothing; lineage may keep its row.
+    Discarded,
+}
+
+/// What [`Snapshots::replace`] came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replaced {
+    /// The snapshot that has the key now.
+    pub now: Id,
+    /// The one that had it, with its id and lineage, where it is kept.
+    pub kept: Option<Id>,
+    /// How its bytes were put in place.
+    pub method: Method,
+}
+
+/// Which of the snapshots that loom keeps by name a prune is about; all that are given must fit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Made before this moment.
+    pub before: Option<Time>,
+    /// With all of these labels; an empty value fits any.
+    pub labels: BTreeMap<String, String>,
+    /// States of this container: its namespace and its id.
+    pub container: Option<(String, String)>,
 }
 
 /// The limits of the fork label, from the configuration.
@@ -169,7 +233,7 @@ pub struct Listed {
 /// The core. Its calls block; a server runs each on a thread of its own and lets it run to its end.
 #[derive(Debug)]
 pub struct Snapshots {
-    store: Store,
+    store: Arc<Store>,
     layers: Layers,
     rules: Rules,
     /// Set once at start: the room that knows containers lies above this one.
@@ -179,7 +243,7 @@ pub struct Snapshots {
     /// Layers that requests under way read, and those among them whose end waits for that.
     reading: Mutex<HashMap<LayerId, guard::Readers>>,
     /// Grants of the fork label, by token.
-    grants: Mutex<HashMap<String, Id>>,
+    grants: Mutex<HashMap<String, (Id, Made)>>,
     /// What is left to the thread that does chores; it ends when this does.
     chores: Sender<chores::Chore>,
     /// Closed when that thread has ended.
@@ -193,7 +257,7 @@ impl Snapshots {
     }
 
     /// The rows.
-    pub fn store(&self) -> &Store {
+    pub fn store(&self) -> &Arc<Store> {
         &self.store
     }
 

@@ -163,6 +163,9 @@ pub(super) fn fresh(key: &str, kind: Kind, labels: BTreeMap<String, String>) -> 
         created: now,
         updated: now,
         captured: None,
+        operation: None,
+        expires: None,
+        taken: None,
     })
 }
 

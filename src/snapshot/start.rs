@@ -22,7 +22,7 @@ impl Snapshots {
     pub fn open(store: Store, layers: Layers, rules: Rules) -> Result<Arc<Self>> {
         let (chores, left) = mpsc::channel();
         let core = Arc::new(Self {
-            store,
+            store: Arc::new(store),
             layers,
             rules,
             freezers: OnceLock::new(),

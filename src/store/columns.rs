@@ -6,7 +6,10 @@ use std::str::FromStr;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, Type, ValueRef};
 use rusqlite::{Error as SqlError, Row};
 
-use super::record::{Home, Id, Kind, Layer, LayerId, Pause, Snapshot, Stage, Time, Usage};
+use super::record::{
+    Home, Id, Kind, Layer, LayerId, Operation, OperationKind, OperationState, Pause, Snapshot, Stage, Time,
+    Usage,
+};
 
 impl ToSql for Id {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
@@ -66,24 +69,38 @@ macro_rules! words {
 
 words!(Kind { Active = "active", View = "view", Committed = "committed" });
 words!(Home { Plain = "plain", Pool = "pool" });
+words!(OperationKind {
+    Snapshot = "snapshot",
+    Fork = "fork",
+    Clone = "clone",
+    Rollback = "rollback",
+    Promote = "promote",
+    Resume = "resume",
+});
+words!(OperationState {
+    Accepted = "accepted",
+    Running = "running",
+    Succeeded = "succeeded",
+    Failed = "failed",
+    Cancelled = "cancelled",
+});
 words!(Stage { Filling = "filling", Writable = "writable", Sealed = "sealed", Doomed = "doomed" });
 
 /// The columns that [`snapshot`] reads, of a table or alias `s`.
 macro_rules! snapshot_columns {
     () => {
         "s.id, s.key, s.name, s.kind, s.parent, s.source, s.layer, s.pinned, s.transient, s.labels, \
-         s.created, s.updated, s.captured"
+         s.created, s.updated, s.captured, s.operation, s.expires, s.taken"
     };
 }
 pub(super) use snapshot_columns;
 
 /// How many columns [`snapshot_columns`] names: what a query adds comes behind them.
-pub(super) const SNAPSHOT_COLUMNS: usize = 13;
+pub(super) const SNAPSHOT_COLUMNS: usize = 16;
 
 /// A snapshot from [`snapshot_columns`].
 pub(super) fn snapshot(row: &Row<'_>) -> rusqlite::Result<Snapshot> {
-    let labels: BTreeMap<String, String> = serde_json::from_str(row.get_ref(9)?.as_str()?)
-        .map_err(|e| SqlError::FromSqlConversionFailure(9, Type::Text, Box::new(e)))?;
+    let labels: BTreeMap<String, String> = from_json(9, row.get_ref(9)?.as_str()?)?;
     Ok(Snapshot {
         id: row.get(0)?,
         key: row.get(1)?,
@@ -98,6 +115,9 @@ pub(super) fn snapshot(row: &Row<'_>) -> rusqlite::Result<Snapshot> {
         created: row.get(10)?,
         updated: row.get(11)?,
         captured: row.get(12)?,
+        operation: row.get(13)?,
+        expires: row.get(14)?,
+        taken: row.get(15)?,
     })
 }
 
@@ -122,20 +142,58 @@ pub(super) fn layer(row: &Row<'_>) -> rusqlite::Result<Layer> {
     })
 }
 
-/// A pause from `address, namespace, container`.
+/// A pause from `address, namespace, container, unquiesce`.
 pub(super) fn pause(row: &Row<'_>) -> rusqlite::Result<Pause> {
-    Ok(Pause { address: row.get(0)?, namespace: row.get(1)?, container: row.get(2)? })
+    Ok(Pause { address: row.get(0)?, namespace: row.get(1)?, container: row.get(2)?, unquiesce: row.get(3)? })
+}
+
+/// The columns that [`operation`] reads.
+macro_rules! operation_columns {
+    () => {
+        "id, kind, subject, address, namespace, state, done, total, steps, warnings, error, key, request, plan, \
+         result, created, ended"
+    };
+}
+pub(super) use operation_columns;
+
+/// An operation from [`operation_columns`].
+pub(super) fn operation(row: &Row<'_>) -> rusqlite::Result<Operation> {
+    let error: Option<String> = row.get(10)?;
+    Ok(Operation {
+        id: row.get(0)?,
+        kind: row.get(1)?,
+        subject: row.get(2)?,
+        address: row.get(3)?,
+        namespace: row.get(4)?,
+        state: row.get(5)?,
+        done: count(row, 6)?,
+        total: count(row, 7)?,
+        steps: from_json(8, row.get_ref(8)?.as_str()?)?,
+        warnings: from_json(9, row.get_ref(9)?.as_str()?)?,
+        error: error.map(|error| from_json(10, &error)).transpose()?,
+        key: row.get(11)?,
+        request: row.get(12)?,
+        plan: row.get(13)?,
+        result: row.get(14)?,
+        created: row.get(15)?,
+        ended: row.get(16)?,
+    })
+}
+
+fn from_json<T: serde::de::DeserializeOwned>(column: usize, json: &str) -> rusqlite::Result<T> {
+    serde_json::from_str(json)
+        .map_err(|e| SqlError::FromSqlConversionFailure(column, Type::Text, Box::new(e)))
+}
+
+/// A value as a column of JSON has it.
+pub(super) fn to_json<T: serde::Serialize + ?Sized>(value: &T) -> rusqlite::Result<String> {
+    serde_json::to_string(value).map_err(|e| SqlError::ToSqlConversionFailure(Box::new(e)))
 }
 
 /// A number of rows.
 pub(super) fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     let count: i64 = row.get(column)?;
     u64::try_from(count).map_err(|_| SqlError::IntegralValueOutOfRange(column, count))
-}
-
-/// Labels as the column has them.
-pub(super) fn labels(labels: &BTreeMap<String, String>) -> rusqlite::Result<String> {
-    serde_json::to_string(labels).map_err(|e| SqlError::ToSqlConversionFailure(Box::new(e)))
 }
 
 /// The namespace and the client key of containerd's keys, `<namespace>/<sequence>/<client key>`; a

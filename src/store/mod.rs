@@ -7,6 +7,7 @@
 //!             labels (JSON), times, captured; the parts of the key and the unpacker's ref, for look-ups
 //! layers      bytes: id (its directory), home, base (→ layers), stage, usage
 //! pauses      containers that are paused, or are about to be
+//! operations  tracked work: its request, its plan while it is under way, its result or error
 //! ```
 //!
 //! The promise: when [`Store::write`] answers, the change is on disk (`synchronous = FULL`), all of it
@@ -29,19 +30,23 @@ use crate::fault;
 mod columns;
 #[cfg(test)]
 mod model;
+mod operations;
 pub mod record;
 mod rows;
 #[cfg(test)]
 mod tests;
 mod writer;
 
-pub use record::{Home, Id, Kind, Layer, LayerId, Pause, Snapshot, Stage, Time, Usage};
+pub use record::{
+    Failure, Home, Id, Kind, Layer, LayerId, Operation, OperationKind, OperationState, Pause, Snapshot,
+    Stage, Step, Time, Usage,
+};
 pub use rows::Rows;
 
 /// What brought the database from each version to the next; a new one goes to the end.
-const MIGRATIONS: &[M<'static>] = &[M::up(include_str!("schema.sql"))];
+const MIGRATIONS: &[M<'static>] = &[M::up(include_str!("schema-1.sql")), M::up(include_str!("schema-2.sql"))];
 
-/// The file's mark, as `schema.sql` sets it.
+/// The file's mark, as `schema-1.sql` sets it.
 const APPLICATION_ID: i32 = 0x6c6f_6f6d;
 
 /// How long a statement waits for a lock: only another program's, such as a backup.

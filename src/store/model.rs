@@ -42,6 +42,9 @@ prop_compose! {
         Snapshot {
             id, key, name, kind, parent, source, layer: None, pinned, transient, labels, created, updated,
             captured: None,
+            operation: None,
+            expires: None,
+            taken: None,
         }
     }
 }

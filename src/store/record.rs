@@ -8,8 +8,23 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::error::{Error, Result};
 
 /// A snapshot's id: 128 random bits, written as 32 lowercase hex digits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct Id(u128);
+
+impl From<Id> for String {
+    fn from(id: Id) -> Self {
+        id.to_string()
+    }
+}
+
+impl TryFrom<String> for Id {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
 
 impl Id {
     /// A new one from the kernel's random numbers.
@@ -199,6 +214,12 @@ pub struct Snapshot {
     pub updated: Time,
     /// The container it is or was a state of, as JSON of the `containerd` room; the core only keeps it.
     pub captured: Option<String>,
+    /// The operation that made it.
+    pub operation: Option<Id>,
+    /// When it goes by itself, unless it is pinned.
+    pub expires: Option<Time>,
+    /// The moment that its source stood still for it: what is changed in the source later has a later ctime.
+    pub taken: Option<Time>,
 }
 
 impl Snapshot {
@@ -222,4 +243,153 @@ pub struct Pause {
     pub namespace: String,
     /// The container's id.
     pub container: String,
+    /// What is to be run in it once it goes on: a JSON array of strings.
+    pub unquiesce: Option<String>,
+}
+
+/// What an operation does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OperationKind {
+    /// Makes a committed snapshot of an active one.
+    Snapshot,
+    /// Makes containers that continue from a live one.
+    Fork,
+    /// Makes a container of a committed snapshot.
+    Clone,
+    /// Makes a container's content a committed snapshot's again.
+    Rollback,
+    /// Makes the content of a branch that of the container it came from.
+    Promote,
+    /// Starts or continues a container.
+    Resume,
+}
+
+impl fmt::Display for OperationKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Snapshot => "snapshot",
+            Self::Fork => "fork",
+            Self::Clone => "clone",
+            Self::Rollback => "rollback",
+            Self::Promote => "promote",
+            Self::Resume => "resume",
+        })
+    }
+}
+
+/// How far an operation has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OperationState {
+    /// Written down; nothing has changed yet.
+    Accepted,
+    /// Under way.
+    Running,
+    /// Done, and its result is kept.
+    Succeeded,
+    /// Nothing of it stays, but for its error.
+    Failed,
+    /// Its client has called it off; nothing of it stays.
+    Cancelled,
+}
+
+impl OperationState {
+    /// True once nothing more will happen.
+    pub fn ended(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
+    }
+}
+
+impl fmt::Display for OperationState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Accepted => "accepted",
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        })
+    }
+}
+
+/// A step of an operation.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Step {
+    /// What is done, such as `freeze`.
+    pub name: String,
+    /// How long it took, in microseconds; none while it is under way.
+    pub took_us: Option<u64>,
+}
+
+/// Why something was not done, as it is kept and told later.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Failure {
+    /// The class.
+    pub kind: crate::error::Kind,
+    /// The stable word for programs.
+    pub code: String,
+    /// For people.
+    pub message: String,
+}
+
+impl From<&Error> for Failure {
+    fn from(error: &Error) -> Self {
+        Self { kind: error.kind(), code: error.code().to_owned(), message: error.to_string() }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        Self::Recorded { kind: failure.kind, code: failure.code, message: failure.message }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// A tracked piece of work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operation {
+    /// Its id.
+    pub id: Id,
+    /// What it does.
+    pub kind: OperationKind,
+    /// To what: the reference that the request named.
+    pub subject: String,
+    /// containerd's socket.
+    pub address: String,
+    /// containerd's namespace.
+    pub namespace: String,
+    /// How far it has come.
+    pub state: OperationState,
+    /// How much of `total` is done.
+    pub done: u64,
+    /// How much there is to do, in parts of the operation's own; 0 where that is not known yet.
+    pub total: u64,
+    /// Its steps, in the order that they were begun.
+    pub steps: Vec<Step>,
+    /// What did not go as it should and did not make it fail.
+    pub warnings: Vec<String>,
+    /// Why it failed.
+    pub error: Option<Failure>,
+    /// What its client calls it.
+    pub key: Option<String>,
+    /// The request, as JSON.
+    pub request: String,
+    /// What a restart needs to finish or undo it, as JSON of the room that does the work.
+    pub plan: Option<String>,
+    /// What it answered, as JSON of the room that does the work.
+    pub result: Option<String>,
+    /// When it was accepted.
+    pub created: Time,
+    /// When it ended.
+    pub ended: Option<Time>,
 }

@@ -6,7 +6,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, Params, Row, params};
 
 use super::columns::{self, SNAPSHOT_COLUMNS, layer_columns, snapshot_columns};
 use super::failed;
-use super::record::{Id, Layer, LayerId, Pause, Snapshot};
+use super::record::{Id, Layer, LayerId, Pause, Snapshot, Time};
 use crate::error::{Error, Result};
 
 /// More layers than any chain has; a longer one goes round in a circle.
@@ -38,6 +38,11 @@ macro_rules! layers {
 
 impl<'a> Rows<'a> {
     /// Inside a transaction of `conn`; `path` is told in errors.
+    /// The file, for errors.
+    pub(super) fn path(&self) -> &Path {
+        self.path
+    }
+
     pub(super) fn new(conn: &'a Connection, path: &'a Path) -> Self {
         Self { conn, path }
     }
@@ -130,8 +135,8 @@ impl<'a> Rows<'a> {
         self.put(
             snapshot,
             "INSERT INTO snapshots (id, key, name, kind, parent, source, layer, pinned, transient, \
-             labels, created, updated, captured, namespace, client_key) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+             labels, created, updated, captured, namespace, client_key, operation, expires, taken) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
         )
         .map(drop)
     }
@@ -142,7 +147,7 @@ impl<'a> Rows<'a> {
             snapshot,
             "UPDATE snapshots SET key = ?2, name = ?3, kind = ?4, parent = ?5, source = ?6, layer = ?7, \
              pinned = ?8, transient = ?9, labels = ?10, created = ?11, updated = ?12, captured = ?13, \
-             namespace = ?14, client_key = ?15 WHERE id = ?1",
+             namespace = ?14, client_key = ?15, operation = ?16, expires = ?17, taken = ?18 WHERE id = ?1",
         )?;
         if changed == 0 { Err(Error::SnapshotNotFound(snapshot.title())) } else { Ok(()) }
     }
@@ -162,6 +167,37 @@ impl<'a> Rows<'a> {
             |row| Ok((columns::count(row, 0)?, columns::count(row, 1)?, columns::count(row, 2)?)),
         )?;
         Ok(counts.unwrap_or_default())
+    }
+
+    /// Those that an operation made, oldest first.
+    pub fn by_operation(&self, operation: Id) -> Result<Vec<Snapshot>> {
+        self.many(
+            snapshots!("WHERE s.operation = ?1 ORDER BY s.created, s.id"),
+            [operation],
+            columns::snapshot,
+        )
+    }
+
+    /// Those that have expired by `now`, are not pinned and still have their bytes, first those that expired
+    /// first.
+    pub fn expired(&self, now: Time) -> Result<Vec<Snapshot>> {
+        self.many(
+            snapshots!(
+                "WHERE s.expires <= ?1 AND s.pinned = 0 AND s.layer IS NOT NULL ORDER BY s.expires, s.id"
+            ),
+            [now],
+            columns::snapshot,
+        )
+    }
+
+    /// When the next one expires of those that [`Rows::expired`] may answer.
+    pub fn next_expiry(&self) -> Result<Option<Time>> {
+        let next = self.one(
+            "SELECT min(expires) FROM snapshots WHERE expires IS NOT NULL AND pinned = 0 AND layer IS NOT NULL",
+            [],
+            |row| row.get(0),
+        )?;
+        Ok(next.flatten())
     }
 
     // Layers.
@@ -234,11 +270,12 @@ impl<'a> Rows<'a> {
     }
 
     // Pauses.
-    /// Writes one down; once is enough.
+    /// Writes one down; once is enough, and the last one counts.
     pub fn insert_pause(&self, pause: &Pause) -> Result<()> {
         self.run(
-            "INSERT INTO pauses (address, namespace, container) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
-            [&pause.address, &pause.namespace, &pause.container],
+            "INSERT INTO pauses (address, namespace, container, unquiesce) VALUES (?1, ?2, ?3, ?4) \
+             ON CONFLICT DO UPDATE SET unquiesce = excluded.unquiesce",
+            params![pause.address, pause.namespace, pause.container, pause.unquiesce],
         )
         .map(drop)
     }
@@ -255,14 +292,14 @@ impl<'a> Rows<'a> {
     /// All.
     pub fn pauses(&self) -> Result<Vec<Pause>> {
         self.many(
-            "SELECT address, namespace, container FROM pauses ORDER BY address, namespace, container",
+            "SELECT address, namespace, container, unquiesce FROM pauses ORDER BY address, namespace, container",
             [],
             columns::pause,
         )
     }
 
     // What the methods above are made of.
-    fn one<T>(
+    pub(super) fn one<T>(
         &self,
         sql: &str,
         params: impl Params,
@@ -274,7 +311,7 @@ impl<'a> Rows<'a> {
             .map_err(failed(self.path))
     }
 
-    fn many<T>(
+    pub(super) fn many<T>(
         &self,
         sql: &str,
         params: impl Params,
@@ -286,17 +323,17 @@ impl<'a> Rows<'a> {
             .map_err(failed(self.path))
     }
 
-    fn run(&self, sql: &str, params: impl Params) -> Result<usize> {
+    pub(super) fn run(&self, sql: &str, params: impl Params) -> Result<usize> {
         self.change(sql, params).map_err(failed(self.path))
     }
 
-    fn change(&self, sql: &str, params: impl Params) -> rusqlite::Result<usize> {
+    pub(super) fn change(&self, sql: &str, params: impl Params) -> rusqlite::Result<usize> {
         self.conn.prepare_cached(sql)?.execute(params)
     }
 
     /// Writes a snapshot's columns by a statement that takes all of them.
     fn put(&self, snapshot: &Snapshot, sql: &str) -> Result<usize> {
-        let labels = columns::labels(&snapshot.labels).map_err(failed(self.path))?;
+        let labels = columns::to_json(&snapshot.labels).map_err(failed(self.path))?;
         let (namespace, client_key) = snapshot.key.as_deref().and_then(columns::key_parts).unzip();
         let written = self.change(
             sql,
@@ -316,6 +353,9 @@ impl<'a> Rows<'a> {
                 snapshot.captured,
                 namespace,
                 client_key,
+                snapshot.operation,
+                snapshot.expires,
+                snapshot.taken,
             ],
         );
         match written {

@@ -39,6 +39,9 @@ fn snapshot(n: u128, key: Option<&str>) -> Snapshot {
         created: Time(i64::try_from(n).unwrap_or(0)),
         updated: Time(7),
         captured: None,
+        operation: None,
+        expires: None,
+        taken: None,
     }
 }
 
@@ -74,6 +77,9 @@ fn every_column_comes_back() {
         created: Time(i64::MIN),
         updated: Time(i64::MAX),
         captured: Some("{\"a\": 1}".into()),
+        operation: None,
+        expires: None,
+        taken: None,
         ..snapshot(3, Some("default/3/c"))
     };
     let layers = [
@@ -395,6 +401,7 @@ fn pauses_are_written_once() {
         address: "/run/containerd.sock".into(),
         namespace: "default".into(),
         container: container.into(),
+        unquiesce: None,
     };
     let (a, b) = (pause("a"), pause("b"));
     let (c, d) = (a.clone(), b.clone());

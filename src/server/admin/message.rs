@@ -66,6 +66,7 @@ pub(super) fn forked(fork: Forked) -> proto::Forked {
         snapshot: fork.snapshot.map(|id| id.to_string()).unwrap_or_default(),
         pid: fork.pid.unwrap_or(0),
         error: fork.error.map(|e| e.to_string()).unwrap_or_default(),
+        name: fork.name,
         ..Default::default()
     }
 }
@@ -125,6 +126,9 @@ mod tests {
             created: Time(1_500_000_000),
             updated: Time(2_000_000_000),
             captured: None,
+            operation: None,
+            expires: None,
+            taken: None,
         }
     }
 
@@ -209,7 +213,10 @@ mod tests {
             namespace: "default".into(),
             snapshot: None,
             pid: None,
-            error: Some(Error::ContainerExists { name: "c1-fork".into(), namespace: "default".into() }),
+            name: "c1-fork".into(),
+            error: Some(
+                Error::ContainerExists { name: "c1-fork".into(), namespace: "default".into() }.into(),
+            ),
         });
         assert_eq!((failed.snapshot.as_str(), failed.pid), ("", 0));
         assert!(failed.error.contains("already exists"), "{}", failed.error);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use super::super::{FORK_LABEL, Keep, Still, Take};
+use super::super::{FORK_LABEL, Keep, Made, Still, Take};
 use super::{Counting, House, labels, named, top};
 use crate::error::{Error, Kind as Class};
 use crate::store::{Id, Kind};
@@ -30,7 +30,7 @@ fn a_snapshot_is_a_moment_and_the_source_goes_on() {
     assert_eq!((state.kind, state.source), (Kind::Committed, Some(web)));
     fs::write(top(&house.core.mounts("default/2/web").unwrap()).join("state"), "two").unwrap();
 
-    let grant = house.core.grant(state.id).unwrap();
+    let grant = house.core.grant(state.id, Made::default()).unwrap();
     let mounts =
         house.core.prepare("default/3/again", "default/1/base", labels(FORK_LABEL, &grant.label())).unwrap();
     let lower = mounts[0].options.iter().find_map(|o| o.strip_prefix("lowerdir=")).unwrap();
@@ -47,10 +47,16 @@ fn a_snapshot_is_a_moment_and_the_source_goes_on() {
 fn one_fork_takes_the_state_over() {
     let house = House::new();
     let web = live(&house, "default/2/web");
-    let take = Take { keep: Keep::ForOne, labels: BTreeMap::new(), captured: Some("{}".to_owned()) };
+    let take = Take {
+        keep: Keep::ForOne,
+        labels: BTreeMap::new(),
+        captured: Some("{}".to_owned()),
+        operation: None,
+        expires: None,
+    };
     let (state, _) = house.core.snapshot(web, &take, &mut Still).unwrap();
     let directories = house.directories();
-    let grant = house.core.grant(state.id).unwrap();
+    let grant = house.core.grant(state.id, Made::default()).unwrap();
     let mounts = house.core.prepare("k8s.io/3/fork", "", labels(FORK_LABEL, &grant.label())).unwrap();
     assert_eq!(house.directories(), directories, "its bytes were not copied again");
     assert_eq!(fs::read_to_string(top(&mounts).join("state")).unwrap(), "one");
@@ -65,9 +71,15 @@ fn one_fork_takes_the_state_over() {
 fn what_was_taken_for_clones_goes_with_the_last_of_them() {
     let house = House::new();
     let web = live(&house, "default/2/web");
-    let take = Take { keep: Keep::ForClones, labels: BTreeMap::new(), captured: None };
+    let take = Take {
+        keep: Keep::ForClones,
+        labels: BTreeMap::new(),
+        captured: None,
+        operation: None,
+        expires: None,
+    };
     let (state, _) = house.core.snapshot(web, &take, &mut Still).unwrap();
-    let grant = house.core.grant(state.id).unwrap();
+    let grant = house.core.grant(state.id, Made::default()).unwrap();
     for n in 0..3 {
         let key = format!("default/{}/fork-{n}", 3 + n);
         house.core.prepare(&key, "default/1/base", labels(FORK_LABEL, &grant.label())).unwrap();
@@ -95,7 +107,7 @@ fn a_failed_freeze_is_thawed_and_leaves_nothing() {
     for keep in [Keep::Named("x".to_owned()), Keep::ForClones, Keep::ForOne] {
         let before = (house.directories(), house.core.all().unwrap());
         let mut freezer = Counting { fail: true, ..Counting::default() };
-        let take = Take { keep, labels: BTreeMap::new(), captured: None };
+        let take = Take { keep, labels: BTreeMap::new(), captured: None, operation: None, expires: None };
         let error = house.core.snapshot(web, &take, &mut freezer).unwrap_err();
         assert_eq!(error.kind(), Class::Aborted);
         assert_eq!(freezer.thawed, 1);
@@ -135,7 +147,7 @@ fn a_pin_outlives_the_container_and_its_image() {
     assert!(matches!(house.core.forget(web), Err(Error::Pinned(_))));
 
     let house = house.reopen();
-    let grant = house.core.grant(web).unwrap();
+    let grant = house.core.grant(web, Made::default()).unwrap();
     let mounts = house.core.prepare("default/9/back", "", labels(FORK_LABEL, &grant.label())).unwrap();
     assert!(mounts[0].options.iter().any(|o| o.starts_with("lowerdir=") && o.contains(':')));
     house.core.remove("default/9/back").unwrap();

@@ -57,7 +57,7 @@ fn requests_that_were_cut_off_leave_nothing() {
     house.prepare("default/2/web", "default/1/base");
     let web = house.core.by_key("default/2/web").unwrap().unwrap().id;
     for keep in [Keep::ForOne, Keep::ForClones] {
-        let take = Take { keep, labels: BTreeMap::new(), captured: None };
+        let take = Take { keep, labels: BTreeMap::new(), captured: None, operation: None, expires: None };
         house.core.snapshot(web, &take, &mut Still).unwrap();
     }
     // As a crash in the middle of filling leaves it.

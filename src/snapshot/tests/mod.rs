@@ -101,7 +101,13 @@ pub(super) fn top(mounts: &[Mount]) -> PathBuf {
 }
 
 pub(super) fn named(name: &str) -> Take {
-    Take { keep: Keep::Named(name.to_owned()), labels: BTreeMap::new(), captured: None }
+    Take {
+        keep: Keep::Named(name.to_owned()),
+        labels: BTreeMap::new(),
+        captured: None,
+        operation: None,
+        expires: None,
+    }
 }
 
 pub(super) fn labels(key: &str, value: &str) -> BTreeMap<String, String> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::super::{FORK_LABEL, Still};
+use super::super::{FORK_LABEL, Made, Still};
 use super::{House, labels, named, top};
 use crate::store::Kind;
 
@@ -143,7 +143,7 @@ fn run(steps: Vec<Step>) {
             Step::Fork(n) => {
                 let Some(i) = pick(n, &|k| k.kind == Kind::Committed && k.held()) else { continue };
                 let key = format!("default/{turn}/f{turn}");
-                let grant = house.core.grant(known[i].0).unwrap();
+                let grant = house.core.grant(known[i].0, Made::default()).unwrap();
                 house.core.prepare(&key, "", labels(FORK_LABEL, &grant.label())).unwrap();
                 let id = house.core.by_key(&key).unwrap().unwrap().id;
                 let content = known[i].1.content.clone();
