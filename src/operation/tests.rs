@@ -1,6 +1,7 @@
 //! Operations over a real store.
 #![allow(clippy::unwrap_used)]
 
+use std::future::{Ready, ready};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::json;
@@ -49,12 +50,12 @@ fn ask(key: Option<&str>, request: u32) -> Ask {
     }
 }
 
-async fn answers(value: u32) -> Result<u32> {
-    Ok(value)
+fn answers(value: u32) -> Ready<Result<u32>> {
+    ready(Ok(value))
 }
 
-async fn fails() -> Result<u32> {
-    Err(Error::precondition("web", "no"))
+fn fails() -> Ready<Result<u32>> {
+    ready(Err(Error::precondition("web", "no")))
 }
 
 #[tokio::test]
