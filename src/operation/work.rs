@@ -204,7 +204,7 @@ impl Tracked {
         match self.work.operations.end(operation).await {
             Ok(()) => self.ended = true,
             Err(lost) => {
-                tracing::warn!(operation = %self.work.id(), %lost, "an operation's error is not kept")
+                tracing::warn!(operation = %self.work.id(), %lost, "an operation's error is not kept");
             }
         }
     }
