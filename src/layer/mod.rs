@@ -35,7 +35,7 @@ mod outside;
 mod reclaim;
 mod sync;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tree;
 
 use std::fmt;
