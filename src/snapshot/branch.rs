@@ -133,13 +133,20 @@ impl Snapshots {
         target: LayerId,
         freezer: &mut dyn Freezer,
     ) -> Result<(Method, Duration)> {
-        self.layers.flush(top)?;
+        let ready = freezer.ready().and_then(|()| self.layers.flush(top));
         let began = Instant::now();
-        let frozen = freezer.freeze();
+        let frozen = ready.and_then(|()| freezer.freeze());
         let ran = *frozen.as_ref().unwrap_or(&false);
         let copied = frozen.and_then(|_| {
             crate::fault::point("snapshot.frozen")?;
-            self.layers.materialize(top, target)
+            let method = self.layers.materialize(top, target)?;
+            match freezer.still() {
+                Ok(()) => Ok(method),
+                Err(error) => {
+                    self.discard(Ended { home: top.home, layer: target, row: false });
+                    Err(error)
+                }
+            }
         });
         let thawed = freezer.thaw();
         let paused = if ran { began.elapsed() } else { Duration::ZERO };
