@@ -31,6 +31,9 @@ const UNDOS: u32 = 10;
 /// The time between two tries; no test waits for it.
 const BREATH: Duration = Duration::from_millis(if cfg!(test) { 0 } else { 500 });
 
+/// What a clone needs, for one who names something else.
+const CLONED: &str = "a clone is made of a committed one; `loom fork` continues from a container as it is";
+
 /// What all containers of one branch share.
 #[derive(Debug)]
 struct Mold {
@@ -105,7 +108,7 @@ impl Brancher {
         start: bool,
     ) -> Result<(Forked, Cost)> {
         let begun = Instant::now();
-        let state = self.committed(target, reference).await?;
+        let state = self.committed(target, reference, CLONED).await?;
         let Some(json) = &state.captured else {
             return Err(Error::Refused {
                 what: state.title(),
@@ -168,7 +171,12 @@ impl Brancher {
 
     /// The committed snapshot that a reference means where only one will do. containerd is asked only
     /// about what we do not know.
-    async fn committed(&self, target: &Target, reference: &str) -> Result<Snapshot> {
+    pub(super) async fn committed(
+        &self,
+        target: &Target,
+        reference: &str,
+        needs: &'static str,
+    ) -> Result<Snapshot> {
         use super::Reference;
         let found = match Reference::parse(reference)? {
             Reference::Bare(name) => match self.named(name).await {
@@ -178,11 +186,7 @@ impl Brancher {
             Reference::Container { .. } | Reference::Snapshot(_) => self.find(target, reference).await?,
         };
         if found.kind != Kind::Committed {
-            return Err(Error::WrongKind {
-                key: found.title(),
-                kind: found.kind,
-                needs: "a clone is made of a committed one; `loom fork` continues from a container as it is",
-            });
+            return Err(Error::WrongKind { key: found.title(), kind: found.kind, needs });
         }
         Ok(found)
     }
@@ -253,7 +257,7 @@ impl Brancher {
     }
 
     /// Lets a transient state go. One that cannot be let go now goes when the daemon starts again.
-    async fn release(&self, state: Id) {
+    pub(super) async fn release(&self, state: Id) {
         if let Err(error) = blocking(&self.core, move |core| core.release(state)).await {
             tracing::warn!(snapshot = %state, %error, "a state that a fork stood on is not released yet");
         }

@@ -12,7 +12,8 @@
 //! - [`request`]: what can be asked, and what is answered
 //! - [`branch`]: fork and clone
 //! - [`nerdctl`]: the same for containers of nerdctl's, by nerdctl itself
-//! - [`rollback`], [`promote`]: a container's content is replaced
+//! - [`rollback`], [`promote`]: a container's content is replaced; [`swap`]: what they share
+//! - [`stop`]: stop and start of a container, whatever made it
 //! - [`retain`]: what expires
 //! - [`undo`]: what a crash leaves of all these
 //!
@@ -45,6 +46,8 @@ mod rollback;
 mod snapshots;
 mod spec;
 mod state;
+mod stop;
+mod swap;
 mod task;
 mod undo;
 

@@ -1,8 +1,30 @@
 //! Promote: the container that a fork was made from takes the fork's content.
+//!
+//! ```text
+//! origin  ●───────────────────────────────► stopped ── replaced ── started ──►
+//!          ╲ fork                                      ▲
+//! fork      ●──────────── its state is taken ──────────┘ ─────────────────────►  it runs on
+//! ```
+//!
+//! The origin has changed since where its row is not the one any more that the fork continues, or where
+//! something in its own layer is newer than the moment that the fork's state was taken in.
 
-use super::{Brancher, Options, Rolled, Target};
-use crate::error::Result;
-use crate::store::Id;
+use std::time::Instant;
+
+use serde_json::json;
+
+use super::captured::Captured;
+use super::rollback::Owner;
+use super::state::Taking;
+use super::swap::{Content, Keeping, Swap, place};
+use super::{Brancher, Consistency, Holder, Options, Rolled, Target, blocking, containers};
+use crate::error::{Error, Result};
+use crate::operation::{Ask, Work};
+use crate::snapshot::{Keep, key};
+use crate::store::{Id, Kind, OperationKind, Snapshot, Time};
+
+/// How many paths a refusal names.
+const NAMED: usize = 10;
 
 impl Brancher {
     /// Makes the content of the fork that `reference` means the content of the container it was forked from.
@@ -17,6 +39,160 @@ impl Brancher {
         if_unchanged: bool,
         options: Options,
     ) -> Result<(Id, Rolled)> {
-        todo!()
+        let begun = Instant::now();
+        let ask = Ask {
+            id: options.operation,
+            kind: OperationKind::Promote,
+            subject: reference.to_owned(),
+            address: target.address.clone(),
+            namespace: place(target, reference)?.namespace,
+            key: options.idempotency_key.clone(),
+            request: json!({
+                "fork": reference, "discard": discard, "if_unchanged": if_unchanged, "options": options,
+            }),
+        };
+        let promoted = self.operations.run(ask, async |work| {
+            work.step("resolve")?;
+            let fork = self.container(target, reference).await?;
+            self.undo_in(&fork.client).await?;
+            let row = self.writable(&fork).await?;
+            let origin = self.origin(&fork, &row).await?;
+            let target = self.writable(&origin).await?;
+            let keeping = Keeping::of(self, &origin, discard, &options).await?;
+            let since = if if_unchanged { Some(self.forked(&row, &origin, &target).await?) } else { None };
+            self.unchanged(&origin, &target, since).await?;
+            let state = self.state_of(&work, &fork, &row, options.consistency).await?;
+            let content = Content { state, source: row.id };
+            let no_start = options.no_start;
+            let swap = Swap { begun, holder: &origin, target: &target, content, keeping, no_start };
+            // Until it has stopped, the origin may write.
+            let settled = async || self.unchanged(&origin, &target, since).await;
+            let swapped = self.swap(&work, swap, settled).await;
+            self.release(state).await;
+            swapped
+        });
+        promoted.await
     }
+
+    /// Takes a fork's state, for the origin alone.
+    async fn state_of(
+        &self,
+        work: &Work,
+        fork: &Holder,
+        row: &Snapshot,
+        consistency: Consistency,
+    ) -> Result<Id> {
+        work.step("state")?;
+        let taking = Taking { operation: Some(work.id()), consistency, ..Taking::of(Keep::ForOne) };
+        Ok(self.take(row.id, taking, Some(fork)).await?.0.id)
+    }
+
+    /// The container that a fork was made from.
+    async fn origin(&self, fork: &Holder, row: &Snapshot) -> Result<Holder> {
+        let Holder { client, container } = fork;
+        let name = containers::display_name(container);
+        let refused = |why: String| Error::precondition(format!("container {name:?}"), why);
+        let history = self.history(row.id).await?;
+        let own = Owner { namespace: &client.target().namespace, container: &container.id };
+        let Some(from) = forked_from(&history, own)? else {
+            return Err(refused(
+                "it was forked from no container; only a fork can be promoted, and `loom rollback` takes a \
+                 container back to a snapshot"
+                    .to_owned(),
+            ));
+        };
+        let (namespace, id) = match &from {
+            From::Container(namespace, id) | From::Snapshot(namespace, id) => (namespace, id),
+        };
+        let client = client.of(&Target { namespace: namespace.clone(), ..client.target().clone() })?;
+        let found = match &from {
+            From::Container(_, id) => containers::get(&client, id).await?,
+            From::Snapshot(_, key) => containers::of_snapshot(&client, key).await?,
+        };
+        let Some(container) = found else {
+            return Err(refused(format!(
+                "container {namespace}/{id}, which it was forked from, is gone; use the fork in its place"
+            )));
+        };
+        Ok(Holder { client, container })
+    }
+
+    /// The moment that the fork's history left the origin's; refused where the origin has another content since.
+    async fn forked(&self, row: &Snapshot, origin: &Holder, target: &Snapshot) -> Result<Time> {
+        let history = self.history(row.id).await?;
+        let why = match left_at(&history, target.id) {
+            Some(Some(moment)) => return Ok(moment),
+            Some(None) => "when the fork was made of it is not known",
+            None => "it was rolled back or promoted to since the fork was made",
+        };
+        Err(Error::precondition(
+            format!("container {:?}", containers::display_name(&origin.container)),
+            format!("{why}; promote without --if-unchanged, and what it has is kept as a snapshot"),
+        ))
+    }
+
+    /// Refuses where the origin has written behind this moment.
+    async fn unchanged(&self, origin: &Holder, target: &Snapshot, since: Option<Time>) -> Result<()> {
+        let Some(since) = since else { return Ok(()) };
+        let id = target.id;
+        // One more tells whether there are more.
+        let changed = blocking(&self.core, move |core| core.changed_since(id, since, NAMED + 1)).await?;
+        if changed.is_empty() {
+            return Ok(());
+        }
+        Err(Error::precondition(
+            format!("container {:?}", containers::display_name(&origin.container)),
+            format!(
+                "it has changed since the fork was made: {}; promote without --if-unchanged, and what it has is \
+                 kept as a snapshot",
+                listed(&changed)
+            ),
+        ))
+    }
+}
+
+/// What a fork was made from, and its namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum From {
+    /// A container, by its id.
+    Container(String, String),
+    /// The container that has a live snapshot, by that one's key.
+    Snapshot(String, String),
+}
+
+/// What the fork with this history was made from. States of its own, and what forks of it gave it, tell nothing
+/// of that.
+fn forked_from(history: &[Snapshot], own: Owner<'_>) -> Result<Option<From>> {
+    // What was branched from nothing begins a lineage.
+    if history.first().is_none_or(|first| first.source.is_none()) {
+        return Ok(None);
+    }
+    for (at, row) in history.iter().enumerate().filter(|(_, row)| !own.has(row)) {
+        let key = row.key.as_deref().and_then(key::parts);
+        if let Some((namespace, key)) = key.filter(|_| at > 0 && row.kind == Kind::Active) {
+            return Ok(Some(From::Snapshot(namespace.to_owned(), key.to_owned())));
+        }
+        if let Some(json) = &row.captured {
+            let captured = Captured::from_json(&row.title(), json)?;
+            return Ok(Some(From::Container(captured.namespace, captured.id)));
+        }
+    }
+    Ok(None)
+}
+
+/// When a history left the row `origin`: what follows it there was taken then, where that is known. None where it
+/// never was there.
+fn left_at(history: &[Snapshot], origin: Id) -> Option<Option<Time>> {
+    let at = history.iter().position(|row| row.id == origin)?;
+    Some(history.get(at.checked_sub(1)?)?.taken)
+}
+
+/// Paths for people, all of them or the first ones.
+fn listed(paths: &[String]) -> String {
+    let shown = paths.iter().take(NAMED).map(|path| format!("{:?}", format!("/{path}")));
+    let mut text = shown.collect::<Vec<_>>().join(", ");
+    if paths.len() > NAMED {
+        text.push_str(" and more");
+    }
+    text
 }
