@@ -102,12 +102,12 @@ impl Brancher {
             ));
         };
         let (namespace, id) = match &from {
-            From::Container(namespace, id) | From::Snapshot(namespace, id) => (namespace, id),
+            Whose::Container(namespace, id) | Whose::Snapshot(namespace, id) => (namespace, id),
         };
         let client = client.of(&Target { namespace: namespace.clone(), ..client.target().clone() })?;
         let found = match &from {
-            From::Container(_, id) => containers::get(&client, id).await?,
-            From::Snapshot(_, key) => containers::of_snapshot(&client, key).await?,
+            Whose::Container(_, id) => containers::get(&client, id).await?,
+            Whose::Snapshot(_, key) => containers::of_snapshot(&client, key).await?,
         };
         let Some(container) = found else {
             return Err(refused(format!(
@@ -120,10 +120,10 @@ impl Brancher {
     /// The moment that the fork's history left the origin's; refused where the origin has another content since.
     async fn forked(&self, row: &Snapshot, origin: &Holder, target: &Snapshot) -> Result<Time> {
         let history = self.history(row.id).await?;
-        let why = match left_at(&history, target.id) {
-            Some(Some(moment)) => return Ok(moment),
-            Some(None) => "when the fork was made of it is not known",
+        let why = match behind(&history, target.id) {
             None => "it was rolled back or promoted to since the fork was made",
+            Some(Snapshot { taken: Some(moment), .. }) => return Ok(*moment),
+            Some(_) => "when the fork was made of it is not known",
         };
         Err(Error::precondition(
             format!("container {:?}", containers::display_name(&origin.container)),
@@ -153,7 +153,7 @@ impl Brancher {
 
 /// What a fork was made from, and its namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum From {
+enum Whose {
     /// A container, by its id.
     Container(String, String),
     /// The container that has a live snapshot, by that one's key.
@@ -162,7 +162,7 @@ enum From {
 
 /// What the fork with this history was made from. States of its own, and what forks of it gave it, tell nothing
 /// of that.
-fn forked_from(history: &[Snapshot], own: Owner<'_>) -> Result<Option<From>> {
+fn forked_from(history: &[Snapshot], own: Owner<'_>) -> Result<Option<Whose>> {
     // What was branched from nothing begins a lineage.
     if history.first().is_none_or(|first| first.source.is_none()) {
         return Ok(None);
@@ -170,21 +170,20 @@ fn forked_from(history: &[Snapshot], own: Owner<'_>) -> Result<Option<From>> {
     for (at, row) in history.iter().enumerate().filter(|(_, row)| !own.has(row)) {
         let key = row.key.as_deref().and_then(key::parts);
         if let Some((namespace, key)) = key.filter(|_| at > 0 && row.kind == Kind::Active) {
-            return Ok(Some(From::Snapshot(namespace.to_owned(), key.to_owned())));
+            return Ok(Some(Whose::Snapshot(namespace.to_owned(), key.to_owned())));
         }
         if let Some(json) = &row.captured {
             let captured = Captured::from_json(&row.title(), json)?;
-            return Ok(Some(From::Container(captured.namespace, captured.id)));
+            return Ok(Some(Whose::Container(captured.namespace, captured.id)));
         }
     }
     Ok(None)
 }
 
-/// When a history left the row `origin`: what follows it there was taken then, where that is known. None where it
-/// never was there.
-fn left_at(history: &[Snapshot], origin: Id) -> Option<Option<Time>> {
+/// The row of a history that continues `origin`; none where it does not go over that.
+fn behind(history: &[Snapshot], origin: Id) -> Option<&Snapshot> {
     let at = history.iter().position(|row| row.id == origin)?;
-    Some(history.get(at.checked_sub(1)?)?.taken)
+    history.get(at.checked_sub(1)?)
 }
 
 /// Paths for people, all of them or the first ones.
@@ -195,4 +194,76 @@ fn listed(paths: &[String]) -> String {
         text.push_str(" and more");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::super::rollback::tests::row;
+    use super::*;
+
+    const FORK: Owner<'_> = Owner { namespace: "ci", container: "fork" };
+
+    fn from(history: &[&Snapshot]) -> Option<Whose> {
+        let history: Vec<_> = history.iter().map(|row| (*row).clone()).collect();
+        forked_from(&history, FORK).unwrap()
+    }
+
+    /// A live row with a key.
+    fn live(key: &str, source: Option<&Snapshot>, of: Option<&str>) -> Snapshot {
+        Snapshot { key: Some(format!("ci/7/{key}")), ..row(Kind::Active, source, of) }
+    }
+
+    #[test]
+    fn a_fork_knows_what_it_was_made_of() {
+        let web = live("web", None, None);
+        let fork = live("fork", Some(&web), Some("web"));
+        let container = Some(Whose::Container("ci".into(), "web".into()));
+        assert_eq!(from(&[&fork, &web]), container);
+        let state = row(Kind::Committed, Some(&web), Some("web"));
+        assert_eq!(from(&[&live("fork", Some(&state), Some("web")), &state, &web]), container);
+        // Rolled back to a state of its own: its key has moved on.
+        let fork = Snapshot { key: None, ..fork };
+        let own = row(Kind::Committed, Some(&fork), Some("fork"));
+        assert_eq!(from(&[&live("fork", Some(&own), Some("web")), &own, &fork, &web]), container);
+        assert_eq!(from(&[&live("fork", Some(&own), Some("fork")), &own, &fork, &web]), container);
+        // Pinned, it says that it is itself, and its source is another fork.
+        let web = live("web", Some(&own), Some("origin"));
+        let pinned = live("fork", Some(&web), Some("fork"));
+        assert_eq!(from(&[&pinned, &web]), Some(Whose::Snapshot("ci".into(), "web".into())));
+    }
+
+    #[test]
+    fn what_is_no_fork_was_made_of_nothing() {
+        let web = live("fork", None, None);
+        assert_eq!(from(&[]), None);
+        assert_eq!(from(&[&web]), None);
+        assert_eq!(from(&[&live("fork", None, Some("fork"))]), None);
+        // It has the content of its own state, or of a fork of its own.
+        let web = Snapshot { key: None, ..web };
+        let own = row(Kind::Committed, Some(&web), Some("fork"));
+        assert_eq!(from(&[&live("fork", Some(&own), None), &own, &web]), None);
+        let child = live("child", Some(&web), Some("fork"));
+        assert_eq!(from(&[&live("fork", Some(&child), None), &child]), None);
+    }
+
+    #[test]
+    fn the_moment_of_a_fork_is_that_of_what_continues_the_origin() {
+        let web = live("web", None, None);
+        let state = Snapshot { taken: Some(Time(5)), ..row(Kind::Committed, Some(&web), Some("web")) };
+        let fork = Snapshot { taken: Some(Time(9)), ..live("fork", Some(&state), Some("web")) };
+        let history = [fork, state.clone(), web.clone()];
+        assert_eq!(behind(&history, web.id), Some(&state));
+        assert_eq!(behind(&history, history[0].id), None);
+        assert_eq!(behind(&history, Id::random().unwrap()), None);
+    }
+
+    #[test]
+    fn only_so_many_paths_are_listed() {
+        let paths: Vec<_> = (0..=NAMED).map(|n| format!("root/{n}")).collect();
+        assert_eq!(listed(&paths[..2]), r#""/root/0", "/root/1""#);
+        assert!(!listed(&paths[..NAMED]).contains("more"));
+        assert!(listed(&paths).ends_with(r#""/root/9" and more"#));
+    }
 }

@@ -156,3 +156,92 @@ fn is_of_an_image(row: &Snapshot) -> bool {
 fn meet(one: &[Snapshot], other: &[Snapshot]) -> bool {
     one.iter().any(|row| other.iter().any(|theirs| theirs.id == row.id))
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::store::Time;
+
+    /// A row that continues `source`: a state of the container `of`, or a live one.
+    pub(crate) fn row(kind: Kind, source: Option<&Snapshot>, of: Option<&str>) -> Snapshot {
+        let captured = |id| {
+            json!({"namespace": "ci", "id": id, "image": "", "runtime": null, "snapshotter": "loom",
+                   "labels": {}, "spec": {}})
+        };
+        Snapshot {
+            id: Id::random().unwrap(),
+            key: None,
+            name: None,
+            kind,
+            parent: None,
+            source: source.map(|source| source.id),
+            layer: None,
+            pinned: false,
+            transient: false,
+            labels: BTreeMap::new(),
+            created: Time(0),
+            updated: Time(0),
+            captured: of.map(|id| captured(id).to_string()),
+            operation: None,
+            expires: None,
+            taken: None,
+        }
+    }
+
+    /// The path of each from its last row.
+    fn path(rows: &[&Snapshot]) -> Vec<Snapshot> {
+        history(rows.iter().map(|row| (*row).clone()).collect())
+    }
+
+    #[test]
+    fn an_image_makes_no_relatives() {
+        let image = row(Kind::Committed, None, None);
+        let [web, db] = [row(Kind::Active, None, None), row(Kind::Active, None, None)];
+        assert_eq!(path(&[&web, &image]).len(), 1);
+        assert!(!meet(&path(&[&web, &image]), &path(&[&db, &image])));
+        // Nor where both were taken back to what they began as.
+        let [web, db] = [row(Kind::Active, Some(&image), None), row(Kind::Active, Some(&image), None)];
+        assert!(!meet(&path(&[&web, &image]), &path(&[&db, &image])));
+        assert!(meet(&path(&[&web]), &path(&[&web])));
+    }
+
+    #[test]
+    fn states_ancestors_and_descendants_are_relatives() {
+        let image = row(Kind::Committed, None, None);
+        let web = row(Kind::Active, None, None);
+        let state = row(Kind::Committed, Some(&web), Some("web"));
+        let later = row(Kind::Committed, Some(&web), Some("web"));
+        let fork = row(Kind::Active, Some(&state), Some("web"));
+        let of_fork = row(Kind::Committed, Some(&fork), Some("fork"));
+        let of_web = path(&[&web, &image]);
+        let of_state = path(&[&state, &web, &image]);
+        let of_later = path(&[&later, &web, &image]);
+        let forked = path(&[&fork, &state, &web, &image]);
+        let of_fork = path(&[&of_fork, &fork, &state, &web, &image]);
+        for (container, snapshot) in
+            [(&of_web, &of_state), (&of_web, &of_fork), (&forked, &of_state), (&forked, &of_later)]
+        {
+            assert!(meet(container, snapshot));
+        }
+        // A container that had been rolled back, and whose row was kept by then.
+        let kept = Snapshot { kind: Kind::Committed, captured: state.captured.clone(), ..web.clone() };
+        let now = row(Kind::Active, Some(&state), None);
+        assert!(meet(&path(&[&now, &state, &kept, &image]), &path(&[&kept, &image])));
+    }
+
+    #[test]
+    fn a_state_is_whose_it_was_captured_of() {
+        let state = row(Kind::Committed, None, Some("web"));
+        let owner = |namespace, container| Owner { namespace, container };
+        assert!(owner("ci", "web").has(&state));
+        assert!(!owner("default", "web").has(&state));
+        assert!(!owner("ci", "db").has(&state));
+        assert!(!owner("ci", "web").has(&row(Kind::Committed, None, None)));
+        let broken = Snapshot { captured: Some("{".into()), ..state };
+        assert!(!owner("ci", "web").has(&broken));
+    }
+}

@@ -299,3 +299,40 @@ fn rolled(client: &Client, plan: &Plan, replaced: &Replaced, pid: Option<u32>, c
         cost,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use serde_json::json;
+
+    use super::*;
+
+    /// Plans outlive the loomd that wrote them.
+    #[test]
+    fn a_plan_is_read_as_it_was_written() {
+        let source = Id::random().unwrap();
+        let written = json!({
+            "name": "web",
+            "life": {
+                "container": "0f1e", "doing": "paused", "pid": 77, "way": null,
+                "monitor": {"containerd.io/restart.status": "running"},
+            },
+            "source": source, "kept": "web-123456", "discard": true, "no_start": false,
+        });
+        let plan: Plan = serde_json::from_value(written.clone()).unwrap();
+        assert!(plan.life.runs() && plan.life.container() == "0f1e" && plan.source == source);
+        assert_eq!(serde_json::to_value(&plan).unwrap(), written);
+    }
+
+    #[test]
+    fn a_container_lives_where_its_reference_says() {
+        let target = Target { address: "/c.sock".into(), namespace: "default".into() };
+        for (reference, namespace) in
+            [("web", "default"), ("container:web", "default"), ("container:ci/web", "ci")]
+        {
+            assert_eq!(place(&target, reference).unwrap().namespace, namespace, "{reference}");
+        }
+        assert!(place(&target, "").is_err());
+    }
+}
