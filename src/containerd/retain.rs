@@ -55,11 +55,11 @@ impl Brancher {
         tried.retain(|id, _| expired.iter().any(|row| row.id == *id));
         let due =
             expired.into_iter().filter(|row| tried.get(&row.id).is_none_or(|it| it.next <= Instant::now()));
-        let tries = due.map(|row| async move {
+        let work = due.map(|row| async move {
             let done = self.expire_one(address, &row, now).await;
             (row, done)
         });
-        let done: Vec<_> = futures::stream::iter(tries).buffer_unordered(AT_ONCE).collect().await;
+        let done: Vec<_> = futures::stream::iter(work).buffer_unordered(AT_ONCE).collect().await;
         for (row, done) in done {
             let (shortest, longest) = BACKOFF;
             let wait = tried.get(&row.id).map_or(shortest, |before| (before.wait * 2).min(longest));
