@@ -74,7 +74,7 @@ fn back_and_forth(mut stage: Stage) {
         stage.containerd.namespace = namespace.to_owned();
         let image = stage.import(&small());
         idle(&stage, &image, "web");
-        let began = text(&stage.loom_json(&["inspect", "web"])["parent"]["key"]).to_owned();
+        let began = text(&stage.loom_json(&["inspect", "web"])["parent"]).to_owned();
         shell(&stage, "web", "mkdir /data");
         let mut seen = Vec::new();
         for at in 1..=5 {

@@ -21,7 +21,7 @@ use super::{Brancher, Holder, Options, Reference, Rolled, Target, blocking, cont
 use crate::error::{Error, Result};
 use crate::operation::{Outcome, Work};
 use crate::snapshot::{Cost, Kept, Replaced, key};
-use crate::store::{Id, Operation, Snapshot, Time};
+use crate::store::{Id, Operation, Rows, Snapshot, Time};
 
 /// How long what is to be dropped stays where a crash keeps it from being dropped.
 const UNDROPPED: Duration = Duration::from_mins(10);
@@ -54,6 +54,8 @@ pub(super) struct Swap<'a> {
 pub(super) struct Keeping {
     name: String,
     discard: bool,
+    /// The container, as `Snapshot::captured` has it.
+    own: String,
     kept: Kept,
 }
 
@@ -102,13 +104,14 @@ impl Keeping {
         })
         .await?;
         let ttl = if discard { Some(UNDROPPED) } else { options.ttl };
+        let own = Captured::of(&client.target().namespace, container)?.to_json()?;
         let kept = Kept::Named {
             name: name.clone(),
             labels: options.labels.clone(),
             expires: ttl.map(|ttl| Time::from(SystemTime::now() + ttl)),
-            captured: Some(Captured::of(&client.target().namespace, container)?.to_json()?),
+            captured: Some(own.clone()),
         };
-        Ok(Self { name, discard, kept })
+        Ok(Self { name, discard, own, kept })
     }
 }
 
@@ -276,6 +279,15 @@ impl Brancher {
         let rolled = rolled(client, &plan, &replaced, pid, cost);
         let rolled = serde_json::to_string(&rolled).map_err(|e| Error::Internal(format!("result: {e}")))?;
         Ok(Outcome::Finished(rolled))
+    }
+}
+
+/// Has a row say whose it is that nothing says that of, so that its successor with another's content is not taken
+/// for a branch of that.
+fn owned(rows: &Rows<'_>, id: Id, own: String) -> Result<()> {
+    match rows.snapshot(id)? {
+        Some(row) if row.captured.is_none() => rows.update(&Snapshot { captured: Some(own), ..row }),
+        _ => Ok(()),
     }
 }
 
