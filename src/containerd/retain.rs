@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(until(None, now), LOOK);
         assert_eq!(until(at(Duration::ZERO), now), LOOK);
         assert_eq!(until(Some(Time(0)), now), LOOK);
-        assert_eq!(until(at(Duration::from_mins(60)), now), LOOK);
+        assert_eq!(until(at(Duration::from_hours(1)), now), LOOK);
         assert_eq!(until(at(Duration::from_millis(5)), now), Duration::from_millis(5));
     }
 }
