@@ -6,9 +6,11 @@ use containerd_client::services::v1::{
 };
 use containerd_client::tonic::Code;
 
+use super::OPERATION_LABEL;
 use super::client::{Client, or_missing};
 use super::reference::is_identifier;
 use crate::error::{Error, Result};
+use crate::store::Id;
 
 /// Where nerdctl keeps the name that it shows.
 const NERDCTL_NAME: &str = "nerdctl/name";
@@ -77,6 +79,21 @@ pub(super) async fn of_snapshot(client: &Client, key: &str) -> Result<Option<Con
 /// What people call a container: nerdctl's name, else its id.
 pub(super) fn display_name(container: &Container) -> &str {
     container.labels.get(NERDCTL_NAME).unwrap_or(&container.id)
+}
+
+/// The containers that carry an operation's label.
+pub(super) async fn of_operation(client: &Client, operation: Id) -> Result<Vec<Container>> {
+    let id = operation.to_string();
+    let filter = format!("labels.\"{OPERATION_LABEL}\"==\"{id}\"");
+    list(client, vec![filter], |container| container.labels.get(OPERATION_LABEL) == Some(&id)).await
+}
+
+/// The one that nerdctl calls by one of these names.
+pub(super) async fn called_by_nerdctl(client: &Client, names: &[String]) -> Result<Option<String>> {
+    let called =
+        |container: &Container| container.labels.get(NERDCTL_NAME).is_some_and(|name| names.contains(name));
+    let found = list(client, vec![format!("labels.\"{NERDCTL_NAME}\"")], called).await?;
+    Ok(found.first().map(|container| display_name(container).to_owned()))
 }
 
 /// Makes a container's record.

@@ -16,10 +16,9 @@ use serde_json::json;
 use super::captured::Captured;
 use super::rollback::Owner;
 use super::state::Taking;
-use super::swap::{Content, Keeping, Swap, place};
-use super::{Brancher, Consistency, Holder, Options, Rolled, Target, blocking, containers};
+use super::swap::{Content, Keeping, Swap};
+use super::{Brancher, Holder, Options, Rolled, Target, blocking, containers, request};
 use crate::error::{Error, Result};
-use crate::operation::{Ask, Work};
 use crate::snapshot::{Keep, key};
 use crate::store::{Id, Kind, OperationKind, Snapshot, Time};
 
@@ -40,51 +39,31 @@ impl Brancher {
         options: Options,
     ) -> Result<(Id, Rolled)> {
         let begun = Instant::now();
-        let ask = Ask {
-            id: options.operation,
-            kind: OperationKind::Promote,
-            subject: reference.to_owned(),
-            address: target.address.clone(),
-            namespace: place(target, reference)?.namespace,
-            key: options.idempotency_key.clone(),
-            request: json!({
-                "fork": reference, "discard": discard, "if_unchanged": if_unchanged, "options": options,
-            }),
-        };
+        let more = json!({ "discard": discard, "if_unchanged": if_unchanged });
+        let ask = request::ask(OperationKind::Promote, target, reference, &options, &more)?;
         let promoted = self.operations.run(ask, async |work| {
             work.step("resolve")?;
             let fork = self.container(target, reference).await?;
-            self.undo_in(&fork.client).await?;
+            self.recover_in(&fork.client).await?;
             let row = self.writable(&fork).await?;
             let origin = self.origin(&fork, &row).await?;
             let target = self.writable(&origin).await?;
             let keeping = Keeping::of(self, &origin, discard, &options).await?;
             let since = if if_unchanged { Some(self.forked(&row, &origin, &target).await?) } else { None };
             self.unchanged(&origin, &target, since).await?;
-            let state = self.state_of(&work, &fork, &row, options.consistency).await?;
-            let content = Content { state, source: row.id };
+            work.step("state")?;
+            let taking = Taking::asked(Keep::ForOne, &work, &options);
+            let (state, _) = self.take(row.id, taking, Some(&fork)).await?;
+            let content = Content { state: state.id, source: row.id };
             let no_start = options.no_start;
             let swap = Swap { begun, holder: &origin, target: &target, content, keeping, no_start };
             // Until it has stopped, the origin may write.
             let settled = async || self.unchanged(&origin, &target, since).await;
             let swapped = self.swap(&work, swap, settled).await;
-            self.release(state).await;
+            self.release(state.id).await;
             swapped
         });
         promoted.await
-    }
-
-    /// Takes a fork's state, for the origin alone.
-    async fn state_of(
-        &self,
-        work: &Work,
-        fork: &Holder,
-        row: &Snapshot,
-        consistency: Consistency,
-    ) -> Result<Id> {
-        work.step("state")?;
-        let taking = Taking { operation: Some(work.id()), consistency, ..Taking::of(Keep::ForOne) };
-        Ok(self.take(row.id, taking, Some(fork)).await?.0.id)
     }
 
     /// The container that a fork was made from.

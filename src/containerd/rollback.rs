@@ -14,10 +14,9 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::captured::Captured;
-use super::swap::{Content, Keeping, Swap, place};
-use super::{Brancher, Holder, Options, Rolled, Target, blocking, containers};
+use super::swap::{Content, Keeping, Swap};
+use super::{Brancher, Holder, Options, Rolled, Target, blocking, containers, request};
 use crate::error::{Error, Result};
-use crate::operation::Ask;
 use crate::store::{Id, Kind, OperationKind, Snapshot};
 
 /// What a rollback needs, for one who names something else.
@@ -36,21 +35,12 @@ impl Brancher {
         options: Options,
     ) -> Result<(Id, Rolled)> {
         let begun = Instant::now();
-        let ask = Ask {
-            id: options.operation,
-            kind: OperationKind::Rollback,
-            subject: reference.to_owned(),
-            address: target.address.clone(),
-            namespace: place(target, reference)?.namespace,
-            key: options.idempotency_key.clone(),
-            request: json!({
-                "container": reference, "snapshot": snapshot, "discard": discard, "options": options,
-            }),
-        };
+        let more = json!({ "snapshot": snapshot, "discard": discard });
+        let ask = request::ask(OperationKind::Rollback, target, reference, &options, &more)?;
         let rolled = self.operations.run(ask, async |work| {
             work.step("resolve")?;
             let holder = self.container(target, reference).await?;
-            self.undo_in(&holder.client).await?;
+            self.recover_in(&holder.client).await?;
             let row = self.writable(&holder).await?;
             let state = self.committed(target, snapshot, GONE_BACK_TO).await?;
             if state.layer.is_none() {

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::captured::Captured;
 use super::client::Client;
 use super::stop::Life;
-use super::{Brancher, Holder, Options, Reference, Rolled, Target, blocking, containers, reference};
+use super::{Brancher, Holder, Options, Rolled, blocking, containers, reference};
 use crate::error::{Error, Result};
 use crate::operation::{Outcome, Work};
 use crate::snapshot::{Cost, Kept, Replaced, key};
@@ -96,33 +96,22 @@ impl Keeping {
             None => reference::default_name(containers::display_name(container), "")?,
         };
         key::check_name(&name)?;
-        key::check_labels(&options.labels)?;
         let free = name.clone();
         blocking(&brancher.core, move |core| match core.store().read(|rows| rows.by_name(&free))? {
             Some(_) => Err(Error::NameExists(free)),
             None => Ok(()),
         })
         .await?;
-        let ttl = if discard { Some(UNDROPPED) } else { options.ttl };
+        let unkept = Some(Time::from(SystemTime::now() + UNDROPPED));
         let own = Captured::of(&client.target().namespace, container)?.to_json()?;
         let kept = Kept::Named {
             name: name.clone(),
             labels: options.labels.clone(),
-            expires: ttl.map(|ttl| Time::from(SystemTime::now() + ttl)),
+            expires: if discard { unkept } else { options.expires() },
             captured: Some(own.clone()),
         };
         Ok(Self { name, discard, own, kept })
     }
-}
-
-/// Where the container lives that a reference means: it may name another namespace than the request.
-pub(super) fn place(target: &Target, reference: &str) -> Result<Target> {
-    Ok(match Reference::parse(reference)? {
-        Reference::Container { namespace: Some(namespace), .. } => {
-            Target { namespace: namespace.to_owned(), ..target.clone() }
-        }
-        _ => target.clone(),
-    })
 }
 
 impl Brancher {
@@ -335,16 +324,5 @@ mod tests {
         let plan: Plan = serde_json::from_value(written.clone()).unwrap();
         assert!(plan.life.runs() && plan.life.container() == "0f1e" && plan.source == source);
         assert_eq!(serde_json::to_value(&plan).unwrap(), written);
-    }
-
-    #[test]
-    fn a_container_lives_where_its_reference_says() {
-        let target = Target { address: "/c.sock".into(), namespace: "default".into() };
-        for (reference, namespace) in
-            [("web", "default"), ("container:web", "default"), ("container:ci/web", "ci")]
-        {
-            assert_eq!(place(&target, reference).unwrap().namespace, namespace, "{reference}");
-        }
-        assert!(place(&target, "").is_err());
     }
 }
