@@ -2,6 +2,7 @@
 
 use containerd_client::services::v1::{
     Container, CreateContainerRequest, DeleteContainerRequest, GetContainerRequest, ListContainersRequest,
+    UpdateContainerRequest,
 };
 use containerd_client::tonic::Code;
 
@@ -107,6 +108,19 @@ pub(super) async fn create(client: &Client, container: Container) -> Result<()> 
         }
         Err(status) => Err(client.failed(format!("make container {id:?}"))(status)),
     }
+}
+
+/// Changes some of a container's labels; an empty value drops one. A container that is gone has none.
+pub(super) async fn relabel(client: &Client, id: &str, labels: &[(&str, &str)]) -> Result<()> {
+    let paths = labels.iter().map(|(label, _)| format!("labels.{label}")).collect();
+    let labels = labels.iter().map(|(label, value)| ((*label).to_owned(), (*value).to_owned())).collect();
+    let request = client.request(UpdateContainerRequest {
+        container: Some(Container { id: id.to_owned(), labels, ..Container::default() }),
+        update_mask: Some(prost_types::FieldMask { paths }),
+    });
+    or_missing(client.containers().update(request).await)
+        .map_err(client.failed(format!("label container {id:?}")))?;
+    Ok(())
 }
 
 /// Deletes a container's record; one that is gone is gone.
