@@ -189,7 +189,7 @@ impl Brancher {
 
     /// The nearest parent that containerd knows in this namespace, by its client's name; empty for none.
     /// It is what the new snapshot reports as its parent, and keeps the image's layers from the collector.
-    async fn parent_known(&self, client: &Client, snapshotter: &str, state: &Snapshot) -> Result<String> {
+    pub(super) async fn parent_known(&self, client: &Client, snapshotter: &str, state: &Snapshot) -> Result<String> {
         let mut next = state.parent;
         while let Some(id) = next {
             let parent = blocking(&self.core, move |core| core.get(id)).await?.snapshot;
@@ -241,7 +241,7 @@ impl Brancher {
     }
 
     /// A new container's snapshot. That it cannot be told does not unmake the container.
-    async fn snapshot_of(&self, namespace: &str, key: &str) -> Option<Id> {
+    pub(super) async fn snapshot_of(&self, namespace: &str, key: &str) -> Option<Id> {
         let (namespace, key) = (namespace.to_owned(), key.to_owned());
         match blocking(&self.core, move |core| core.by_client_key(&namespace, &key)).await {
             Ok(snapshot) => snapshot.map(|snapshot| snapshot.id),
@@ -253,7 +253,7 @@ impl Brancher {
     }
 
     /// Lets a transient state go. One that cannot be let go now goes when the daemon starts again.
-    async fn release(&self, state: Id) {
+    pub(super) async fn release(&self, state: Id) {
         if let Err(error) = blocking(&self.core, move |core| core.release(state)).await {
             tracing::warn!(snapshot = %state, %error, "a state that a fork stood on is not released yet");
         }
@@ -261,7 +261,7 @@ impl Brancher {
 }
 
 /// Does all of the work, a little of it at once, and answers in its order.
-async fn some_at_once<W: Future>(work: Vec<W>) -> Vec<W::Output> {
+pub(super) async fn some_at_once<W: Future>(work: Vec<W>) -> Vec<W::Output> {
     futures::stream::iter(work).buffered(AT_ONCE).collect().await
 }
 

@@ -2,6 +2,7 @@
 
 use containerd_client::services::v1::{
     Container, CreateContainerRequest, DeleteContainerRequest, GetContainerRequest, ListContainersRequest,
+    UpdateContainerRequest,
 };
 use containerd_client::tonic::Code;
 
@@ -90,6 +91,31 @@ pub(super) async fn create(client: &Client, container: Container) -> Result<()> 
         }
         Err(status) => Err(client.failed(format!("make container {id:?}"))(status)),
     }
+}
+
+/// Replaces a container's labels, specification and image.
+pub(super) async fn update(client: &Client, container: Container) -> Result<()> {
+    crate::fault::point("containerd.container.update")?;
+    let id = container.id.clone();
+    let paths = ["labels", "spec", "image"].map(str::to_owned).to_vec();
+    let update_mask = Some(prost_types::FieldMask { paths });
+    let request = client.request(UpdateContainerRequest { container: Some(container), update_mask });
+    client.containers().update(request).await.map_err(client.failed(format!("change container {id:?}")))?;
+    Ok(())
+}
+
+/// Those with this label of this value.
+pub(super) async fn labelled(client: &Client, label: &str, value: &str) -> Result<Vec<Container>> {
+    let has = |container: &Container| container.labels.get(label).is_some_and(|own| own == value);
+    list(client, vec![format!("labels.\"{label}\"==\"{value}\"")], has).await
+}
+
+/// Those of these names, ids or nerdctl's, that containers have.
+pub(super) async fn named(client: &Client, names: &[String]) -> Result<Vec<String>> {
+    let has = |container: &Container, name: &String| container.id == *name || display_name(container) == name;
+    let wanted = |container: &Container| names.iter().any(|name| has(container, name));
+    let found = list(client, Vec::new(), wanted).await?;
+    Ok(names.iter().filter(|name| found.iter().any(|container| has(container, name))).cloned().collect())
 }
 
 /// Deletes a container's record; one that is gone is gone.
