@@ -37,12 +37,12 @@ macro_rules! layers {
 }
 
 impl<'a> Rows<'a> {
-    /// Inside a transaction of `conn`; `path` is told in errors.
     /// The file, for errors.
     pub(super) fn path(&self) -> &Path {
         self.path
     }
 
+    /// Inside a transaction of `conn`; `path` is told in errors.
     pub(super) fn new(conn: &'a Connection, path: &'a Path) -> Self {
         Self { conn, path }
     }
