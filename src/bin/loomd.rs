@@ -196,7 +196,7 @@ async fn serve(config: &Config, core: &Arc<Snapshots>, mut signals: Signals) -> 
     let left = Arc::clone(&brancher);
     tokio::spawn(async move {
         left.thaw_left().await;
-        left.undo_left(&containerd).await;
+        left.recover_left(&containerd).await;
     });
     let status = format!("serving {} on {}", config.root.display(), config.state.display());
     tell(&[NotifyState::Ready, NotifyState::Status(&status)]);

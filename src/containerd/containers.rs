@@ -6,9 +6,11 @@ use containerd_client::services::v1::{
 };
 use containerd_client::tonic::Code;
 
+use super::OPERATION_LABEL;
 use super::client::{Client, or_missing};
 use super::reference::is_identifier;
 use crate::error::{Error, Result};
+use crate::store::Id;
 
 /// Where nerdctl keeps the name that it shows.
 const NERDCTL_NAME: &str = "nerdctl/name";
@@ -79,6 +81,21 @@ pub(super) fn display_name(container: &Container) -> &str {
     container.labels.get(NERDCTL_NAME).unwrap_or(&container.id)
 }
 
+/// The containers that carry an operation's label.
+pub(super) async fn of_operation(client: &Client, operation: Id) -> Result<Vec<Container>> {
+    let id = operation.to_string();
+    let filter = format!("labels.\"{OPERATION_LABEL}\"==\"{id}\"");
+    list(client, vec![filter], |container| container.labels.get(OPERATION_LABEL) == Some(&id)).await
+}
+
+/// The one that nerdctl calls by one of these names.
+pub(super) async fn called_by_nerdctl(client: &Client, names: &[String]) -> Result<Option<String>> {
+    let called =
+        |container: &Container| container.labels.get(NERDCTL_NAME).is_some_and(|name| names.contains(name));
+    let found = list(client, vec![format!("labels.\"{NERDCTL_NAME}\"")], called).await?;
+    Ok(found.first().map(|container| display_name(container).to_owned()))
+}
+
 /// Makes a container's record.
 pub(super) async fn create(client: &Client, container: Container) -> Result<()> {
     crate::fault::point("containerd.branch.container")?;
@@ -102,20 +119,6 @@ pub(super) async fn update(client: &Client, container: Container) -> Result<()> 
     let request = client.request(UpdateContainerRequest { container: Some(container), update_mask });
     client.containers().update(request).await.map_err(client.failed(format!("change container {id:?}")))?;
     Ok(())
-}
-
-/// Those with this label of this value.
-pub(super) async fn labelled(client: &Client, label: &str, value: &str) -> Result<Vec<Container>> {
-    let has = |container: &Container| container.labels.get(label).is_some_and(|own| own == value);
-    list(client, vec![format!("labels.\"{label}\"==\"{value}\"")], has).await
-}
-
-/// Those of these names, ids or nerdctl's, that containers have.
-pub(super) async fn named(client: &Client, names: &[String]) -> Result<Vec<String>> {
-    let has = |container: &Container, name: &String| container.id == *name || display_name(container) == name;
-    let wanted = |container: &Container| names.iter().any(|name| has(container, name));
-    let found = list(client, Vec::new(), wanted).await?;
-    Ok(names.iter().filter(|name| found.iter().any(|container| has(container, name))).cloned().collect())
 }
 
 /// Deletes a container's record; one that is gone is gone.

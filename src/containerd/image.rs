@@ -36,7 +36,7 @@ pub(super) async fn empty(
 ) -> Result<String> {
     crate::fault::point("containerd.image.create")?;
     // What nothing names yet would be collected.
-    let lease = Lease::take(client, root).await?;
+    let lease = Lease::take(client, root, operation).await?;
     let made = make(lease.client(), &name(operation), platform).await;
     lease.end().await?;
     made?;
@@ -135,7 +135,10 @@ mod tests {
     #[test]
     fn the_platform_is_the_sources_or_the_machines() {
         let arm = config(Some("linux/arm/v7"));
-        assert_eq!((&arm["os"], &arm["architecture"], &arm["variant"]), (&json!("linux"), &json!("arm"), &json!("v7")));
+        assert_eq!(
+            (&arm["os"], &arm["architecture"], &arm["variant"]),
+            (&json!("linux"), &json!("arm"), &json!("v7"))
+        );
         for none in [None, Some("")] {
             let own = config(none);
             assert_eq!(own["os"], "linux");

@@ -5,9 +5,11 @@
 //!                └── a crash: started again as it was ──┘└── a crash: started with its new content ──┘
 //! ```
 
+use super::client::Client;
 use super::{Brancher, Options, Rolled, Target};
 use crate::error::Result;
-use crate::store::Id;
+use crate::operation::Outcome;
+use crate::store::{Id, Operation};
 
 impl Brancher {
     /// Makes the content of a container that of `snapshot`. What it had is kept as a snapshot, named by the
@@ -21,6 +23,11 @@ impl Brancher {
         discard: bool,
         options: Options,
     ) -> Result<(Id, Rolled)> {
+        todo!()
+    }
+
+    /// Finishes or undoes a rollback or a promotion that a crash cut off.
+    pub(super) async fn recover_replace(&self, client: &Client, operation: &Operation) -> Result<Outcome> {
         todo!()
     }
 }

@@ -11,7 +11,7 @@ use super::Served;
 use super::calls::Core;
 use super::convert::{from_labels, timestamp};
 use super::ttrpc::send_all;
-use crate::containerd::{Brancher, Target};
+use crate::containerd::{Branched, Brancher, Changes, Consistency, Options, Resumed, Target};
 use crate::error::Result;
 use crate::protos::admin::{
     self as proto, CloneRequest, CloneResponse, ForkRequest, ForkResponse, GetRequest, GetResponse,
@@ -73,9 +73,18 @@ impl Admin {
     }
 }
 
-/// True where the process of what is made waits for Resume.
-fn no_start(options: &proto::Options) -> bool {
-    options.resume_policy.enum_value() == Ok(proto::ResumePolicy::RESUME_POLICY_MANUAL)
+/// What every branch can be asked for.
+fn options(options: &proto::Options) -> Options {
+    let app = Ok(proto::Consistency::CONSISTENCY_APP);
+    Options {
+        no_start: options.resume_policy.enum_value() == Ok(proto::ResumePolicy::RESUME_POLICY_MANUAL),
+        consistency: if options.consistency.enum_value() == app {
+            Consistency::App
+        } else {
+            Consistency::Crash
+        },
+        ..Options::default()
+    }
 }
 
 /// An empty name is none.
@@ -87,12 +96,16 @@ fn given(name: String) -> Option<String> {
 impl admin_ttrpc::Admin for Admin {
     async fn snapshot(&self, _: &TtrpcContext, request: SnapshotRequest) -> ttrpc::Result<SnapshotResponse> {
         let target = self.target(request.containerd.into_option());
-        let (name, labels) = (given(request.name), from_labels(request.labels));
+        let options = Options {
+            name: given(request.name),
+            labels: from_labels(request.labels),
+            ..options(&request.options)
+        };
         let core = self.core.clone();
         let (seen, spent) = self
             .branch(|brancher| async move {
-                let (made, spent) = brancher.snapshot(&target, &request.reference, name, labels).await?;
-                Ok((core.call(move |core| core.get(made.id)).await?, spent))
+                let (_, made) = brancher.snapshot(&target, &request.reference, options).await?;
+                Ok((core.call(move |core| core.get(made.snapshot)).await?, made.cost))
             })
             .await?;
         Ok(SnapshotResponse {
@@ -104,10 +117,11 @@ impl admin_ttrpc::Admin for Admin {
 
     async fn fork(&self, _: &TtrpcContext, request: ForkRequest) -> ttrpc::Result<ForkResponse> {
         let target = self.target(request.containerd.into_option());
-        let (name, count, start) = (given(request.name), request.count.max(1), !no_start(&request.options));
-        let (forks, spent) =
-            self.branch(|brancher| async move {
-                brancher.fork(&target, &request.reference, name, count, start).await
+        let options = Options { name: given(request.name), ..options(&request.options) };
+        let (count, changes) = (request.count.max(1), Changes::default());
+        let (_, Branched { forks, cost: spent }) = self
+            .branch(|brancher| async move {
+                brancher.fork(&target, &request.reference, count, options, changes).await
             })
             .await?;
         Ok(ForkResponse {
@@ -119,14 +133,16 @@ impl admin_ttrpc::Admin for Admin {
 
     async fn clone_state(&self, _: &TtrpcContext, request: CloneRequest) -> ttrpc::Result<CloneResponse> {
         let target = self.target(request.containerd.into_option());
-        let (name, start) = (given(request.name), !no_start(&request.options));
-        let (clone, spent) =
-            self.branch(|brancher| async move {
-                brancher.clone_state(&target, &request.reference, name, start).await
+        let options = Options { name: given(request.name), ..options(&request.options) };
+        let changes = Changes::default();
+        let (_, Branched { mut forks, cost: spent }) = self
+            .branch(|brancher| async move {
+                brancher.clone_state(&target, &request.reference, options, changes).await
             })
             .await?;
+        let clone = forks.pop();
         Ok(CloneResponse {
-            clone: Some(forked(clone)).into(),
+            clone: clone.map(forked).into(),
             cost: Some(cost(&spent)).into(),
             ..Default::default()
         })
@@ -134,8 +150,10 @@ impl admin_ttrpc::Admin for Admin {
 
     async fn resume(&self, _: &TtrpcContext, request: ResumeRequest) -> ttrpc::Result<ResumeResponse> {
         let target = self.target(request.containerd.into_option());
-        let (container, pid) =
-            self.branch(|brancher| async move { brancher.resume(&target, &request.reference).await }).await?;
+        let options = options(&request.options);
+        let (_, Resumed { container, pid }) = self
+            .branch(|brancher| async move { brancher.resume(&target, &request.reference, options).await })
+            .await?;
         Ok(ResumeResponse { container, pid, ..Default::default() })
     }
 

@@ -41,7 +41,12 @@ impl Way {
 
     /// Undoes what an operation of the daemon of this root made, as far as it came: containers, volumes, images,
     /// names. It waits for calls of nerdctl that an earlier daemon left running.
-    pub(in crate::containerd) async fn undo(&self, client: &Client, operation: Id, root: &Path) -> Result<()> {
+    pub(in crate::containerd) async fn undo(
+        &self,
+        client: &Client,
+        operation: Id,
+        root: &Path,
+    ) -> Result<()> {
         let root = root.to_owned();
         let trail = match tokio::task::spawn_blocking(move || Trail::ended(&root, operation)).await {
             Ok(trail) => trail?,
@@ -50,7 +55,7 @@ impl Way {
         // Without a trail nerdctl was not called.
         let Some(trail) = trail else { return Ok(()) };
         let wanted = operation.to_string();
-        for container in containers::labelled(client, OPERATION_LABEL, &wanted).await? {
+        for container in containers::of_operation(client, operation).await? {
             self.remove_under(client, None, &container).await?;
         }
         for id in trail.ids()? {

@@ -40,7 +40,8 @@ impl Way {
         args: &[&str],
     ) -> Result<String> {
         let action = args.first().copied().unwrap_or_default();
-        let failed = |message: String, kind: Kind| Error::Nerdctl { action: action.to_owned(), message, kind };
+        let failed =
+            |message: String, kind: Kind| Error::Nerdctl { action: action.to_owned(), message, kind };
         let io = |error: std::io::Error| failed(format!("{}: {error}", self.binary), Kind::Internal);
         let (out, err) = (Output::new().map_err(io)?, Output::new().map_err(io)?);
         let stdin = match lock {

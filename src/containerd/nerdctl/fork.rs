@@ -7,13 +7,13 @@ use containerd_client::services::v1::Container;
 use super::trail::Trail;
 use super::volume::{self, Volume};
 use super::{Order, Origin, create, merge};
-use crate::containerd::branch::some_at_once;
+use crate::containerd::birth::some_at_once;
 use crate::containerd::state::Taking;
 use crate::containerd::{Branched, Brancher, Forked, blocking, containers, image, snapshots};
 use crate::error::{Error, Result};
 use crate::operation::Work;
 use crate::snapshot::{Cost, Keep, Made};
-use crate::store::{Snapshot, Time};
+use crate::store::Snapshot;
 
 /// What all forks of one request share.
 #[derive(Clone, Copy)]
@@ -47,7 +47,7 @@ impl Brancher {
         origin: Origin<'_>,
     ) -> Result<Branched> {
         let begun = Instant::now();
-        check(order).await?;
+        check(order)?;
         let made = self.make_all(work, order, origin).await;
         let failed = match made {
             Ok((mut forks, cost)) => {
@@ -81,7 +81,7 @@ impl Brancher {
         work.step("state")?;
         let parent = self.parent_of(order, &origin).await?;
         let transient = matches!(origin, Origin::Live(..));
-        let (state, cost) = self.state_of(work, order, origin, &volumes).await?;
+        let (state, cost) = self.state_for(work, order, origin, &volumes).await?;
         let forks = self.cast_by_nerdctl(work, order, (&state, &parent), &volumes, &trail).await;
         if transient {
             self.release(state.id).await;
@@ -95,7 +95,7 @@ impl Brancher {
     }
 
     /// The state that the forks are made from, and their volumes filled.
-    async fn state_of(
+    async fn state_for(
         &self,
         work: &Work,
         order: Order<'_>,
@@ -108,12 +108,8 @@ impl Brancher {
         let (state, cost) = match origin {
             Origin::Live(holder, source) => {
                 let keep = if order.names.len() == 1 { Keep::ForOne } else { Keep::ForClones };
-                let taking = Taking {
-                    operation: Some(work.id()),
-                    consistency: order.options.consistency,
-                    also: Some(Box::new(also)),
-                    ..Taking::of(keep)
-                };
+                let taking =
+                    Taking { also: Some(Box::new(also)), ..Taking::asked(keep, work, order.options) };
                 self.take(source.id, taking, Some(holder)).await?
             }
             Origin::State(state) => {
@@ -164,8 +160,8 @@ impl Brancher {
         work.step("containers")?;
         let platform = order.captured.labels.get("nerdctl/platform").map(String::as_str);
         let image = image::empty(order.client, work.id(), platform, self.core.layers().root()).await?;
-        let expires = order.options.ttl.map(|ttl| Time::from(std::time::SystemTime::now() + ttl));
-        let grant = self.core.grant(state.id, Made { operation: Some(work.id()), expires })?;
+        let made = Made { operation: Some(work.id()), expires: order.options.expires() };
+        let grant = self.core.grant(state.id, made)?;
         let label = grant.label();
         let mold = Mold { work, order, trail, image: &image, parent, grant: &label };
         let ones = order.names.iter().zip(volumes).enumerate();
@@ -220,7 +216,7 @@ impl Brancher {
 }
 
 /// Refuses what can be known to fail before anything is made or stands still.
-async fn check(order: Order<'_>) -> Result<()> {
+fn check(order: Order<'_>) -> Result<()> {
     if order.options.no_start && order.names.len() > 1 && !order.changes.publish.is_empty() {
         return Err(Error::invalid(
             "publish",
@@ -231,13 +227,7 @@ async fn check(order: Order<'_>) -> Result<()> {
     if let Some(label) = order.options.labels.keys().find(|label| label.starts_with(super::NERDCTL)) {
         return Err(Error::invalid(format!("label {label:?}"), "labels of this name are nerdctl's own"));
     }
-    let named = containers::named(order.client, order.names).await?;
-    match named.into_iter().next() {
-        Some(name) => {
-            Err(Error::ContainerExists { name, namespace: order.client.target().namespace.clone() })
-        }
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// Makes one container, and starts it unless that is not wanted: its id and process.
@@ -255,8 +245,7 @@ async fn make(mold: Mold<'_>, one: &One<'_>) -> Result<(String, Option<u32>)> {
         return Err(Error::ContainerNotFound { name: id, namespace: client.target().namespace.clone() });
     };
     place(mold, &made).await?;
-    let merged =
-        merge::merged(order.captured, &made, one.volumes, &order.options.labels, order.changes)?;
+    let merged = merge::merged(order.captured, &made, one.volumes, &order.options.labels, order.changes)?;
     containers::update(client, merged).await?;
     if order.options.no_start {
         return Ok((id, None));

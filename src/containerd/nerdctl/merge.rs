@@ -69,12 +69,7 @@ pub(super) fn merged(
             "it has no process whose environment or command could be changed",
         ));
     }
-    Ok(Container {
-        labels,
-        image: captured.image.clone(),
-        spec: Some(spec::write(&merged)),
-        ..made.clone()
-    })
+    Ok(Container { labels, image: captured.image.clone(), spec: Some(spec::write(&merged)), ..made.clone() })
 }
 
 /// True where a label has this name, or begins so.
@@ -122,7 +117,8 @@ fn merged_labels(
         let each = moved.iter().enumerate();
         merged.extend(each.map(|(n, mount)| (format!("{MOUNTS}.{n}"), mount.to_string())));
     }
-    let anonymous: Vec<_> = volumes.iter().filter(|volume| volume.anonymous).map(|volume| &volume.name).collect();
+    let anonymous: Vec<_> =
+        volumes.iter().filter(|volume| volume.anonymous).map(|volume| &volume.name).collect();
     if anonymous.is_empty() {
         merged.remove(ANONYMOUS);
     } else {
@@ -195,7 +191,9 @@ fn mount(spec: &mut Value, own: &Value, captured: &Captured, id: &str, volumes: 
         .as_array()
         .into_iter()
         .flatten()
-        .filter(|mount| source_of(mount).contains(id) || OWN_FILES.iter().any(|file| mount["destination"] == *file))
+        .filter(|mount| {
+            source_of(mount).contains(id) || OWN_FILES.iter().any(|file| mount["destination"] == *file)
+        })
         .collect();
     mounts.retain(|mount| {
         !source_of(mount).contains(&captured.id)

@@ -29,7 +29,7 @@ use serde_json::Value;
 
 use super::captured::Captured;
 use super::client::Client;
-use super::{Changes, Holder, Options};
+use super::{Changes, Holder, NERDCTL, Options};
 use crate::error::{Error, Result};
 use crate::store::Snapshot;
 
@@ -44,8 +44,6 @@ mod volume;
 /// The label on containers and volumes that says which operation made them.
 pub(super) const OPERATION_LABEL: &str = "loom.operation";
 
-/// What nerdctl's own labels begin with.
-const NERDCTL: &str = "nerdctl/";
 /// Where nerdctl keeps a container's directory: `<store>/containers/<namespace>/<id>`.
 const STATE_DIR: &str = "nerdctl/state-dir";
 /// Flags that a call has from us, or that would only make it talk; the first three are other names of
@@ -108,12 +106,14 @@ impl Way {
     /// That of a container of nerdctl's; none of another tool's. `Precondition` where it is nerdctl's and the
     /// binary is not there any more.
     pub(super) fn of(captured: &Captured) -> Result<Option<Self>> {
-        if !captured.labels.keys().any(|label| label.starts_with(NERDCTL)) {
+        if !captured.is_nerdctls() {
             return Ok(None);
         }
         let refused = |why: String| Error::precondition(format!("container {:?}", captured.id), why);
         let way = Self::in_spec(captured).ok_or_else(|| {
-            refused("it is nerdctl's, but no hook of its says where nerdctl is; make it anew with nerdctl".into())
+            refused(
+                "it is nerdctl's, but no hook of its says where nerdctl is; make it anew with nerdctl".into(),
+            )
         })?;
         let executable = std::fs::metadata(&way.binary)
             .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0);
