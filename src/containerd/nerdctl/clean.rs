@@ -52,14 +52,14 @@ impl Way {
             Ok(trail) => trail?,
             Err(died) => return Err(Error::Internal(format!("the wait for nerdctl died: {died}"))),
         };
-        // Without a trail nerdctl was not called.
-        let Some(trail) = trail else { return Ok(()) };
         let wanted = operation.to_string();
         for container in containers::of_operation(client, operation).await? {
             self.remove_under(client, None, &container).await?;
         }
-        for id in trail.ids()? {
-            self.undo_create(client, &id).await?;
+        if let Some(trail) = &trail {
+            for id in trail.ids()? {
+                self.undo_create(client, &id).await?;
+            }
         }
         let filter = format!("label={OPERATION_LABEL}={wanted}");
         let volumes = self.call(client, None, &["volume", "ls", "--quiet", "--filter", &filter]).await?;
@@ -67,7 +67,7 @@ impl Way {
             volume_rm(self, client, None, volume).await?;
         }
         image::remove(client, operation).await?;
-        trail.end()
+        trail.map_or(Ok(()), Trail::end)
     }
 
     /// Undoes a `nerdctl create` that began a container of this id, however far it came.

@@ -87,9 +87,10 @@ impl Brancher {
             self.release(state.id).await;
         }
         let forks = forks?;
-        // From here on nothing is left to undo but by the containers' labels.
+        // From here on the containers' labels are enough to undo it.
         if forks.iter().any(|fork| fork.error.is_none()) {
             image::remove(order.client, work.id()).await?;
+            trail.end()?;
         }
         Ok((forks, cost))
     }
