@@ -54,9 +54,7 @@ pub fn tiny() -> Image {
 /// an opaque directory, hard links, xattrs, setuid, devices and odd times, and at last a file in each
 /// of many directories.
 pub fn debian() -> Image {
-    cached("debian", |dir| {
-        vec![fetched(&dir.join("debian-base.tar")), changed(), odd(), spread()]
-    })
+    cached("debian", |dir| vec![fetched(&dir.join("debian-base.tar")), changed(), odd(), spread()])
 }
 
 /// Debian with databases and what it takes to build a program, in one layer.
