@@ -262,3 +262,14 @@ macro_rules! on_every_stage {
     )+ };
 }
 pub(crate) use on_every_stage;
+
+/// Makes tests of functions that take a [`Stage`], each on the stage that is named.
+macro_rules! on_stages {
+    ($($name:ident: $scenario:ident($layout:ident, $version:ident);)+) => { $(
+        #[test]
+        fn $name() {
+            $scenario(Stage::new(Layout::$layout, Version::$version));
+        }
+    )+ };
+}
+pub(crate) use on_stages;
