@@ -47,7 +47,7 @@ cd /srv
 sql() { sqlite3 -bail -cmd '.timeout 30000' -cmd 'PRAGMA synchronous=FULL' db "$@" >/dev/null; }
 sql 'PRAGMA journal_mode=WAL' 'CREATE TABLE t (n INTEGER PRIMARY KEY, filler)' \
     'CREATE TABLE s (total)' 'INSERT INTO s VALUES (0)' 'CREATE INDEX filler ON t (filler)'
-{ echo 'SELECT * FROM s;'; exec sleep 1000000; } | sqlite3 db >/dev/null &
+{ echo 'SELECT * FROM s;'; exec sleep 1000000; } | sqlite3 -cmd '.timeout 30000' db >/dev/null &
 n=0
 while :; do
     n=$((n+1))
