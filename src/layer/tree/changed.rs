@@ -92,10 +92,9 @@ impl Visit for Changed {
         if FileType::from_raw_mode(status.st_mode) == FileType::Directory {
             return Ok(Entry::Directory);
         }
-        // The whiteouts of an overlay are links to one: each new one changes all. One that is new itself has
-        // changed its directory too.
-        let shared = status.st_nlink > 1 && status.st_rdev == 0 && is_device(&status);
-        let possible = !shared || self.levels.last().is_some_and(|level| level.changed);
+        // The whiteouts of an overlay are links to one, which changes with each that comes and with every mount.
+        // One that is new itself has changed its directory too.
+        let possible = !is_whiteout(&status) || self.levels.last().is_some_and(|level| level.changed);
         if possible && self.is_newer(&status) {
             let path = self.path(name);
             self.tell(&path);
@@ -119,6 +118,6 @@ impl Visit for Changed {
     }
 }
 
-fn is_device(status: &Stat) -> bool {
-    FileType::from_raw_mode(status.st_mode) == FileType::CharacterDevice
+fn is_whiteout(status: &Stat) -> bool {
+    FileType::from_raw_mode(status.st_mode) == FileType::CharacterDevice && status.st_rdev == 0
 }
