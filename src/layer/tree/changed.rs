@@ -23,7 +23,7 @@ pub(in crate::layer) fn changed(root: OwnedFd, at: &Path, since: Time, limit: us
     let status = rustix::fs::fstat(root.as_fd()).map_err(Error::io("look for changes in", at))?;
     changed.levels.push(changed.level(&status, PathBuf::new()));
     walk(root, at, &mut changed)?;
-    changed.close(PathBuf::from("."));
+    changed.close(Path::new("."));
     Ok(changed.found)
 }
 
@@ -69,12 +69,12 @@ impl Changed {
     }
 
     /// Leaves the deepest directory, which is told as `path` where nothing in it was.
-    fn close(&mut self, path: PathBuf) {
+    fn close(&mut self, path: &Path) {
         if let Some(level) = self.levels.pop()
             && level.changed
             && level.before == self.found.len()
         {
-            self.tell(&path);
+            self.tell(path);
         }
     }
 }
@@ -113,7 +113,7 @@ impl Visit for Changed {
 
     fn leave(&mut self, _: Option<BorrowedFd<'_>>, _: &CStr) -> io::Result<()> {
         let path = self.levels.last().map(|level| level.path.clone());
-        self.close(path.unwrap_or_default());
+        self.close(&path.unwrap_or_default());
         Ok(())
     }
 }
