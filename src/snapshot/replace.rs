@@ -44,7 +44,7 @@ pub(super) struct Top {
 
 impl Snapshots {
     /// Makes the content of the active snapshot `target`, which must not be mounted, that of the committed
-    /// `state`: a new row with `target`'s key, parent and labels, whose source is `state` (or, of a transient
+    /// `state`: a new row with `target`'s key, parent, labels and `captured`, whose source is `state` (or, of a transient
     /// state, what that was taken of), made by `operation`, which expires when `target` did.
     ///
     /// A state that was taken for one (`Keep::ForOne`) is taken over. A pin stays with what it was set on,
@@ -216,7 +216,7 @@ fn successor(old: &Snapshot, state: &Snapshot, top: &Layer, operation: Option<Id
         parent: old.parent,
         source,
         layer: Some(top.id),
-        captured: state.captured.clone(),
+        captured: old.captured.clone().or_else(|| state.captured.clone()),
         operation,
         expires: old.expires,
         taken,
