@@ -169,7 +169,7 @@ impl Brancher {
     }
 
     /// A new container's snapshot. That it cannot be told does not unmake the container.
-    async fn snapshot_of(&self, namespace: &str, key: &str) -> Option<Id> {
+    pub(super) async fn snapshot_of(&self, namespace: &str, key: &str) -> Option<Id> {
         let (namespace, key) = (namespace.to_owned(), key.to_owned());
         match blocking(&self.core, move |core| core.by_client_key(&namespace, &key)).await {
             Ok(snapshot) => snapshot.map(|snapshot| snapshot.id),

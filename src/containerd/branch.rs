@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::birth::Mold;
 use super::captured::{Captured, Unlike};
 use super::client::Client;
-use super::nerdctl::{Origin, Way};
+use super::nerdctl::{Order, Origin, Way};
 use super::state::Taking;
 use super::{
     Branched, Brancher, Changes, Holder, Options, Reference, Target, Volumes, blocking, containers,
@@ -110,7 +110,9 @@ impl Brancher {
         work.plan(&plan).await?;
         if let Some(way) = &plan.way {
             let origin = Origin::Live(&holder, source);
-            return self.by_nerdctl(&work, client, way, &captured, origin, &names, &asked).await;
+            let (options, changes) = (&asked.options, &asked.changes);
+            let order = Order { client, way, captured: &captured, names: &names, options, changes };
+            return self.by_nerdctl(&work, order, origin).await;
         }
 
         work.step("state")?;
@@ -163,7 +165,9 @@ impl Brancher {
         work.plan(&plan).await?;
         if let Some(way) = &plan.way {
             let origin = Origin::State(state);
-            return self.by_nerdctl(&work, &client, way, &captured, origin, &names, &asked).await;
+            let (client, options, changes) = (&client, &asked.options, &asked.changes);
+            let order = Order { client, way, captured: &captured, names: &names, options, changes };
+            return self.by_nerdctl(&work, order, origin).await;
         }
 
         let mold = asked.mold(&work, captured, parent);
@@ -174,20 +178,10 @@ impl Brancher {
     }
 
     /// Has nerdctl make them; what it made holds once the result is written.
-    async fn by_nerdctl(
-        &self,
-        work: &Work,
-        client: &Client,
-        way: &Way,
-        captured: &Captured,
-        origin: Origin<'_>,
-        names: &[String],
-        asked: &Asked<'_>,
-    ) -> Result<Branched> {
-        let (options, changes) = (&asked.options, &asked.changes);
-        let made = self.fork_by_nerdctl(work, client, way, captured, origin, names, options, changes).await?;
+    async fn by_nerdctl(&self, work: &Work, order: Order<'_>, origin: Origin<'_>) -> Result<Branched> {
+        let made = self.fork_by_nerdctl(work, order, origin).await?;
         if let Err(error) = work.decided(&made).await {
-            if let Err(left) = way.undo(client, work.id()).await {
+            if let Err(left) = order.way.undo(order.client, work.id(), self.core.layers().root()).await {
                 work.warn(format!("what nerdctl made could not be undone: {left}"));
             }
             return Err(error);
@@ -218,7 +212,12 @@ impl Brancher {
 
     /// The nearest parent that containerd knows in this namespace, by its client's name; empty for none.
     /// It is what the new snapshot reports as its parent, and keeps the image's layers from the collector.
-    async fn parent_known(&self, client: &Client, snapshotter: &str, state: &Snapshot) -> Result<String> {
+    pub(super) async fn parent_known(
+        &self,
+        client: &Client,
+        snapshotter: &str,
+        state: &Snapshot,
+    ) -> Result<String> {
         let mut next = state.parent;
         while let Some(id) = next {
             let parent = blocking(&self.core, move |core| core.get(id)).await?.snapshot;

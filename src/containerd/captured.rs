@@ -13,6 +13,8 @@ use std::fmt::Write as _;
 use containerd_client::services::v1::Container;
 use containerd_client::services::v1::container::Runtime;
 use prost_types::Any;
+use protobuf::well_known_types::empty::Empty;
+use protobuf::{Message as _, UnknownValueRef};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -111,6 +113,20 @@ impl Captured {
     /// The way to make another one like it where it is nerdctl's.
     pub(super) fn way(&self) -> Result<Option<Way>> {
         if self.is_nerdctls() { Way::of(self) } else { Ok(None) }
+    }
+
+    /// Its runtime's name, and the binary where that is not the runtime's own.
+    pub(super) fn runtime(&self) -> Option<(&str, Option<String>)> {
+        /// The binary's field in the options of runc's shim.
+        const BINARY_NAME: u32 = 6;
+        let runs = self.runtime.as_ref()?;
+        let options = runs.options.as_ref().and_then(|typed| unhex(&typed.value).ok());
+        let options = options.and_then(|bytes| Empty::parse_from_bytes(&bytes).ok());
+        let binary = options.as_ref().and_then(|options| match options.unknown_fields().get(BINARY_NAME) {
+            Some(UnknownValueRef::LengthDelimited(name)) => String::from_utf8(name.to_vec()).ok(),
+            _ => None,
+        });
+        Some((&runs.name, binary.filter(|name| !name.is_empty())))
     }
 
     /// A branch of it: the record of a new container `id` on the snapshot of the same key.

@@ -123,6 +123,17 @@ pub(super) async fn relabel(client: &Client, id: &str, labels: &[(&str, &str)]) 
     Ok(())
 }
 
+/// Replaces a container's labels, specification and image.
+pub(super) async fn update(client: &Client, container: Container) -> Result<()> {
+    crate::fault::point("containerd.container.update")?;
+    let id = container.id.clone();
+    let paths = ["labels", "spec", "image"].map(str::to_owned).to_vec();
+    let update_mask = Some(prost_types::FieldMask { paths });
+    let request = client.request(UpdateContainerRequest { container: Some(container), update_mask });
+    client.containers().update(request).await.map_err(client.failed(format!("change container {id:?}")))?;
+    Ok(())
+}
+
 /// Deletes a container's record; one that is gone is gone.
 pub(super) async fn delete(client: &Client, id: &str) -> Result<()> {
     let request = client.request(DeleteContainerRequest { id: id.to_owned() });

@@ -5,7 +5,7 @@
 //! snapshot with the fork label, and so come back to the core by the way that every client goes.
 //!
 //! - [`reference`]: what people call things, and what containerd takes as a name
-//! - [`client`], [`containers`], [`task`], [`snapshots`], [`leases`]: one service of containerd each
+//! - [`client`], [`containers`], [`task`], [`snapshots`], [`leases`], [`image`]: one service of containerd each
 //! - [`spec`], [`captured`]: what a branch takes over from its source
 //! - [`state`]: the state of a live container
 //! - [`freezer`]: the pause around the last step, and its end whatever happens
@@ -37,6 +37,7 @@ mod captured;
 mod client;
 mod containers;
 mod freezer;
+mod image;
 mod label;
 mod leases;
 mod nerdctl;

@@ -160,7 +160,7 @@ impl Brancher {
         let plan: Plan = serde_json::from_str(plan)
             .map_err(|e| Error::Internal(format!("plan of operation {operation}: {e}")))?;
         if let Some(way) = &plan.way {
-            way.undo(client, operation).await?;
+            way.undo(client, operation, self.core.layers().root()).await?;
         }
         self.unmake_all(client, &plan.snapshotter, operation).await
     }

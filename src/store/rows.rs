@@ -74,10 +74,10 @@ impl<'a> Rows<'a> {
         )
     }
 
-    /// Those whose key is `<namespace>/<sequence>/<client key>`, in the order of keys.
+    /// Those whose key is `<namespace>/<sequence>/<client key>`, in the order of sequences.
     pub fn by_client_key(&self, namespace: &str, client_key: &str) -> Result<Vec<Snapshot>> {
         self.many(
-            snapshots!("WHERE s.client_key = ?1 AND s.namespace = ?2 ORDER BY s.key"),
+            snapshots!("WHERE s.client_key = ?1 AND s.namespace = ?2 ORDER BY length(s.key), s.key"),
             [client_key, namespace],
             columns::snapshot,
         )
