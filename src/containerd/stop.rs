@@ -194,11 +194,17 @@ pub(super) async fn stop(client: &Client, container: &Container, way: Option<&Wa
     if let Some(way) = way {
         way.stop(client, container).await?;
     } else {
-        let paused = task::get(client, id).await?.is_some_and(|task| task.status == Status::Paused);
+        let stands = || async {
+            Ok::<_, Error>(task::get(client, id).await?.is_some_and(|task| task.status == Status::Paused))
+        };
+        let stood = stands().await?;
         task::signal(client, id, stop_signal(container)).await?;
-        if paused {
-            // It gets the signal once it goes on.
-            task::resume(client, id).await?;
+        // It gets most signals only once it goes on, and has ended by others.
+        if stood
+            && let Err(error) = task::resume(client, id).await
+            && stands().await?
+        {
+            return Err(error);
         }
         if !task::ended_within(client, id, PATIENCE).await? {
             task::signal(client, id, Signal::SIGKILL as u32).await?;
