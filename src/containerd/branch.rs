@@ -37,6 +37,9 @@ pub(super) struct Plan {
     pub(super) way: Option<Way>,
 }
 
+/// What a clone needs, for one who names something else.
+const CLONED: &str = "a clone is made of a committed one; `loom fork` continues from a container as it is";
+
 /// What is asked of a fork or a clone.
 struct Asked<'a> {
     target: &'a Target,
@@ -131,7 +134,7 @@ impl Brancher {
         let begun = Instant::now();
         work.step("resolve")?;
         work.progress(0, 1);
-        let state = self.committed(asked.target, asked.reference).await?;
+        let state = self.committed(asked.target, asked.reference, CLONED).await?;
         let Some(json) = &state.captured else {
             return Err(Error::Refused {
                 what: state.title(),
@@ -188,7 +191,12 @@ impl Brancher {
 
     /// The committed snapshot that a reference means where only one will do. containerd is asked only
     /// about what we do not know.
-    async fn committed(&self, target: &Target, reference: &str) -> Result<Snapshot> {
+    pub(super) async fn committed(
+        &self,
+        target: &Target,
+        reference: &str,
+        needs: &'static str,
+    ) -> Result<Snapshot> {
         let found = match Reference::parse(reference)? {
             Reference::Bare(name) => match self.named(name).await {
                 Err(Error::SnapshotNotFound(_)) => self.find(target, reference).await?,
@@ -197,11 +205,7 @@ impl Brancher {
             Reference::Container { .. } | Reference::Snapshot(_) => self.find(target, reference).await?,
         };
         if found.kind != Kind::Committed {
-            return Err(Error::WrongKind {
-                key: found.title(),
-                kind: found.kind,
-                needs: "a clone is made of a committed one; `loom fork` continues from a container as it is",
-            });
+            return Err(Error::WrongKind { key: found.title(), kind: found.kind, needs });
         }
         Ok(found)
     }

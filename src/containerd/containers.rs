@@ -110,6 +110,19 @@ pub(super) async fn create(client: &Client, container: Container) -> Result<()> 
     }
 }
 
+/// Changes some of a container's labels; an empty value drops one. A container that is gone has none.
+pub(super) async fn relabel(client: &Client, id: &str, labels: &[(&str, &str)]) -> Result<()> {
+    let paths = labels.iter().map(|(label, _)| format!("labels.{label}")).collect();
+    let labels = labels.iter().map(|(label, value)| ((*label).to_owned(), (*value).to_owned())).collect();
+    let request = client.request(UpdateContainerRequest {
+        container: Some(Container { id: id.to_owned(), labels, ..Container::default() }),
+        update_mask: Some(prost_types::FieldMask { paths }),
+    });
+    or_missing(client.containers().update(request).await)
+        .map_err(client.failed(format!("label container {id:?}")))?;
+    Ok(())
+}
+
 /// Replaces a container's labels, specification and image.
 pub(super) async fn update(client: &Client, container: Container) -> Result<()> {
     crate::fault::point("containerd.container.update")?;

@@ -30,7 +30,7 @@ use crate::store::{Pause, Rows};
 /// against a container that keeps forking.
 const PAUSES: u32 = 5;
 /// How often a container is continued before that is left to the background.
-const RESUMES: u32 = 25;
+const RESUMES: u32 = 3;
 /// The time between two tries of either.
 const BREATH: Duration = Duration::from_millis(20);
 /// How often a container is looked at that somebody is pausing right now.
@@ -218,18 +218,7 @@ impl TaskFreezer {
             return Ok(());
         }
         crate::fault::point("containerd.thaw.resume")?;
-        let mut tries = 0;
-        while self.stopped {
-            let Err(error) = task::resume(&self.client, &self.pause.container).await else { break };
-            tries += 1;
-            if !stands_still(&self.client, &self.pause.container).await.unwrap_or(true) {
-                break;
-            }
-            if tries == RESUMES {
-                return Err(error);
-            }
-            tokio::time::sleep(BREATH).await;
-        }
+        let stood = !self.stopped || self.resume().await?;
         self.stopped = false;
         if self.pause.unquiesce.is_some() {
             // The pause is over: what is left of the state's making does not wait for this.
@@ -240,7 +229,31 @@ impl TaskFreezer {
             self.ours = false;
         }
         // The container may have gone on in the middle of the last step.
-        self.turns.whole()
+        self.turns.whole()?;
+        if stood { Ok(()) } else { Err(self.refused("somebody else continued it in the middle; try again")) }
+    }
+
+    /// Continues it; answers false where it did not stand still until now.
+    async fn resume(&self) -> Result<bool> {
+        let (mut tries, mut lost) = (0, false);
+        loop {
+            let Err(error) = task::resume(&self.client, &self.pause.container).await else {
+                return Ok(true);
+            };
+            tries += 1;
+            lost |= is_silence(&error);
+            match task::get(&self.client, &self.pause.container)
+                .await
+                .map(|task| task.map(|task| task.status))
+            {
+                // By us, where our answer was lost.
+                Ok(Some(Status::Running)) => return Ok(lost),
+                Ok(Some(Status::Paused)) if is_thawed(&error) => return Ok(false),
+                Ok(Some(Status::Created | Status::Stopped) | None) => return Ok(true),
+                _ if tries == RESUMES => return Err(error),
+                _ => tokio::time::sleep(BREATH).await,
+            }
+        }
     }
 
     fn write_down(&mut self) -> Result<()> {
@@ -340,13 +353,23 @@ async fn continued(client: &Client, pause: &Pause) -> Result<bool> {
         return Ok(false);
     }
     crate::fault::point("containerd.thaw.resume")?;
-    task::resume(client, &pause.container).await?;
+    match task::resume(client, &pause.container).await {
+        Err(error) if !is_thawed(&error) => return Err(error),
+        _ => {}
+    }
     tracing::info!(
         container = pause.container,
         namespace = pause.namespace,
         "continued a container that loom had paused"
     );
     Ok(true)
+}
+
+/// True where the runtime found a container running that its shim takes for paused. The shim remembers what it
+/// did; the runtime reads the freezer, which somebody has thawed behind the shim's back: by the runtime itself, by
+/// hand, or by a container of another containerd in the same control group. To try again changes nothing.
+fn is_thawed(error: &Error) -> bool {
+    error.to_string().contains("not paused")
 }
 
 /// Continues every container that is paused by loom right now, whosever turn it is: the daemon ends, and

@@ -15,7 +15,8 @@
 //! - [`snapshot`], [`resume`]: the verbs of these names
 //! - [`branch`], [`birth`]: fork and clone; the containers that they make
 //! - [`nerdctl`]: the same for containers of nerdctl's, by nerdctl itself
-//! - [`rollback`], [`promote`]: a container's content is replaced
+//! - [`rollback`], [`promote`]: a container's content is replaced; [`swap`]: what they share
+//! - [`stop`]: stop and start of a container, whatever made it
 //! - [`retain`]: what expires
 //! - [`recover`]: what a crash leaves of all these
 //!
@@ -52,6 +53,8 @@ mod snapshot;
 mod snapshots;
 mod spec;
 mod state;
+mod stop;
+mod swap;
 mod task;
 
 pub use request::{Branched, Changes, Consistency, Forked, Options, Resumed, Rolled, Taken, Volumes};

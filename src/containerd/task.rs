@@ -1,6 +1,7 @@
 //! Tasks: the processes of containers.
 
 use std::path::Path;
+use std::time::Duration;
 
 use containerd_client::services::v1::{
     Container, CreateTaskRequest, DeleteProcessRequest, DeleteTaskRequest, ExecProcessRequest, GetRequest,
@@ -130,18 +131,38 @@ pub(super) async fn end(client: &Client, container: &str) -> Result<()> {
         return Ok(());
     }
     // It runs, most likely; containerd has no code of its own for that.
-    let request = client.request(KillRequest {
-        container_id: container.to_owned(),
-        exec_id: String::new(),
-        signal: SIGKILL,
-        all: true,
-    });
+    kill(client, container, SIGKILL, true).await?;
+    ended(client, container).await?;
+    delete(client, container).await
+}
+
+/// Sends its first process a signal; one that has ended needs none.
+pub(super) async fn signal(client: &Client, container: &str, signal: u32) -> Result<()> {
+    kill(client, container, signal, false).await
+}
+
+async fn kill(client: &Client, container: &str, signal: u32, all: bool) -> Result<()> {
+    let (container_id, exec_id) = (container.to_owned(), String::new());
+    let request = client.request(KillRequest { container_id, exec_id, signal, all });
     or_missing(client.tasks().kill(request).await)
         .map_err(client.failed(format!("kill container {container:?}")))?;
+    Ok(())
+}
+
+/// Waits for its first process to end.
+pub(super) async fn ended(client: &Client, container: &str) -> Result<()> {
     let request = client.request(WaitRequest { container_id: container.to_owned(), exec_id: String::new() });
     or_missing(client.tasks().wait(request).await)
         .map_err(client.failed(format!("wait for container {container:?} to end")))?;
-    delete(client, container).await
+    Ok(())
+}
+
+/// As [`ended`], no longer than `patience`; answers whether it has.
+pub(super) async fn ended_within(client: &Client, container: &str, patience: Duration) -> Result<bool> {
+    match tokio::time::timeout(patience, ended(client, container)).await {
+        Ok(ended) => ended.map(|()| true),
+        Err(_) => Ok(false),
+    }
 }
 
 /// A process beside a task's own.

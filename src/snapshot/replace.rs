@@ -24,7 +24,7 @@ use crate::layer::{Access, Method};
 use crate::store::{Id, Kind, Layer, Rows, Snapshot, Stage, Time};
 
 /// What is there before.
-struct Looked {
+pub(super) struct Looked {
     key: String,
     /// The row that has the key, and its layer.
     old: Snapshot,
@@ -35,7 +35,7 @@ struct Looked {
 }
 
 /// What the new row stands on.
-struct Top {
+pub(super) struct Top {
     layer: Layer,
     /// False where it is the state's own, which has a row already.
     made: bool,
@@ -44,7 +44,7 @@ struct Top {
 
 impl Snapshots {
     /// Makes the content of the active snapshot `target`, which must not be mounted, that of the committed
-    /// `state`: a new row with `target`'s key, parent and labels, whose source is `state` (or, of a transient
+    /// `state`: a new row with `target`'s key, parent, labels and `captured`, whose source is `state` (or, of a transient
     /// state, what that was taken of), made by `operation`, which expires when `target` did.
     ///
     /// A state that was taken for one (`Keep::ForOne`) is taken over. A pin stays with what it was set on,
@@ -76,7 +76,7 @@ impl Snapshots {
     }
 
     /// Makes what the new row is to stand on, or takes over what was made for it alone.
-    fn top_of(&self, looked: &Looked) -> Result<Top> {
+    pub(super) fn top_of(&self, looked: &Looked) -> Result<Top> {
         let Looked { key, state, chain, .. } = looked;
         let Some(first) = chain.first() else { return Err(Error::SnapshotNotFound(state.title())) };
         if first.stage == Stage::Writable {
@@ -91,7 +91,13 @@ impl Snapshots {
     }
 
     /// Seals the old layer where it is kept, and swaps the rows. Where that fails the key has what it had.
-    fn swap(&self, looked: &Looked, top: &Top, kept: &Kept, operation: Option<Id>) -> Result<Replaced> {
+    pub(super) fn swap(
+        &self,
+        looked: &Looked,
+        top: &Top,
+        kept: &Kept,
+        operation: Option<Id>,
+    ) -> Result<Replaced> {
         // What replaces durable content is durable itself.
         self.layers.flush(&top.layer)?;
         let sealing = looked.old.pinned || *kept != Kept::Discarded;
@@ -165,7 +171,7 @@ impl Snapshots {
 }
 
 impl Looked {
-    fn at(rows: &Rows<'_>, target: Id, state: Id, kept: &Kept) -> Result<Self> {
+    pub(super) fn at(rows: &Rows<'_>, target: Id, state: Id, kept: &Kept) -> Result<Self> {
         let key = keyed(rows, target)?;
         let gone = |id: Id| Error::SnapshotNotFound(id.to_string());
         if let Kept::Named { name, .. } = kept
@@ -210,7 +216,7 @@ fn successor(old: &Snapshot, state: &Snapshot, top: &Layer, operation: Option<Id
         parent: old.parent,
         source,
         layer: Some(top.id),
-        captured: state.captured.clone(),
+        captured: old.captured.clone().or_else(|| state.captured.clone()),
         operation,
         expires: old.expires,
         taken,
