@@ -8,6 +8,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -40,6 +41,12 @@ fn answer(address: &str, path: &str) -> std::io::Result<String> {
     let mut said = String::new();
     connection.read_to_string(&mut said)?;
     Ok(said.split_once("\r\n\r\n").map_or_else(String::new, |(_, body)| body.trim_end().to_owned()))
+}
+
+/// Imports the image. The bridge of another test's nerdctl has the addresses that this one's wants.
+fn begin(stage: &Stage) {
+    support::process::finish(Command::new("ip").args(["link", "delete", "nerdctl0"]));
+    stage.import(&small());
 }
 
 /// Starts the source of most tests.
@@ -93,7 +100,7 @@ fn entries(dir: &Path) -> Vec<PathBuf> {
 /// Eight forks of a container with all that nerdctl gives one.
 fn eight(stage: Stage) {
     let nerdctl = |args: &[&str]| stage.containerd.nerdctl(args);
-    stage.import(&small());
+    begin(&stage);
     web(&stage, "web", &["-p", "18080:80", "-v", "named:/named", "-v", "/anon", "--memory", "64m"]);
     sh(&stage, "web", "echo kept >/www/state; echo shared >/named/f; echo own >/anon/f");
     let source = inspect(&stage, "web");
@@ -162,7 +169,7 @@ fn eight(stage: Stage) {
 /// What can be different in a fork, and what is refused.
 fn changed(stage: Stage) {
     let nerdctl = |args: &[&str]| stage.containerd.nerdctl(args);
-    stage.import(&small());
+    begin(&stage);
     web(
         &stage,
         "web",
@@ -235,7 +242,7 @@ fn changed(stage: Stage) {
 /// cloned when all is gone.
 fn generations(stage: Stage) {
     let nerdctl = |args: &[&str]| stage.containerd.nerdctl(args);
-    let image = stage.import(&small());
+    begin(&stage);
     web(&stage, "g0", &["-v", "/anon", "--net", "none"]);
     for n in 1..=10 {
         let (before, name) = (format!("g{}", n - 1), format!("g{n}"));
@@ -243,7 +250,7 @@ fn generations(stage: Stage) {
         stage.fork(&[&before, "--name", &name]);
         nerdctl(&["rm", "-f", "-v", &before]);
         if n == 5 {
-            stage.containerd.ctr(&["images", "rm", "--sync", &image]);
+            stage.containerd.ctr(&["images", "rm", "--sync", &small().name]);
         }
     }
     let all = (1..=10).map(|n: i32| n.to_string()).collect::<Vec<_>>().join("\n");
@@ -261,7 +268,7 @@ fn generations(stage: Stage) {
 
 /// Without a nerdctl where the container's was, nothing is done.
 fn without(stage: Stage) {
-    stage.import(&small());
+    begin(&stage);
     let moved = stage.scratch.path().join("nerdctl-here");
     fs::copy(support::containerd::tools().join("nerdctl"), &moved).unwrap();
     let mut command = stage.containerd.nerdctl_command(
@@ -269,7 +276,7 @@ fn without(stage: Stage) {
         &["run", "-d", "--net=none", "--name", "web", &small().name, "sleep", "1000"],
     );
     let args: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
-    let mut own = std::process::Command::new(&moved);
+    let mut own = Command::new(&moved);
     own.args(args).envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     support::process::succeed(&mut own);
     drop(command.arg("unused"));
