@@ -38,6 +38,8 @@ pub fn loom(socket: &Path, args: &[&str]) -> String {
 /// # Panics
 /// With all that it printed, where it fails or prints anything else than JSON.
 pub fn loom_json(socket: &Path, args: &[&str]) -> serde_json::Value {
-    let text = loom(socket, &[args, &["--json"]].concat());
+    // What follows `--` is a command's.
+    let end = args.iter().position(|arg| *arg == "--").unwrap_or(args.len());
+    let text = loom(socket, &[&args[..end], &["--json"], &args[end..]].concat());
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("loom {args:?}: {error}\n{text}"))
 }
