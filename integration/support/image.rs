@@ -54,12 +54,17 @@ pub fn tiny() -> Image {
 /// an opaque directory, hard links, xattrs, setuid, devices and odd times, and at last a file in each
 /// of many directories.
 pub fn debian() -> Image {
-    cached("debian", |dir| {
-        let base = dir.join("debian-base.tar");
-        let base = fs::read(&base)
-            .unwrap_or_else(|error| panic!("run integration/tools/fetch: {}: {error}", base.display()));
-        vec![base, changed(), odd(), spread()]
-    })
+    cached("debian", |dir| vec![fetched(&dir.join("debian-base.tar")), changed(), odd(), spread()])
+}
+
+/// Debian with databases and what it takes to build a program, in one layer.
+pub fn workshop() -> Image {
+    cached("workshop", |dir| vec![fetched(&dir.join("debian-tools.tar"))])
+}
+
+/// A layer that `integration/tools/fetch` made.
+fn fetched(path: &Path) -> Vec<u8> {
+    fs::read(path).unwrap_or_else(|error| panic!("run integration/tools/fetch: {}: {error}", path.display()))
 }
 
 /// Changes, deletions and a file that becomes a directory.

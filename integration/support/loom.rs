@@ -5,9 +5,16 @@ use std::process::{Command, Output};
 
 use super::process::finish;
 
+/// The command for `loom` against the daemon at `socket`.
+pub fn loom_command(socket: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loom"));
+    command.arg("--address").arg(socket).args(args);
+    command
+}
+
 /// Runs `loom` against the daemon at `socket`, however it ends.
 pub fn try_loom(socket: &Path, args: &[&str]) -> Output {
-    finish(Command::new(env!("CARGO_BIN_EXE_loom")).arg("--address").arg(socket).args(args))
+    finish(&mut loom_command(socket, args))
 }
 
 /// Runs `loom` and returns what it printed, without the last line break.

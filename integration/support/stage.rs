@@ -1,5 +1,7 @@
 //! One test's world: a scratch directory, loom's place, loomd and containerd.
 
+use std::process::Command;
+
 use super::containerd::{self, Containerd, Version};
 use super::doors::Doors;
 use super::image::Image;
@@ -89,6 +91,12 @@ impl Stage {
         said
     }
 
+    /// The command for `loom` against this loomd, in the namespace.
+    pub fn loom_command(&self, args: &[&str]) -> Command {
+        let namespace = ["--namespace", &self.containerd.namespace];
+        super::loom::loom_command(&self.loomd.ttrpc_socket(), &[&namespace, args].concat())
+    }
+
     /// Runs `loom fork` of a running container and returns the forks' names. What it cost goes to the
     /// output, for the documents.
     ///
@@ -114,6 +122,46 @@ impl Stage {
             fork["container"].as_str().unwrap().to_owned()
         });
         names.collect()
+    }
+
+    /// All that a request can leave behind: containers, snapshots, leases, layers, subvolumes, and what is
+    /// not reclaimed yet.
+    pub fn inventory(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut add = |what: &str, each: Vec<String>| {
+            found.extend(each.into_iter().map(|each| format!("{what}: {each}")));
+        };
+        let paths = |found: Vec<std::path::PathBuf>| {
+            found.into_iter().map(|path| path.display().to_string()).collect()
+        };
+        let containers = self.containerd.ctr(&["containers", "ls", "-q"]);
+        add("container", containers.lines().map(ToOwned::to_owned).collect());
+        add("snapshot", self.containerd.snapshots("loom"));
+        let kept = self.loom_json(&["ls"]);
+        add("kept", kept.as_array().unwrap().iter().map(|row| row["id"].to_string()).collect());
+        add("lease", self.containerd.leases());
+        add("layer", paths(self.place.layers()));
+        add("trash", paths(self.place.trash()));
+        add("subvolume", self.place.subvolumes());
+        found.sort();
+        found
+    }
+
+    /// Waits until there is what there was, and nothing else. What was removed goes a little later.
+    ///
+    /// # Panics
+    /// With what is more or less.
+    pub fn wait_until_again(&self, before: &[String], after: &str) {
+        wait_until_none(&format!("differences after {after}"), || {
+            self.containerd.collect();
+            let now = self.inventory();
+            let more = now.iter().filter(|each| !before.contains(each)).map(|each| format!("more: {each}"));
+            let less = before
+                .iter()
+                .filter(|each| !now.contains(each) && !each.starts_with("trash"))
+                .map(|each| format!("less: {each}"));
+            more.chain(less).collect()
+        });
     }
 
     /// Removes all containers and the image, and waits until nothing is left.
@@ -214,3 +262,14 @@ macro_rules! on_every_stage {
     )+ };
 }
 pub(crate) use on_every_stage;
+
+/// Makes tests of functions that take a [`Stage`], each on the stage that is named.
+macro_rules! on_stages {
+    ($($name:ident: $scenario:ident($layout:ident, $version:ident);)+) => { $(
+        #[test]
+        fn $name() {
+            $scenario(Stage::new(Layout::$layout, Version::$version));
+        }
+    )+ };
+}
+pub(crate) use on_stages;
