@@ -34,9 +34,8 @@ struct Calls(RefCell<BTreeSet<String>>);
 
 impl Calls {
     fn note(&self, method: &str) {
-        let mut name = method.to_owned();
-        name[..1].make_ascii_uppercase();
-        self.0.borrow_mut().insert(name);
+        let words = method.split('_').map(|word| word[..1].to_ascii_uppercase() + &word[1..]);
+        self.0.borrow_mut().insert(words.collect());
     }
 }
 
@@ -140,6 +139,62 @@ fn every_method_of_snapshots() {
     assert_eq!(calls.0.into_inner(), methods("containerd/services/snapshots/v1/snapshots.proto"));
 }
 
+/// Gives "origin" other content, twice.
+async fn replace(calls: &Calls, client: &AdminClient) {
+    let rolled = call!(
+        calls,
+        client,
+        rollback,
+        admin::RollbackRequest { reference: "origin".into(), snapshot: "state".into(), name: "had".into() }
+    );
+    let rolled = rolled.unwrap().container.unwrap();
+    assert_eq!((rolled.container.as_str(), rolled.kept_name.as_str()), ("origin", "had"));
+    assert!(rolled.pid > 0, "it ran before");
+    let request =
+        admin::ForkRequest { reference: "origin".into(), name: "promoted".into(), ..Default::default() };
+    client.fork(Context::default(), &request).await.unwrap();
+    let promoted =
+        call!(calls, client, promote, admin::PromoteRequest { reference: "promoted".into(), discard: true });
+    let promoted = promoted.unwrap().container.unwrap();
+    assert_eq!((promoted.container.as_str(), promoted.kept.as_str()), ("origin", ""));
+    assert_ne!(promoted.snapshot, rolled.snapshot);
+}
+
+/// Looks at an operation that has succeeded, in every way that there is, and repeats one.
+async fn operations(calls: &Calls, client: &AdminClient, id: &str) {
+    let found = call!(calls, client, get_operation, admin::GetOperationRequest { id: id.to_owned() });
+    let found = found.unwrap().operation.unwrap();
+    assert_eq!(found.kind.enum_value(), Ok(admin::OperationKind::OPERATION_KIND_SNAPSHOT));
+    assert_eq!(found.state.enum_value(), Ok(admin::OperationState::OPERATION_STATE_SUCCEEDED));
+
+    let mut all = call!(calls, client, list_operations, admin::ListOperationsRequest {}).unwrap();
+    let mut ids = Vec::new();
+    while let Some(batch) = all.recv().await.unwrap() {
+        ids.extend(batch.operations.into_iter().map(|operation| operation.id));
+    }
+    assert!(ids.iter().any(|one| one == id), "{ids:?}");
+
+    let mut watched =
+        call!(calls, client, watch_operations, admin::WatchOperationsRequest { id: id.to_owned() }).unwrap();
+    assert_eq!(watched.recv().await.unwrap().unwrap().operation.unwrap(), found);
+    assert!(watched.recv().await.unwrap().is_none(), "it has ended");
+    let cancelled =
+        call!(calls, client, cancel_operation, admin::CancelOperationRequest { id: id.to_owned() });
+    cancelled.unwrap_err().assert(9, &[id, "succeeded"]);
+
+    let once = |name: &str| admin::SnapshotRequest {
+        reference: "origin".into(),
+        name: name.into(),
+        options: MessageField::some(admin::Options { idempotency_key: "k".into(), ..Default::default() }),
+        ..Default::default()
+    };
+    let first = client.snapshot(Context::default(), &once("once")).await.unwrap();
+    let again = client.snapshot(Context::default(), &once("once")).await.unwrap();
+    assert_eq!((&first.operation, &first.snapshot.id), (&again.operation, &again.snapshot.id));
+    let other = client.snapshot(Context::default(), &once("other")).await.map_err(Refusal::from);
+    other.unwrap_err().assert(6, &["\"k\"", &first.operation]);
+}
+
 #[test]
 fn every_method_of_admin() {
     const MANY: usize = 120;
@@ -175,11 +230,20 @@ fn every_method_of_admin() {
             calls,
             client,
             clone,
-            admin::CloneRequest { reference: "state".into(), name: "clone".into(), no_start: true }
+            admin::CloneRequest {
+                reference: "state".into(),
+                name: "clone".into(),
+                options: MessageField::some(admin::Options {
+                    resume_policy: admin::ResumePolicy::RESUME_POLICY_MANUAL.into(),
+                    ..Default::default()
+                }),
+            }
         );
         assert_eq!(cloned.unwrap().clone.container, "clone");
         let resumed = call!(calls, client, resume, admin::ResumeRequest { reference: "clone".into() });
         assert_eq!(resumed.unwrap().pid, stage.containerd.pid_of("clone"));
+        replace(&calls, &client).await;
+        operations(&calls, &client, &taken.operation).await;
 
         let way = call!(calls, client, lineage, admin::LineageRequest { reference: "clone".into() });
         let (mut way, mut ids) = (way.unwrap(), Vec::new());
@@ -213,10 +277,22 @@ fn every_method_of_admin() {
         let ids: BTreeSet<String> = batches.into_iter().flatten().map(|snapshot| snapshot.id).collect();
         assert!(ids.len() > MANY + 4, "{}", ids.len());
 
-        for name in (0..MANY).map(|number| format!("state-{number}")).chain(["state".to_owned()]) {
-            let reference = format!("snapshot:{name}");
-            let request = admin::RemoveRequest { reference, ..Default::default() };
-            client.remove(Context::default(), &request).await.unwrap();
+        let request = admin::RemoveRequest { reference: "snapshot:state".into(), ..Default::default() };
+        client.remove(Context::default(), &request).await.unwrap();
+        for dry_run in [true, false] {
+            let gone = call!(
+                calls,
+                client,
+                prune,
+                admin::PruneRequest { container: "origin".into(), dry_run: dry_run }
+            );
+            let (mut gone, mut names) = (gone.unwrap(), BTreeSet::new());
+            while let Some(batch) = gone.recv().await.unwrap() {
+                assert!(batch.snapshots.len() <= 100);
+                names.extend(batch.snapshots.into_iter().map(|snapshot| snapshot.name));
+            }
+            assert!(names.contains("had") && names.contains("once"), "{names:?}");
+            assert_eq!(names.iter().filter(|name| name.starts_with("state-")).count(), MANY);
         }
     });
     assert_eq!(calls.0.into_inner(), methods("loom/admin/v1/admin.proto"));
