@@ -167,6 +167,16 @@ pub enum Error {
         /// The kind of its answer.
         kind: Kind,
     },
+    /// nerdctl refused or did not end.
+    #[error("nerdctl {action}: {message}")]
+    Nerdctl {
+        /// What it was called for.
+        action: String,
+        /// What it said.
+        message: String,
+        /// The kind of that.
+        kind: Kind,
+    },
     /// A file operation failed.
     #[error("{action} {}: {source}", .path.display())]
     Io {
@@ -280,7 +290,7 @@ impl Error {
             | Self::Precondition { .. }
             | Self::TooDeep { .. }
             | Self::NotOnLoom { .. } => Kind::FailedPrecondition,
-            Self::Containerd { kind, .. } => *kind,
+            Self::Containerd { kind, .. } | Self::Nerdctl { kind, .. } => *kind,
             Self::Recorded { kind, .. } => *kind,
             Self::Busy(_) | Self::Cancelled(_) => Kind::Aborted,
             Self::Io { source, .. } => match source.kind() {
@@ -315,6 +325,7 @@ impl Error {
             Self::ContainerExists { .. } => "CONTAINER_EXISTS",
             Self::NotOnLoom { .. } => "NOT_ON_LOOM",
             Self::Containerd { .. } => "CONTAINERD",
+            Self::Nerdctl { .. } => "NERDCTL",
             Self::Config(_) => "CONFIG",
             Self::Io { .. } | Self::Store { .. } if self.kind() == Kind::ResourceExhausted => "NO_SPACE",
             Self::Io { .. } => "IO",

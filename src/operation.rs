@@ -1,10 +1,10 @@
 //! Operations: work that is tracked from its acceptance to its end, over restarts.
 //!
 //! ```text
-//!              ┌────────────► cancelled ◄──┐
-//!  accepted ───┴──► running ──────────────►├ failed
-//!     │                │                   └─► succeeded: its result is kept
-//!     └── a crash ─────┴──► left: the room that does the work finishes or undoes it (`Operations::left`)
+//!  accepted ──► running ──┬─► succeeded   its result is kept
+//!     │            │      ├─► failed      its error is kept, and nothing else of it
+//!     │            │      └─► cancelled   likewise: its client called it off
+//!     └─ a crash ──┴──► left: the room that does the work finishes or undoes it, and settles it
 //! ```
 //!
 //! An operation is on disk before its work begins, with its request and its idempotency key; what a restart
@@ -16,18 +16,32 @@
 //! This room knows no work: requests, plans and results are JSON of the rooms above.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
-use crate::error::{Error, Result};
-use crate::store::{Failure, Id, Operation, OperationKind, Store};
+use crate::error::{Error, Kind, Result};
+use crate::fault;
+use crate::store::{Failure, Id, Operation, OperationKind, OperationState, Store, Time};
 
+#[cfg(test)]
+mod tests;
 mod work;
 
 pub use work::Work;
+use work::{Live, Tracked};
+
+/// How long one that has ended is kept, and how many at most.
+const KEPT: (Duration, usize) = (Duration::from_hours(30 * 24), 10_000);
+/// Changes that a watcher may be behind before it has to look again.
+const BEHIND: usize = 1024;
+/// How long a repeated request waits for one that a crash left: containerd may be starting too.
+const SETTLED: Duration = Duration::from_mins(1);
+/// Shorter prefixes of ids are more likely a slip than meant.
+const PREFIX: usize = 4;
 
 /// A request for work, as it is tracked.
 #[derive(Debug, Clone)]
@@ -49,7 +63,7 @@ pub struct Ask {
 }
 
 /// What became of an operation that a crash cut off.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// It was finished; its result, as JSON.
     Finished(String),
@@ -57,50 +71,183 @@ pub enum Outcome {
     Undone,
 }
 
+/// What a request finds when it asks to be accepted.
+enum Accepted {
+    /// It is a new one.
+    New(Box<Operation>),
+    /// An earlier one with the same key has succeeded: its id and result.
+    Repeated(Id, String),
+    /// An earlier one with the same key has not ended.
+    UnderWay(Id),
+}
+
 /// All operations.
 #[derive(Debug)]
 pub struct Operations {
     store: Arc<Store>,
     /// Those under way, by id.
-    live: Mutex<HashMap<Id, Arc<work::Live>>>,
-    /// Those that an earlier daemon left, and that are not settled yet.
+    live: Mutex<HashMap<Id, Arc<Live>>>,
+    /// Those that an earlier daemon, or a defect of this one, left unfinished.
     left: Mutex<Vec<Operation>>,
     changes: broadcast::Sender<Operation>,
+    /// How many have ended; whoever waits for an end looks again with each.
+    ended: watch::Sender<u64>,
 }
 
 impl Operations {
     /// Over this store; finds what an earlier daemon left, and forgets what is old.
     pub fn open(store: Arc<Store>) -> Result<Arc<Self>> {
-        todo!()
+        let (age, count) = KEPT;
+        let before = Time::from(std::time::SystemTime::now() - age);
+        store.write(move |rows| rows.forget_operations(before, count))?;
+        let left = store.read(|rows| rows.unfinished_operations())?;
+        Ok(Arc::new(Self {
+            store,
+            live: Mutex::default(),
+            left: Mutex::new(left),
+            changes: broadcast::Sender::new(BEHIND),
+            ended: watch::Sender::default(),
+        }))
     }
 
     /// Accepts a request, does its work and keeps its result; or answers that of an earlier request with the
     /// same key, and that one's id. It is called in a task that runs to its end.
     ///
-    /// An error of the work is the operation's; where the operation was cancelled, the work's error is
-    /// `Cancelled` and its state too. The work undoes what it made before it answers an error.
+    /// The work undoes what it made before it answers an error. That is kept as the operation's; where it is
+    /// `Cancelled`, the operation is cancelled. A result that the work did not already keep by
+    /// [`Work::decided`] is kept behind it.
     pub async fn run<T, F>(self: &Arc<Self>, ask: Ask, work: impl FnOnce(Work) -> F) -> Result<(Id, T)>
     where
         T: Serialize + DeserializeOwned,
         F: Future<Output = Result<T>>,
     {
-        todo!()
+        let operation = loop {
+            let mut ended = self.ended.subscribe();
+            match self.accept(&ask).await? {
+                Accepted::New(operation) => break operation,
+                Accepted::Repeated(id, result) => {
+                    let kept = serde_json::from_str(&result);
+                    let kept = kept.map_err(|e| Error::Internal(format!("result of operation {id}: {e}")))?;
+                    return Ok((id, kept));
+                }
+                Accepted::UnderWay(id) if lock(&self.live).contains_key(&id) => {
+                    // Fails only once nobody can end any more.
+                    let _ = ended.changed().await;
+                }
+                Accepted::UnderWay(id) => {
+                    if tokio::time::timeout(SETTLED, ended.changed()).await.is_err() {
+                        return Err(Error::precondition(
+                            format!("operation {id}"),
+                            "a crash cut it off, and it can be neither finished nor undone while containerd \
+                             does not answer; start containerd and try again",
+                        ));
+                    }
+                }
+            }
+        };
+        let id = operation.id;
+        let tracked = Tracked::begin(self, *operation);
+        let done = work(tracked.work()).await;
+        let done = match done {
+            Ok(result) => tracked.succeeded(&result).await.map(|()| result),
+            Err(error) => {
+                tracked.failed(&error).await;
+                Err(error)
+            }
+        };
+        done.map(|result| (id, result))
+    }
+
+    async fn accept(&self, ask: &Ask) -> Result<Accepted> {
+        let operation = Operation {
+            id: ask.id.map_or_else(Id::random, Ok)?,
+            kind: ask.kind,
+            subject: ask.subject.clone(),
+            address: ask.address.clone(),
+            namespace: ask.namespace.clone(),
+            state: OperationState::Accepted,
+            done: 0,
+            total: 0,
+            steps: Vec::new(),
+            warnings: Vec::new(),
+            error: None,
+            key: ask.key.clone(),
+            request: ask.request.to_string(),
+            plan: None,
+            result: None,
+            created: Time::now(),
+            ended: None,
+        };
+        fault::point("operation.accept")?;
+        self.write(move |rows| {
+            let same_key =
+                operation.key.as_deref().map(|key| rows.operation_by_key(key)).transpose()?.flatten();
+            if let Some(earlier) = same_key {
+                let same = (earlier.kind, &earlier.request) == (operation.kind, &operation.request);
+                return match (same, earlier.result) {
+                    (false, _) => Err(Error::KeyConflict {
+                        key: operation.key.unwrap_or_default(),
+                        operation: earlier.id,
+                    }),
+                    (true, Some(result)) => Ok(Accepted::Repeated(earlier.id, result)),
+                    (true, None) => Ok(Accepted::UnderWay(earlier.id)),
+                };
+            }
+            if rows.operation(operation.id)?.is_some() {
+                return Err(Error::invalid(
+                    format!("operation id {}", operation.id),
+                    "an operation has it already; choose another at random",
+                ));
+            }
+            rows.put_operation(&operation)?;
+            Ok(Accepted::New(Box::new(operation)))
+        })
+        .await
     }
 
     /// One by its id or a unique prefix of four digits or more; as it is now.
     pub fn get(&self, reference: &str) -> Result<Operation> {
-        todo!()
+        let not_found = || Error::OperationNotFound(reference.to_owned());
+        let hex = reference.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if !hex || !(PREFIX..=32).contains(&reference.len()) {
+            return Err(not_found());
+        }
+        let mut found = self.store.read(|rows| rows.operations_by_prefix(reference))?;
+        let last = found.pop().ok_or_else(not_found)?;
+        if !found.is_empty() {
+            let matches = found.iter().chain([&last]).map(|one| format!("{} ({})", one.id, one.kind));
+            return Err(Error::Ambiguous { what: reference.to_owned(), matches: matches.collect() });
+        }
+        Ok(self.now(last))
     }
 
     /// The newest, at most `limit`, newest first; as they are now.
     pub fn list(&self, limit: usize) -> Result<Vec<Operation>> {
-        todo!()
+        let kept = self.store.read(|rows| rows.operations(limit))?;
+        Ok(kept.into_iter().map(|operation| self.now(operation)).collect())
+    }
+
+    /// What is told of one that is under way is newer than its row.
+    fn now(&self, operation: Operation) -> Operation {
+        lock(&self.live).get(&operation.id).map_or(operation, |live| live.operation())
     }
 
     /// Asks one to stop at its next step and undo what it made. One that has ended, or that has come too far,
     /// is a failed precondition.
     pub fn cancel(&self, reference: &str) -> Result<Operation> {
-        todo!()
+        let operation = self.get(reference)?;
+        let refused = |why: String| Err(Error::precondition(format!("operation {}", operation.id), why));
+        if operation.state.ended() {
+            return refused(format!("it has {} already", operation.state));
+        }
+        let Some(live) = lock(&self.live).get(&operation.id).cloned() else {
+            return refused("a crash cut it off, and it is being finished or undone".to_owned());
+        };
+        if live.cancel() {
+            Ok(live.operation())
+        } else {
+            refused("it has come too far; it ends soon".to_owned())
+        }
     }
 
     /// Every change of every operation from now on. A receiver that lags may miss some: it looks again.
@@ -110,16 +257,77 @@ impl Operations {
 
     /// Those that an earlier daemon left at this containerd, oldest first.
     pub fn left(&self, address: &str, namespace: &str) -> Vec<Operation> {
-        todo!()
+        let left = lock(&self.left);
+        let here = |left: &&Operation| left.address == address && left.namespace == namespace;
+        left.iter().filter(here).cloned().collect()
     }
 
     /// Every containerd and namespace at which an earlier daemon left some.
     pub fn left_at(&self) -> Vec<(String, String)> {
-        todo!()
+        let left = lock(&self.left);
+        let mut places: Vec<_> =
+            left.iter().map(|left| (left.address.clone(), left.namespace.clone())).collect();
+        places.sort();
+        places.dedup();
+        places
     }
 
     /// Ends one that an earlier daemon left. Undone, it has failed, and says that it was cut off.
     pub async fn settle(&self, id: Id, outcome: Outcome) -> Result<()> {
-        todo!()
+        let found = lock(&self.left).iter().find(|left| left.id == id).cloned();
+        let Some(mut operation) = found else { return Ok(()) };
+        match outcome {
+            Outcome::Finished(result) => {
+                operation.state = OperationState::Succeeded;
+                operation.result = Some(result);
+                operation.warnings.push("loomd ended in the middle of it; it was finished later".to_owned());
+            }
+            Outcome::Undone => {
+                operation.state = OperationState::Failed;
+                operation.error = Some(Failure {
+                    kind: Kind::Aborted,
+                    code: "CUT_OFF".to_owned(),
+                    message: "loomd ended in the middle of it; what it had made was undone, and the request \
+                              may be made again"
+                        .to_owned(),
+                });
+            }
+        }
+        self.end(operation).await?;
+        lock(&self.left).retain(|left| left.id != id);
+        self.ended.send_modify(|ended| *ended += 1);
+        Ok(())
     }
+
+    /// Writes the last row of an operation, and tells it.
+    async fn end(&self, mut operation: Operation) -> Result<()> {
+        operation.ended = Some(Time::now());
+        operation.plan = None;
+        let row = operation.clone();
+        self.write(move |rows| rows.put_operation(&row)).await?;
+        self.tell(operation);
+        Ok(())
+    }
+
+    /// Tells a change to those who watch; nobody has to.
+    fn tell(&self, operation: Operation) {
+        let _ = self.changes.send(operation);
+    }
+
+    /// Changes rows, on a thread that may block.
+    async fn write<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&crate::store::Rows<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let store = Arc::clone(&self.store);
+        match tokio::task::spawn_blocking(move || store.write(change)).await {
+            Ok(written) => written,
+            Err(died) => Err(Error::Internal(format!("a change of operations died: {died}"))),
+        }
+    }
+}
+
+/// A thread that died while it held the lock left nothing half done: each change is one step.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

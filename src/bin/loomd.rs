@@ -193,11 +193,14 @@ async fn serve(config: &Config, core: &Arc<Snapshots>, mut signals: Signals) -> 
         containerd: containerd.clone(),
     };
     let mut doors = Server::start(sockets, served).await?;
-    let left = Arc::clone(&brancher);
+    let (left, kept) = (Arc::clone(&brancher), Arc::clone(&brancher));
+    let address = containerd.clone();
     tokio::spawn(async move {
         left.thaw_left().await;
-        left.undo_left(&containerd).await;
+        left.recover_left(&containerd).await;
     });
+    // Not behind the others: loom's own snapshots expire without a containerd, too.
+    tokio::spawn(async move { kept.expire(&address).await });
     let status = format!("serving {} on {}", config.root.display(), config.state.display());
     tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
     tracing::info!("{status}");

@@ -1,11 +1,20 @@
 //! What can be typed: the verbs of `loom`, their arguments, and what is refused before loomd hears of it.
 
 use std::ffi::OsString;
+use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
+use jiff::{SignedDuration, Span, SpanRelativeTo};
 
 use super::help;
+
+mod branch;
+
+pub use branch::{
+    Asked, Changes, Clone, Consistency, Fork, Kept, Once, Policy, Promote, Resume, Rollback, Snapshot, Start,
+    Volumes, Whole,
+};
 
 /// The socket that loomd serves the admin service on, unless told otherwise.
 pub const DEFAULT_ADDRESS: &str = "/run/loom/loom.sock.ttrpc";
@@ -108,52 +117,50 @@ pub enum Verb {
     },
     /// Make a snapshot of a container, which runs on
     #[command(after_help = help::SNAPSHOT)]
-    Snapshot {
-        /// A container, or a writable snapshot
-        #[arg(value_name = "CONTAINER", value_parser = reference)]
-        reference: String,
-        /// The snapshot's name; without it, "<container>-<6 hex digits>"
-        #[arg(long, value_name = "NEW")]
-        name: Option<String>,
-        /// A label for it; may be given more than once
-        #[arg(long = "label", value_name = "K=V", value_parser = label)]
-        labels: Vec<(String, String)>,
-    },
+    Snapshot(Snapshot),
     /// Make containers that continue from the state of a live one
     #[command(after_help = help::FORK)]
-    Fork {
-        /// A container
-        #[arg(value_name = "CONTAINER", value_parser = reference)]
-        reference: String,
-        /// The fork's name; without it, "<container>-fork-<6 hex digits>"; with a count, "<NEW>-1" and on
-        #[arg(long, value_name = "NEW")]
-        name: Option<String>,
-        /// How many, all of one moment: 1 to 1000
-        #[arg(long, short, value_name = "N", default_value_t = 1)]
-        #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
-        count: u32,
-        /// Leave them stopped
-        #[arg(long)]
-        no_start: bool,
-    },
+    Fork(Fork),
     /// Make a container whose files are a snapshot's
     #[command(after_help = help::CLONE)]
-    Clone {
-        /// A snapshot of a container
-        #[arg(value_name = "SNAPSHOT", value_parser = reference)]
-        reference: String,
-        /// The container's name; without it, "<container>-fork-<6 hex digits>"
-        #[arg(long, value_name = "NEW")]
-        name: Option<String>,
-        /// Leave it stopped
-        #[arg(long)]
-        no_start: bool,
-    },
+    Clone(Clone),
+    /// Give a container the files of a snapshot of its own; what it had is kept
+    #[command(after_help = help::ROLLBACK)]
+    Rollback(Rollback),
+    /// Give the container that a fork was made from the fork's files; what it had is kept
+    #[command(after_help = help::PROMOTE)]
+    Promote(Promote),
     /// Start the process of a container, or continue it where it is paused
-    Resume {
-        /// A container
-        #[arg(value_name = "CONTAINER", value_parser = reference)]
-        reference: String,
+    Resume(Resume),
+    /// Remove the snapshots that loom keeps by name, but for pinned ones
+    #[command(after_help = help::PRUNE)]
+    Prune(Prune),
+    /// List operations, newest first: every branch is one
+    #[command(after_help = help::OPERATIONS)]
+    Operations {
+        /// At most so many
+        #[arg(long, value_name = "N", default_value_t = 20, conflicts_with = "watch")]
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: u32,
+        /// Print those under way, and every change as it comes
+        #[arg(long, short)]
+        watch: bool,
+    },
+    /// Show an operation: its steps, warnings and error
+    #[command(after_help = help::OPERATION)]
+    Operation {
+        /// Its id, or the first four or more of its digits
+        #[arg(value_name = "ID", value_parser = reference)]
+        id: String,
+        /// Print every change as it comes, until it has ended
+        #[arg(long, short)]
+        watch: bool,
+    },
+    /// Stop an operation at its next step, and undo it
+    Cancel {
+        /// Its id, or the first four or more of its digits
+        #[arg(value_name = "ID", value_parser = reference)]
+        id: String,
     },
     /// Print a shell's completions
     #[command(after_help = help::COMPLETION)]
@@ -162,6 +169,27 @@ pub enum Verb {
         #[arg(value_name = "SHELL", value_parser = shell())]
         shell: Shell,
     },
+}
+
+/// `loom prune`.
+#[derive(Debug, Clone, PartialEq, Eq, ClapArgs)]
+#[group(id = "filters", required = true, multiple = true, args = ["older_than", "labels", "container", "all"])]
+pub struct Prune {
+    /// Only those that are older
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub older_than: Option<Duration>,
+    /// Only those with this label; an empty value fits any; may be given more than once
+    #[arg(long = "label", value_name = "K=V", value_parser = label)]
+    pub labels: Vec<(String, String)>,
+    /// Only states of this container, which may be gone
+    #[arg(long, value_name = "CONTAINER", value_parser = reference)]
+    pub container: Option<String>,
+    /// All of them: without a filter this must be said
+    #[arg(long, short, conflicts_with_all = ["older_than", "labels", "container"])]
+    pub all: bool,
+    /// Print what would be removed, and remove nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// Reads a command line; its first word is the program's name.
@@ -197,6 +225,17 @@ fn label(text: &str) -> Result<(String, String), String> {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("a label is KEY=VALUE".into()),
     }
+}
+
+/// A length of time in whole seconds, at least one: `90s`, `1h30m`, `7d`. A day has 24 hours.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = |_| "a duration is such as 90s, 15m, 12h, 7d or 1h30m".to_owned();
+    let span: Span = text.trim().parse().map_err(wrong)?;
+    let signed = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(wrong)?;
+    if signed < SignedDuration::from_secs(1) {
+        return Err("it must be a second or more".to_owned());
+    }
+    Ok(Duration::from_secs(signed.as_secs().unsigned_abs()))
 }
 
 /// The shells that completions are kept for in `contrib/`.

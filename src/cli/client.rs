@@ -5,14 +5,15 @@ use std::io;
 use std::path::absolute;
 use std::process::ExitCode;
 
+use protobuf::{Message, MessageField};
 use tokio::net::UnixStream;
 use ttrpc::Code;
-use ttrpc::asynchronous::Client as Connection;
 use ttrpc::asynchronous::transport::Socket;
+use ttrpc::asynchronous::{Client as Connection, ClientStreamReceiver};
 use ttrpc::context::Context;
 
 use super::args::Global;
-use crate::protos::admin::{self, Containerd, Snapshot};
+use crate::protos::admin::{self, Containerd, Operation, Snapshot};
 use crate::protos::admin_ttrpc::AdminClient;
 
 /// What the command ends with; `loom --help` explains it.
@@ -30,6 +31,8 @@ pub enum Exit {
     Conflict,
     /// 5
     Unavailable,
+    /// 130
+    Interrupted,
 }
 
 impl Exit {
@@ -42,6 +45,7 @@ impl Exit {
             Self::NotFound => 3,
             Self::Conflict => 4,
             Self::Unavailable => 5,
+            Self::Interrupted => 130,
         }
     }
 }
@@ -59,16 +63,26 @@ pub struct Failure {
     pub code: Code,
     /// For the person at the terminal; names the thing.
     pub message: String,
+    /// Where that is not what the code means.
+    exit: Option<Exit>,
 }
 
 impl Failure {
     /// A failure of this side of the socket.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), exit: None }
+    }
+
+    /// The same with another exit status.
+    pub(super) fn exits(self, exit: Exit) -> Self {
+        Self { exit: Some(exit), ..self }
     }
 
     /// The exit status that tells a script the same.
     pub fn exit(&self) -> Exit {
+        if let Some(exit) = self.exit {
+            return exit;
+        }
         match self.code {
             Code::INVALID_ARGUMENT => Exit::Usage,
             Code::NOT_FOUND => Exit::NotFound,
@@ -118,10 +132,21 @@ impl fmt::Debug for Client {
 macro_rules! call {
     ($client:expr, $method:ident, $request:ident { $($field:ident: $value:expr),* $(,)? }) => {{
         let mut request = admin::$request::new();
-        request.containerd = protobuf::MessageField::some($client.containerd.clone());
+        request.containerd = MessageField::some($client.containerd.clone());
         $(request.$field = $value;)*
         $client.admin.$method(Context::default(), &request).await.map_err(|e| $client.failure(e))
     }};
+}
+
+/// Calls whose requests are made by whoever calls, but for the containerd.
+macro_rules! branches {
+    ($($(#[$doc:meta])* $name:ident = $method:ident($request:ident) -> $response:ident;)*) => {$(
+        $(#[$doc])*
+        pub async fn $name(&self, mut request: admin::$request) -> Result<admin::$response, Failure> {
+            request.containerd = MessageField::some(self.containerd.clone());
+            self.admin.$method(Context::default(), &request).await.map_err(|e| self.failure(e))
+        }
+    )*};
 }
 
 impl Client {
@@ -169,13 +194,8 @@ impl Client {
     /// All snapshots, oldest first.
     pub async fn list(&self, all: bool) -> Result<Vec<Snapshot>, Failure> {
         let request = admin::ListRequest { all, ..Default::default() };
-        let mut stream = self.admin.list(Context::default(), &request).await.map_err(|e| self.failure(e))?;
-        let mut snapshots = Vec::new();
-        // Only the end that loomd announces is one: a list that broke off is no list.
-        while let Some(batch) = stream.recv().await.map_err(|e| self.failure(e))? {
-            snapshots.extend(batch.snapshots);
-        }
-        Ok(snapshots)
+        let stream = self.admin.list(Context::default(), &request).await.map_err(|e| self.failure(e))?;
+        self.gather(stream, |batch| batch.snapshots).await
     }
 
     /// One snapshot.
@@ -186,12 +206,8 @@ impl Client {
 
     /// From a snapshot to its root.
     pub async fn lineage(&self, reference: String) -> Result<Vec<Snapshot>, Failure> {
-        let mut stream = call!(self, lineage, LineageRequest { reference: reference })?;
-        let mut way = Vec::new();
-        while let Some(batch) = stream.recv().await.map_err(|e| self.failure(e))? {
-            way.extend(batch.snapshots);
-        }
-        Ok(way)
+        let stream = call!(self, lineage, LineageRequest { reference: reference })?;
+        self.gather(stream, |batch| batch.snapshots).await
     }
 
     /// Keeps a snapshot.
@@ -210,75 +226,89 @@ impl Client {
         call!(self, remove, RemoveRequest { reference: reference }).map(drop)
     }
 
-    /// Makes a snapshot; a name that is `None` is loomd's to choose.
-    pub async fn snapshot(
-        &self,
-        reference: String,
-        name: Option<String>,
-        labels: Vec<(String, String)>,
-    ) -> Result<admin::SnapshotResponse, Failure> {
-        call!(
-            self,
-            snapshot,
-            SnapshotRequest {
-                reference: reference,
-                name: name.unwrap_or_default(),
-                labels: labels.into_iter().collect(),
-            }
-        )
+    /// Removes snapshots, or only tells which; answers them.
+    pub async fn prune(&self, mut request: admin::PruneRequest) -> Result<Vec<Snapshot>, Failure> {
+        request.containerd = MessageField::some(self.containerd.clone());
+        let stream = self.admin.prune(Context::default(), &request).await.map_err(|e| self.failure(e))?;
+        self.gather(stream, |batch| batch.snapshots).await
     }
 
-    /// Makes containers that continue from a live one.
-    pub async fn fork(
-        &self,
-        reference: String,
-        name: Option<String>,
-        count: u32,
-        no_start: bool,
-    ) -> Result<admin::ForkResponse, Failure> {
-        call!(
-            self,
-            fork,
-            ForkRequest {
-                reference: reference,
-                name: name.unwrap_or_default(),
-                count: count,
-                options: protobuf::MessageField::some(options(no_start)),
-            }
-        )
+    branches! {
+        /// Makes a snapshot.
+        snapshot = snapshot(SnapshotRequest) -> SnapshotResponse;
+        /// Makes containers that continue from a live one.
+        fork = fork(ForkRequest) -> ForkResponse;
+        /// Makes a container from a snapshot.
+        clone_state = clone(CloneRequest) -> CloneResponse;
+        /// Makes a container's content a snapshot's.
+        rollback = rollback(RollbackRequest) -> RollbackResponse;
+        /// Makes the content of a fork that of its source.
+        promote = promote(PromoteRequest) -> PromoteResponse;
+        /// Starts or continues a container.
+        resume = resume(ResumeRequest) -> ResumeResponse;
     }
 
-    /// Makes a container from a snapshot.
-    pub async fn clone_snapshot(
-        &self,
-        reference: String,
-        name: Option<String>,
-        no_start: bool,
-    ) -> Result<admin::CloneResponse, Failure> {
-        call!(
-            self,
-            clone,
-            CloneRequest {
-                reference: reference,
-                name: name.unwrap_or_default(),
-                options: protobuf::MessageField::some(options(no_start)),
-            }
-        )
+    /// The newest operations, newest first.
+    pub async fn operations(&self, limit: u32) -> Result<Vec<Operation>, Failure> {
+        let request = admin::ListOperationsRequest { limit, ..Default::default() };
+        let stream = self.admin.list_operations(Context::default(), &request).await;
+        self.gather(stream.map_err(|e| self.failure(e))?, |batch| batch.operations).await
     }
 
-    /// Starts or continues a container.
-    pub async fn resume(&self, reference: String) -> Result<admin::ResumeResponse, Failure> {
-        call!(self, resume, ResumeRequest { reference: reference })
+    /// One operation.
+    pub async fn operation(&self, id: String) -> Result<Operation, Failure> {
+        let request = admin::GetOperationRequest { id, ..Default::default() };
+        let response = self.admin.get_operation(Context::default(), &request).await;
+        Ok(response.map_err(|e| self.failure(e))?.operation.unwrap_or_default())
+    }
+
+    /// Asks an operation to stop.
+    pub async fn cancel(&self, id: String) -> Result<Operation, Failure> {
+        let request = admin::CancelOperationRequest { id, ..Default::default() };
+        let response = self.admin.cancel_operation(Context::default(), &request).await;
+        Ok(response.map_err(|e| self.failure(e))?.operation.unwrap_or_default())
+    }
+
+    /// An operation, or all where `id` is empty, and every change from now on.
+    pub async fn watch(&self, id: String) -> Result<Watch<'_>, Failure> {
+        let request = admin::WatchOperationsRequest { id, ..Default::default() };
+        let stream = self.admin.watch_operations(Context::default(), &request).await;
+        Ok(Watch { client: self, stream: stream.map_err(|e| self.failure(e))? })
+    }
+
+    /// Reads a stream of batches to its end. Only the end that loomd announces is one: a list that broke
+    /// off is no list.
+    async fn gather<P: Message + Default, T>(
+        &self,
+        mut stream: ClientStreamReceiver<P>,
+        parts: impl Fn(P) -> Vec<T>,
+    ) -> Result<Vec<T>, Failure> {
+        let mut all = Vec::new();
+        while let Some(batch) = stream.recv().await.map_err(|e| self.failure(e))? {
+            all.extend(parts(batch));
+        }
+        Ok(all)
     }
 }
 
-fn options(no_start: bool) -> admin::Options {
-    let resume_policy = if no_start {
-        admin::ResumePolicy::RESUME_POLICY_MANUAL
-    } else {
-        admin::ResumePolicy::RESUME_POLICY_IMMEDIATE
-    };
-    admin::Options { resume_policy: resume_policy.into(), ..Default::default() }
+/// Operations as they change.
+pub struct Watch<'a> {
+    client: &'a Client,
+    stream: ClientStreamReceiver<admin::WatchOperationsResponse>,
+}
+
+impl fmt::Debug for Watch<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").field("client", &self.client).finish_non_exhaustive()
+    }
+}
+
+impl Watch<'_> {
+    /// Waits for the next change; none once the operation that is watched has ended.
+    pub async fn next(&mut self) -> Result<Option<Operation>, Failure> {
+        let change = self.stream.recv().await.map_err(|e| self.client.failure(e))?;
+        Ok(change.map(|change| change.operation.unwrap_or_default()))
+    }
 }
 
 #[cfg(test)]

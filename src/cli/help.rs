@@ -84,3 +84,8 @@ Examples:
   loom completion bash > /etc/bash_completion.d/loom
   loom completion zsh > /usr/local/share/zsh/site-functions/_loom
   loom completion fish > ~/.config/fish/completions/loom.fish";
+pub(super) const ROLLBACK: &str = "";
+pub(super) const PROMOTE: &str = "";
+pub(super) const PRUNE: &str = "";
+pub(super) const OPERATIONS: &str = "";
+pub(super) const OPERATION: &str = "";

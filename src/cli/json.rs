@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::client::Failure;
 use super::units::time;
+use super::{Answer, operations};
 use crate::protos::admin;
 
 /// A snapshot.
@@ -26,6 +27,8 @@ pub(super) struct Snapshot<'a> {
     container: Option<&'a str>,
     namespace: Option<&'a str>,
     image_layer: bool,
+    operation: Option<&'a str>,
+    expires: Option<String>,
 }
 
 impl<'a> From<&'a admin::Snapshot> for Snapshot<'a> {
@@ -46,6 +49,8 @@ impl<'a> From<&'a admin::Snapshot> for Snapshot<'a> {
             container: present(&snapshot.container),
             namespace: present(&snapshot.namespace),
             image_layer: snapshot.image_layer,
+            operation: present(&snapshot.operation),
+            expires: time(&snapshot.expires).map(|time| time.to_string()),
         }
     }
 }
@@ -68,6 +73,7 @@ impl<'a> From<&'a admin::Cost> for Cost<'a> {
 #[derive(Serialize)]
 pub(super) struct Forked<'a> {
     container: Option<&'a str>,
+    name: Option<&'a str>,
     namespace: Option<&'a str>,
     snapshot: Option<&'a str>,
     pid: Option<u32>,
@@ -78,6 +84,7 @@ impl<'a> From<&'a admin::Forked> for Forked<'a> {
     fn from(forked: &'a admin::Forked) -> Self {
         Self {
             container: present(&forked.container),
+            name: present(forked.called()),
             namespace: present(&forked.namespace),
             snapshot: present(&forked.snapshot),
             pid: Some(forked.pid).filter(|pid| *pid != 0),
@@ -89,6 +96,7 @@ impl<'a> From<&'a admin::Forked> for Forked<'a> {
 /// What `loom snapshot` made.
 #[derive(Serialize)]
 pub(super) struct Snapshotted<'a> {
+    pub(super) operation: &'a str,
     pub(super) snapshot: Snapshot<'a>,
     pub(super) cost: Cost<'a>,
 }
@@ -96,6 +104,7 @@ pub(super) struct Snapshotted<'a> {
 /// What `loom fork` made.
 #[derive(Serialize)]
 pub(super) struct Forks<'a> {
+    pub(super) operation: &'a str,
     pub(super) forks: Vec<Forked<'a>>,
     pub(super) cost: Cost<'a>,
 }
@@ -103,13 +112,56 @@ pub(super) struct Forks<'a> {
 /// What `loom clone` made.
 #[derive(Serialize)]
 pub(super) struct Cloned<'a> {
+    pub(super) operation: &'a str,
     pub(super) clone: Forked<'a>,
     pub(super) cost: Cost<'a>,
+}
+
+/// A container whose content was replaced.
+#[derive(Serialize)]
+pub(super) struct Rolled<'a> {
+    container: &'a str,
+    name: &'a str,
+    namespace: Option<&'a str>,
+    snapshot: Option<&'a str>,
+    kept: Option<&'a str>,
+    kept_name: Option<&'a str>,
+    pid: Option<u32>,
+}
+
+impl<'a> From<&'a admin::Rolled> for Rolled<'a> {
+    fn from(rolled: &'a admin::Rolled) -> Self {
+        Self {
+            container: &rolled.container,
+            name: rolled.called(),
+            namespace: present(&rolled.namespace),
+            snapshot: present(&rolled.snapshot),
+            kept: present(&rolled.kept),
+            kept_name: present(&rolled.kept_name),
+            pid: Some(rolled.pid).filter(|pid| *pid != 0),
+        }
+    }
+}
+
+/// What `loom rollback` or `loom promote` changed.
+#[derive(Serialize)]
+pub(super) struct Changed<'a> {
+    pub(super) operation: &'a str,
+    pub(super) container: Rolled<'a>,
+    pub(super) cost: Cost<'a>,
+}
+
+/// What `loom prune` removed, or would have.
+#[derive(Serialize)]
+pub(super) struct Pruned<'a> {
+    pub(super) dry_run: bool,
+    pub(super) snapshots: Vec<Snapshot<'a>>,
 }
 
 /// What `loom resume` started.
 #[derive(Serialize)]
 pub(super) struct Resumed<'a> {
+    pub(super) operation: &'a str,
     pub(super) container: &'a str,
     pub(super) pid: u32,
 }
@@ -162,6 +214,58 @@ impl<'a> From<&'a admin::StatusResponse> for Status<'a> {
     }
 }
 
+/// A step of an operation; what is under way has taken no time yet.
+#[derive(Serialize)]
+struct Step<'a> {
+    name: &'a str,
+    took_us: Option<u64>,
+}
+
+/// An operation.
+#[derive(Serialize)]
+pub(super) struct Operation<'a> {
+    id: &'a str,
+    kind: &'static str,
+    subject: &'a str,
+    namespace: &'a str,
+    state: &'static str,
+    done: u64,
+    total: u64,
+    steps: Vec<Step<'a>>,
+    warnings: &'a [String],
+    error: Option<ErrorBody<'a>>,
+    idempotency_key: Option<&'a str>,
+    created: Option<String>,
+    ended: Option<String>,
+    result: Option<serde_json::Value>,
+}
+
+impl<'a> From<&'a admin::Operation> for Operation<'a> {
+    fn from(operation: &'a admin::Operation) -> Self {
+        let step = |step: &'a admin::Step| Step {
+            name: &step.name,
+            took_us: Some(step.took_us).filter(|us| *us != 0),
+        };
+        let error = ErrorBody { code: operation.error_code.clone(), message: &operation.error };
+        Self {
+            id: &operation.id,
+            kind: operations::kind(operation),
+            subject: &operation.subject,
+            namespace: &operation.namespace,
+            state: operations::state(operation),
+            done: operation.done,
+            total: operation.total,
+            steps: operation.steps.iter().map(step).collect(),
+            warnings: &operation.warnings,
+            error: (!operation.error.is_empty()).then_some(error),
+            idempotency_key: present(&operation.idempotency_key),
+            created: time(&operation.created).map(|time| time.to_string()),
+            ended: time(&operation.ended).map(|time| time.to_string()),
+            result: serde_json::from_str(&operation.result).ok(),
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct Error<'a> {
     error: ErrorBody<'a>,
@@ -181,9 +285,22 @@ pub(super) fn error(failure: &Failure) -> String {
 
 /// An object or an array, for a person's eyes as well.
 pub(super) fn text(value: &impl Serialize) -> Result<String, Failure> {
-    serde_json::to_string_pretty(value)
-        .map(|text| text + "\n")
+    written(serde_json::to_string_pretty(value))
+}
+
+/// The same on a line of its own.
+pub(super) fn line(value: &impl Serialize) -> Result<String, Failure> {
+    written(serde_json::to_string(value))
+}
+
+fn written(text: serde_json::Result<String>) -> Result<String, Failure> {
+    text.map(|text| text + "\n")
         .map_err(|error| Failure::new(ttrpc::Code::INTERNAL, format!("cannot write JSON: {error}")))
+}
+
+/// The same as a verb's whole answer.
+pub(super) fn answer(value: &impl Serialize) -> Result<Answer, Failure> {
+    text(value).map(Answer::of)
 }
 
 /// An array of snapshots.

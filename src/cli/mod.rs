@@ -1,15 +1,22 @@
 //! The `loom` command: its verbs, and what they print.
 //!
-//! A run goes one way: [`args`] reads the command line, `client` asks loomd, `show`, `tree` and `json`
-//! turn the answer into text, and this file writes it and ends with an [`Exit`]. Results go to
-//! standard output and everything else to standard error, so that a pipe gets results only.
+//! A run goes one way: [`args`] reads the command line, `ask` makes a request of it, `client` asks loomd,
+//! `show`, `tree` and `json` turn the answer into text, and this file writes it and ends with an [`Exit`].
+//! Results go to standard output and everything else to standard error, so that a pipe gets results only.
+//!
+//! A verb that branches is an operation of loomd's (`branch`), which can be watched and called off while it
+//! is under way (`track`); `operations` are the verbs about those.
 
 pub mod args;
+mod ask;
+mod branch;
 mod client;
 mod help;
 mod json;
+mod operations;
 mod show;
 mod table;
+mod track;
 mod tree;
 mod units;
 
@@ -22,12 +29,14 @@ use std::process::ExitCode;
 
 use clap::CommandFactory as _;
 use clap_complete::Shell;
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use tokio::sync::Mutex;
 use ttrpc::Code;
 
-use self::args::{Args, Verb};
+use self::args::{Args, Prune, Verb};
 pub use self::client::{Client, Exit, Failure};
 use self::show::Look;
-use crate::protos::admin::{CloneResponse, ForkResponse, Forked};
 
 /// What a verb came to.
 #[derive(Debug, Default)]
@@ -46,20 +55,36 @@ impl Answer {
     }
 }
 
-/// Runs the command line of this process to its exit code.
-pub fn main() -> ExitCode {
-    run(std::env::args_os().collect(), &mut io::stdout(), &mut io::stderr()).into()
+/// What a verb has beside its arguments.
+struct Run<'a> {
+    client: Client,
+    json: bool,
+    look: Look,
+    /// Standard output, for a verb that prints as it goes.
+    out: &'a mut dyn Write,
+    /// Each Ctrl-C. A branch takes them while it is waited for.
+    interrupts: Mutex<BoxStream<'static, ()>>,
 }
 
-fn run(words: Vec<OsString>, out: &mut impl Write, err: &mut impl Write) -> Exit {
+/// Runs the command line of this process to its exit code.
+pub fn main() -> ExitCode {
+    let interrupts = track::interrupts().boxed();
+    run(std::env::args_os().collect(), &mut io::stdout(), &mut io::stderr(), interrupts).into()
+}
+
+fn run(
+    words: Vec<OsString>,
+    out: &mut impl Write,
+    err: &mut impl Write,
+    interrupts: BoxStream<'static, ()>,
+) -> Exit {
     let json = words.iter().take_while(|word| *word != "--").any(|word| word == "--json");
     let args = match args::parse(words) {
         Ok(args) => args,
         Err(error) => return usage(&error, json, err),
     };
     let json = args.global.json;
-    let look = Look::of_stdout(&args.global.namespace);
-    let mut answer = match ask(args, &look) {
+    let mut answer = match answer(args, out, interrupts) {
         Ok(answer) => answer,
         Err(failure) => Answer { failures: vec![failure], ..Answer::default() },
     };
@@ -94,7 +119,7 @@ fn usage(error: &clap::Error, json: bool, err: &mut impl Write) -> Exit {
     if error.use_stderr() { Exit::Usage } else { Exit::Done }
 }
 
-fn ask(args: Args, look: &Look) -> Result<Answer, Failure> {
+fn answer(args: Args, out: &mut impl Write, interrupts: BoxStream<'static, ()>) -> Result<Answer, Failure> {
     if let Verb::Completion { shell } = args.verb {
         return Ok(Answer::of(completion(shell)));
     }
@@ -103,115 +128,98 @@ fn ask(args: Args, look: &Look) -> Result<Answer, Failure> {
         .build()
         .map_err(|error| Failure::new(Code::INTERNAL, format!("cannot start: {error}")))?;
     runtime.block_on(async {
-        let client = Client::connect(&args.global).await?;
-        answer(&client, args.verb, args.global.json, look).await
+        let mut run = Run {
+            client: Client::connect(&args.global).await?,
+            json: args.global.json,
+            look: Look::of_stdout(&args.global.namespace),
+            out,
+            interrupts: Mutex::new(interrupts),
+        };
+        run.verb(args.verb).await
     })
 }
 
-async fn answer(client: &Client, verb: Verb, json: bool, look: &Look) -> Result<Answer, Failure> {
-    match verb {
-        Verb::Status => {
-            let status = client.status().await?;
-            if json {
-                return json::text(&json::Status::from(&status)).map(Answer::of);
+impl Run<'_> {
+    async fn verb(&mut self, verb: Verb) -> Result<Answer, Failure> {
+        let Self { client, json, look, .. } = self;
+        let json = *json;
+        match verb {
+            Verb::Status => {
+                let status = client.status().await?;
+                if json {
+                    return json::answer(&json::Status::from(&status));
+                }
+                Ok(Answer::of(show::status(look, &status)))
             }
-            Ok(Answer::of(show::status(look, &status)))
-        }
-        Verb::Ls { all, quiet } => {
-            let snapshots = client.list(all).await?;
-            match (json, quiet) {
-                (true, _) => json::snapshots(&snapshots).map(Answer::of),
-                (false, true) => Ok(Answer::of(show::ids(&snapshots))),
-                (false, false) => Ok(Answer::of(show::list(look, &snapshots))),
+            Verb::Ls { all, quiet } => {
+                let snapshots = client.list(all).await?;
+                match (json, quiet) {
+                    (true, _) => json::snapshots(&snapshots).map(Answer::of),
+                    (false, true) => Ok(Answer::of(show::ids(&snapshots))),
+                    (false, false) => Ok(Answer::of(show::list(look, &snapshots))),
+                }
             }
-        }
-        Verb::Tree { all } => {
-            let snapshots = client.list(true).await?;
-            let forest = tree::Forest::new(&snapshots);
-            if json {
-                return json::snapshots(forest.in_order()).map(Answer::of);
+            Verb::Tree { all } => {
+                let snapshots = client.list(true).await?;
+                let forest = tree::Forest::new(&snapshots);
+                if json {
+                    return json::snapshots(forest.in_order()).map(Answer::of);
+                }
+                Ok(Answer::of(forest.draw(look, all)))
             }
-            Ok(Answer::of(forest.draw(look, all)))
-        }
-        Verb::Lineage { reference } => {
-            let way = client.lineage(reference).await?;
-            if json {
-                return json::snapshots(&way).map(Answer::of);
+            Verb::Lineage { reference } => {
+                let way = client.lineage(reference).await?;
+                if json {
+                    return json::snapshots(&way).map(Answer::of);
+                }
+                Ok(Answer::of(show::lineage(look, &way)))
             }
-            Ok(Answer::of(show::lineage(look, &way)))
-        }
-        Verb::Inspect { reference } => {
-            json::text(&json::Snapshot::from(&client.get(reference).await?)).map(Answer::of)
-        }
-        Verb::Pin { reference } => {
-            let snapshot = client.pin(reference).await?;
-            if json {
-                return json::text(&json::Snapshot::from(&snapshot)).map(Answer::of);
+            Verb::Inspect { reference } => json::answer(&json::Snapshot::from(&client.get(reference).await?)),
+            Verb::Pin { reference } => {
+                let snapshot = client.pin(reference).await?;
+                if json {
+                    return json::answer(&json::Snapshot::from(&snapshot));
+                }
+                Ok(Answer::of(units::clean(&show::title(&snapshot, &look.namespace)) + "\n"))
             }
-            Ok(Answer::of(units::clean(&show::title(&snapshot, &look.namespace)) + "\n"))
-        }
-        Verb::Unpin { reference } => {
-            client.unpin(reference.clone()).await?;
-            if json {
-                return json::text(&json::Unpinned { reference: &reference, pinned: false }).map(Answer::of);
+            Verb::Unpin { reference } => {
+                client.unpin(reference.clone()).await?;
+                if json {
+                    return json::answer(&json::Unpinned { reference: &reference, pinned: false });
+                }
+                Ok(Answer::of(reference + "\n"))
             }
-            Ok(Answer::of(reference + "\n"))
+            Verb::Rm { references } => remove(client, references, json).await,
+            Verb::Prune(args) => prune(client, args, json, look).await,
+            Verb::Snapshot(args) => self.snapshot(args).await,
+            Verb::Fork(args) => self.fork(args).await,
+            Verb::Clone(args) => self.clone_state(args).await,
+            Verb::Rollback(args) => self.rollback(args).await,
+            Verb::Promote(args) => self.promote(args).await,
+            Verb::Resume(args) => self.resume(args).await,
+            Verb::Operations { limit, watch } => self.operations(limit, watch).await,
+            Verb::Operation { id, watch } => self.operation(id, watch).await,
+            Verb::Cancel { id } => self.cancel(id).await,
+            Verb::Completion { shell } => Ok(Answer::of(completion(shell))),
         }
-        Verb::Rm { references } => remove(client, references, json).await,
-        Verb::Resume { reference } => {
-            let resumed = client.resume(reference).await?;
-            if json {
-                let object = json::Resumed { container: &resumed.container, pid: resumed.pid };
-                return json::text(&object).map(Answer::of);
-            }
-            Ok(Answer::of(format!("{}   pid {}\n", units::clean(&resumed.container), resumed.pid)))
-        }
-        Verb::Snapshot { reference, name, labels } => {
-            let made = client.snapshot(reference, name, labels).await?;
-            if json {
-                let (snapshot, cost) = ((&*made.snapshot).into(), (&*made.cost).into());
-                return json::text(&json::Snapshotted { snapshot, cost }).map(Answer::of);
-            }
-            let title = units::clean(&show::title(&made.snapshot, &look.namespace));
-            Ok(Answer { note: show::cost(&made.cost), ..Answer::of(title + "\n") })
-        }
-        Verb::Fork { reference, name, count, no_start } => {
-            let made = client.fork(reference, name, count, no_start).await?;
-            forked(&made, json, look)
-        }
-        Verb::Clone { reference, name, no_start } => {
-            let made = client.clone_snapshot(reference, name, no_start).await?;
-            cloned(&made, json, look)
-        }
-        Verb::Completion { shell } => Ok(Answer::of(completion(shell))),
     }
 }
 
-fn forked(made: &ForkResponse, json: bool, look: &Look) -> Result<Answer, Failure> {
-    let out = if json {
-        let forks = made.forks.iter().map(Into::into).collect();
-        json::text(&json::Forks { forks, cost: (&*made.cost).into() })?
-    } else {
-        show::forks(look, made.forks.iter())
+/// Removes what fits, and prints it by name.
+async fn prune(client: &Client, args: Prune, json: bool, look: &Look) -> Result<Answer, Failure> {
+    let dry_run = args.dry_run;
+    let snapshots = client.prune(ask::prune(args, look.now)).await?;
+    if json {
+        let snapshots = snapshots.iter().map(Into::into).collect();
+        return json::answer(&json::Pruned { dry_run, snapshots });
+    }
+    let name = |snapshot| units::clean(&show::title(snapshot, &look.namespace)) + "\n";
+    let count = match snapshots.len() {
+        1 => "1 snapshot".to_owned(),
+        count => format!("{count} snapshots"),
     };
-    let failures = made.forks.iter().filter_map(not_made).collect();
-    Ok(Answer { out, note: show::cost(&made.cost), failures })
-}
-
-fn cloned(made: &CloneResponse, json: bool, look: &Look) -> Result<Answer, Failure> {
-    let out = if json {
-        json::text(&json::Cloned { clone: (&*made.clone).into(), cost: (&*made.cost).into() })?
-    } else {
-        show::forks(look, std::iter::once(&*made.clone))
-    };
-    let failures = not_made(&made.clone).into_iter().collect();
-    Ok(Answer { out, note: show::cost(&made.cost), failures })
-}
-
-/// What loomd says of a single fork; it gives no code for it.
-fn not_made(fork: &Forked) -> Option<Failure> {
-    let message = format!("{}: {}", fork.container, fork.error);
-    (!fork.error.is_empty()).then(|| Failure::new(Code::UNKNOWN, message))
+    let note = if dry_run { format!("{count} would be removed\n") } else { format!("{count} removed\n") };
+    Ok(Answer { note, ..Answer::of(snapshots.iter().map(name).collect::<String>()) })
 }
 
 /// One that cannot be removed does not keep the others from it.

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use super::client::Failure;
 use super::json::kind;
 use super::table::{Column, draw};
-use super::units::{age, clean, duration, time, width};
-use crate::protos::admin::{Cost, Forked, Snapshot, StatusResponse};
+use super::units::{age, clean, duration, time, until, width};
+use crate::protos::admin::{Cost, Forked, Rolled, Snapshot, StatusResponse};
 
 /// What the output looks like, settled once.
 #[derive(Debug, Clone)]
@@ -74,7 +74,7 @@ pub(super) fn short_key(key: &str) -> &str {
 }
 
 /// The container of a snapshot, as a reference names it from `namespace`.
-fn container(snapshot: &Snapshot, namespace: &str) -> Option<String> {
+fn owner(snapshot: &Snapshot, namespace: &str) -> Option<String> {
     if snapshot.container.is_empty() {
         None
     } else if snapshot.namespace.is_empty() || snapshot.namespace == namespace {
@@ -94,7 +94,7 @@ fn own_name(snapshot: &Snapshot) -> Option<String> {
 
 /// The one name that says most: a running state's is its container's.
 pub(super) fn title(snapshot: &Snapshot, namespace: &str) -> String {
-    let container = container(snapshot, namespace);
+    let container = owner(snapshot, namespace);
     let title = if kind(snapshot) == "active" && snapshot.name.is_empty() {
         container.or_else(|| own_name(snapshot))
     } else {
@@ -120,7 +120,7 @@ pub(super) fn list(look: &Look, snapshots: &[Snapshot]) -> String {
         let known = by_id.get(id.as_str()).map(|from| title(from, &look.namespace));
         Some(known.unwrap_or_else(|| short_id(id).to_owned()))
     };
-    let columns = [
+    let mut columns = vec![
         Column::Whole("ID"),
         Column::Title("NAME"),
         Column::Whole("KIND"),
@@ -129,18 +129,27 @@ pub(super) fn list(look: &Look, snapshots: &[Snapshot]) -> String {
         Column::Faint("CREATED"),
         Column::Whole("PINNED"),
     ];
+    // Few use a ttl, and a line has little room.
+    let some_expire = snapshots.iter().any(|snapshot| snapshot.expires.is_some());
+    if some_expire {
+        columns.push(Column::Whole("EXPIRES"));
+    }
     let rows = snapshots.iter().map(|snapshot| {
-        [
+        let mut row = vec![
             short_id(&snapshot.id).to_owned(),
             dash(own_name(snapshot)),
             kind(snapshot).to_owned(),
-            dash(container(snapshot, &look.namespace)),
+            dash(owner(snapshot, &look.namespace)),
             dash(from(snapshot)),
             age(time(&snapshot.created), look.now),
             if snapshot.pinned { "pinned" } else { "" }.to_owned(),
-        ]
+        ];
+        if some_expire {
+            row.push(until(time(&snapshot.expires), look.now));
+        }
+        row
     });
-    draw(look, columns, rows.collect())
+    draw(look, &columns, rows.collect())
 }
 
 /// `loom ls -q`.
@@ -166,7 +175,7 @@ pub(super) fn lineage(look: &Look, way: &[Snapshot]) -> String {
             Some(_) => "unknown",
             None => "-",
         };
-        [
+        vec![
             short_id(&snapshot.id).to_owned(),
             title(snapshot, &look.namespace),
             if is_gone(snapshot) { "gone" } else { kind(snapshot) }.to_owned(),
@@ -175,7 +184,7 @@ pub(super) fn lineage(look: &Look, way: &[Snapshot]) -> String {
             if snapshot.pinned { "pinned" } else { "" }.to_owned(),
         ]
     });
-    draw(look, columns, rows.collect())
+    draw(look, &columns, rows.collect())
 }
 
 /// `loom status`.
@@ -207,26 +216,58 @@ pub(super) fn failure(failure: &Failure) -> String {
 
 /// `paused 2.1 ms, 14 ms in all (subvolume)`.
 pub(super) fn cost(cost: &Cost) -> String {
+    spent("paused", cost)
+}
+
+/// `stopped 310 ms, 420 ms in all (subvolume)`.
+pub(super) fn outage(cost: &Cost) -> String {
+    spent("stopped", cost)
+}
+
+fn spent(stood: &str, cost: &Cost) -> String {
     let paused = match cost.paused_us {
-        0 => "not paused".to_owned(),
-        us => format!("paused {}", duration(us)),
+        0 => format!("not {stood}"),
+        us => format!("{stood} {}", duration(us)),
     };
     let method = if cost.method.is_empty() { String::new() } else { format!(" ({})", cost.method) };
     format!("{paused}, {} in all{method}\n", duration(cost.total_us))
 }
 
+/// How to go back from a rollback or a promotion.
+pub(super) fn kept(rolled: &Rolled) -> String {
+    let kept = if rolled.kept_name.is_empty() { &rolled.kept } else { &rolled.kept_name };
+    if kept.is_empty() {
+        return "what it had is gone\n".to_owned();
+    }
+    let (name, kept) = (clean(rolled.called()), clean(kept));
+    format!("what it had is kept as {kept}; `loom rollback {name} {kept}` goes back to it\n")
+}
+
+/// What did not go as it should, a line each.
+pub(super) fn warnings(warnings: &[String]) -> String {
+    warnings.iter().map(|warning| format!("loom: warning: {}\n", clean(warning))).collect()
+}
+
+/// A container and its process.
+pub(super) fn container(look: &Look, name: &str, pid: u32) -> String {
+    format!("{}   {}\n", look.bold(&clean(name)), process(pid))
+}
+
+fn process(pid: u32) -> String {
+    match pid {
+        0 => "stopped".to_owned(),
+        pid => format!("pid {pid}"),
+    }
+}
+
 /// The containers that were made, a line each: name and process.
 pub(super) fn forks<'a>(look: &Look, forks: impl Iterator<Item = &'a Forked> + Clone) -> String {
     let made = forks.filter(|fork| fork.error.is_empty());
-    let widest = made.clone().map(|fork| width(&clean(&fork.container))).max().unwrap_or(0);
+    let widest = made.clone().map(|fork| width(&clean(fork.called()))).max().unwrap_or(0);
     let line = |fork: &Forked| {
-        let name = clean(&fork.container);
+        let name = clean(fork.called());
         let gap = widest.saturating_sub(width(&name)) + 3;
-        let process = match fork.pid {
-            0 => "stopped".to_owned(),
-            pid => format!("pid {pid}"),
-        };
-        format!("{}{:gap$}{process}\n", look.bold(&name), "")
+        format!("{}{:gap$}{}\n", look.bold(&name), "", process(fork.pid))
     };
     made.map(line).collect()
 }

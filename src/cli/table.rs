@@ -32,9 +32,11 @@ impl Column {
 }
 
 /// Draws `rows` of one cell a column under the columns' heads.
-pub(super) fn draw<const N: usize>(look: &Look, columns: [Column; N], rows: Vec<[String; N]>) -> String {
-    let rows: Vec<[String; N]> = rows.into_iter().map(|row| row.map(|cell| clean(&cell))).collect();
-    let limits = limits(look, &columns, &rows);
+pub(super) fn draw(look: &Look, columns: &[Column], mut rows: Vec<Vec<String>>) -> String {
+    for cell in rows.iter_mut().flatten() {
+        *cell = clean(cell);
+    }
+    let limits = limits(look, columns, &rows);
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     if look.color {
@@ -42,9 +44,9 @@ pub(super) fn draw<const N: usize>(look: &Look, columns: [Column; N], rows: Vec<
     } else {
         table.force_no_tty();
     }
-    table.set_header(columns.map(Column::head));
+    table.set_header(columns.iter().map(|column| column.head()));
     for row in &rows {
-        let cells = row.iter().zip(&limits).zip(&columns).map(|((text, limit), column)| {
+        let cells = row.iter().zip(&limits).zip(columns).map(|((text, limit), column)| {
             let cell = comfy_table::Cell::new(cut(text, *limit));
             match column {
                 _ if !look.color => cell,
@@ -67,15 +69,15 @@ pub(super) fn draw<const N: usize>(look: &Look, columns: [Column; N], rows: Vec<
 }
 
 /// How wide each column may be: the widest names give way first, and all at once where they are equal.
-fn limits<const N: usize>(look: &Look, columns: &[Column; N], rows: &[[String; N]]) -> [usize; N] {
-    let mut limits = columns.map(|column| width(column.head()));
+fn limits(look: &Look, columns: &[Column], rows: &[Vec<String>]) -> Vec<usize> {
+    let mut limits: Vec<usize> = columns.iter().map(|column| width(column.head())).collect();
     for row in rows {
         for (limit, cell) in limits.iter_mut().zip(row) {
             *limit = (*limit).max(width(cell));
         }
     }
     let Some(room) = look.width else { return limits };
-    let gaps = usize::from(GAP) * N.saturating_sub(1);
+    let gaps = usize::from(GAP) * columns.len().saturating_sub(1);
     while limits.iter().sum::<usize>() + gaps > room {
         let names = limits
             .iter_mut()
@@ -96,16 +98,16 @@ mod tests {
 
     const COLUMNS: [Column; 3] = [Column::Whole("ID"), Column::Title("NAME"), Column::Faint("AGE")];
 
-    fn rows() -> Vec<[String; 3]> {
+    fn rows() -> Vec<Vec<String>> {
         vec![
-            ["0a".into(), "a-name-that-is-quite-long".into(), "1 day ago".into()],
-            ["0b".into(), "短い名前".into(), "-".into()],
+            vec!["0a".into(), "a-name-that-is-quite-long".into(), "1 day ago".into()],
+            vec!["0b".into(), "短い名前".into(), "-".into()],
         ]
     }
 
     #[test]
     fn whole_where_nothing_limits_it() {
-        let text = draw(&Look::plain(), COLUMNS, rows());
+        let text = draw(&Look::plain(), &COLUMNS, rows());
         assert_eq!(
             text,
             "ID   NAME                        AGE\n\
@@ -116,22 +118,22 @@ mod tests {
 
     #[test]
     fn names_are_cut_to_the_terminal() {
-        let text = draw(&Look { width: Some(30), ..Look::plain() }, COLUMNS, rows());
+        let text = draw(&Look { width: Some(30), ..Look::plain() }, &COLUMNS, rows());
         assert_eq!(
             text,
             "ID   NAME            AGE\n\
              0a   a-name…e-long   1 day ago\n\
              0b   短い名前        -\n"
         );
-        for line in draw(&Look { width: Some(5), ..Look::plain() }, COLUMNS, rows()).lines() {
+        for line in draw(&Look { width: Some(5), ..Look::plain() }, &COLUMNS, rows()).lines() {
             assert!(width(line) <= 2 + 3 + LEAST + 3 + 9, "{line}");
         }
     }
 
     #[test]
     fn colors_are_for_names_and_ages() {
-        let text = draw(&Look { color: true, ..Look::plain() }, COLUMNS, rows());
+        let text = draw(&Look { color: true, ..Look::plain() }, &COLUMNS, rows());
         assert!(text.contains("\u{1b}[1m") && text.contains("\u{1b}[2m"), "{text:?}");
-        assert!(!draw(&Look::plain(), COLUMNS, rows()).contains('\u{1b}'));
+        assert!(!draw(&Look::plain(), &COLUMNS, rows()).contains('\u{1b}'));
     }
 }

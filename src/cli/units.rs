@@ -19,6 +19,20 @@ pub(super) fn age(then: Option<Timestamp>, now: Timestamp) -> String {
     if seconds < 1 {
         return "just now".into();
     }
+    format!("{} ago", largest(seconds))
+}
+
+/// When `then` comes, likewise: `in 3 minutes`.
+pub(super) fn until(then: Option<Timestamp>, now: Timestamp) -> String {
+    let Some(then) = then else { return "-".into() };
+    match then.as_second().saturating_sub(now.as_second()) {
+        ..1 => "now".into(),
+        seconds => format!("in {}", largest(seconds)),
+    }
+}
+
+/// Seconds in the largest unit that fills.
+fn largest(seconds: i64) -> String {
     let (count, unit) = match seconds {
         ..60 => (seconds, "second"),
         60..3_600 => (seconds / 60, "minute"),
@@ -29,7 +43,7 @@ pub(super) fn age(then: Option<Timestamp>, now: Timestamp) -> String {
         _ => (seconds / 31_536_000, "year"),
     };
     let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {unit}{plural} ago")
+    format!("{count} {unit}{plural}")
 }
 
 /// A duration in microseconds with two or three significant digits: `2.1 ms`.
@@ -123,6 +137,18 @@ mod tests {
             assert_eq!(age(Some(then), now), text, "{seconds} s");
         }
         assert_eq!(age(None, now), "-");
+    }
+
+    #[test]
+    fn what_comes_is_told_likewise() {
+        let now = Timestamp::new(2_000_000_000, 0).unwrap();
+        for (seconds, text) in
+            [(-5, "now"), (0, "now"), (1, "in 1 second"), (3_600, "in 1 hour"), (86_400 * 7, "in 7 days")]
+        {
+            let then = Timestamp::new(2_000_000_000 + seconds, 0).unwrap();
+            assert_eq!(until(Some(then), now), text, "{seconds} s");
+        }
+        assert_eq!(until(None, now), "-");
     }
 
     #[test]

@@ -1,69 +1,97 @@
 //! Fork and clone: containers on new active snapshots that continue from a state.
 //!
 //! ```text
-//! state of the source ── grant, lease ┬─ Prepare ── Containers.Create ─┬─ grant ended, state
-//! (one pause)                         ├─ … a container each …          │  released, tasks
-//!                                     └─ Prepare ── Containers.Create ─┘  started, lease ended
+//! plan ── state of the source ── lease ┬─ Prepare ── Containers.Create ─┬─ state released ── result
+//! written        (one pause)           ├─ … a container each …          │  tasks started     written, lease
+//!                                      └─ Prepare ── Containers.Create ─┘                    ended
 //! ```
 //!
-//! What fails undoes what it alone made. The lease keeps a snapshot that no container names yet, and all
-//! of it holds only once the lease has ended: what a crash leaves before that is undone (`undo`).
+//! What fails undoes what it alone made; where all fail, or the operation is cancelled, all of it is undone. The
+//! lease keeps a snapshot that no container names yet, and all of it holds once the result is written: what a
+//! crash leaves before that is undone (`recover`). Containers of nerdctl's are made by nerdctl (`nerdctl`).
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use containerd_client::services::v1::Container;
-use futures::StreamExt as _;
+use serde::{Deserialize, Serialize};
 
-use super::captured::Captured;
+use super::birth::Mold;
+use super::captured::{Captured, Unlike};
 use super::client::Client;
-use super::leases::Lease;
-use super::undo::unmake;
-use super::{Brancher, Forked, Holder, Target, blocking, containers, reference, snapshots, task};
+use super::nerdctl::{Order, Origin, Way};
+use super::state::Taking;
+use super::{
+    Branched, Brancher, Changes, Holder, Options, Reference, Target, Volumes, blocking, containers,
+    reference, request, snapshots,
+};
 use crate::error::{Error, Result};
+use crate::operation::Work;
 use crate::snapshot::{Cost, Keep, key};
-use crate::store::{Id, Kind, Snapshot};
+use crate::store::{Id, Kind, OperationKind, Snapshot};
 
-/// How many containers are made or started at once.
-const AT_ONCE: usize = 8;
-/// How often an undo is tried where containerd does not answer.
-const UNDOS: u32 = 10;
-/// The time between two tries; no test waits for it.
-const BREATH: Duration = Duration::from_millis(if cfg!(test) { 0 } else { 500 });
+/// What a restart needs to undo a fork or a clone; all else it finds by the operation's id.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Plan {
+    /// What containerd calls us.
+    pub(super) snapshotter: String,
+    /// Whose containers they are, where they are nerdctl's.
+    pub(super) way: Option<Way>,
+}
 
-/// What all containers of one branch share.
-#[derive(Debug)]
-struct Mold {
-    /// Their source, as it was when its state was taken.
-    captured: Captured,
-    /// What containerd calls the snapshot that they report as their parent; empty for none.
-    parent: String,
-    /// The fork label's value.
-    grant: String,
+/// What a clone needs, for one who names something else.
+const CLONED: &str = "a clone is made of a committed one; `loom fork` continues from a container as it is";
+
+/// What is asked of a fork or a clone.
+struct Asked<'a> {
+    target: &'a Target,
+    reference: &'a str,
+    count: u32,
+    options: Options,
+    changes: Changes,
 }
 
 impl Brancher {
-    /// Makes `count` containers from the state of one, all of one moment, and starts them where `start`
-    /// says so. One that fails is undone and reported in its place; where all fail, so does the call.
+    /// Makes `count` containers from the state of one, all of one moment, and starts them unless the options say
+    /// no. One that fails is undone and reported in its place; where all fail, so does the call. Answers the
+    /// operation too.
     ///
-    /// A fork has its source's image, runtime, labels and specification, under its own id. Labels of
-    /// the restart monitor are not taken over. nerdctl's containers are refused.
+    /// A fork has its source's image, runtime, labels and specification, but for the changes, under its own
+    /// id. Labels of the restart monitor are not taken over.
     pub async fn fork(
         &self,
         target: &Target,
         reference: &str,
-        name: Option<String>,
         count: u32,
-        start: bool,
-    ) -> Result<(Vec<Forked>, Cost)> {
+        options: Options,
+        changes: Changes,
+    ) -> Result<(Id, Branched)> {
+        let asked = Asked { target, reference, count, options, changes };
+        let ask = asked.check(OperationKind::Fork)?;
+        self.operations.run(ask, |work| self.fork_live(work, asked)).await
+    }
+
+    /// Makes a container from a committed snapshot of one, which may be gone, and starts it unless the options
+    /// say no. Answers the operation too.
+    pub async fn clone_state(
+        &self,
+        target: &Target,
+        reference: &str,
+        options: Options,
+        changes: Changes,
+    ) -> Result<(Id, Branched)> {
+        let asked = Asked { target, reference, count: 1, options, changes };
+        let ask = asked.check(OperationKind::Clone)?;
+        self.operations.run(ask, |work| self.clone_committed(work, asked)).await
+    }
+
+    async fn fork_live(&self, work: Work, asked: Asked<'_>) -> Result<Branched> {
         let begun = Instant::now();
-        // Before anyone is asked anything.
-        reference::check_count(count)?;
-        let holder = self.container(target, reference).await?;
+        work.step("resolve")?;
+        work.progress(0, asked.count.into());
+        let holder = self.container(asked.target, asked.reference).await?;
         let Holder { client, container } = &holder;
         let captured = Captured::of(&client.target().namespace, container)?;
-        captured.branchable(containers::display_name(container))?;
-        let names = reference::fork_names(&container.id, name.as_deref(), count)?;
+        let called = containers::display_name(container);
+        let names = reference::fork_names(called, asked.options.name.as_deref(), asked.count)?;
         let source = self.of_container(&holder).await?;
         if source.kind != Kind::Active {
             return Err(Error::WrongKind {
@@ -72,40 +100,41 @@ impl Brancher {
                 needs: "a fork continues from an active one",
             });
         }
-        self.undo_in(client).await?;
+        let plan = asked.plan(&captured, called)?;
+        self.recover_in(client).await?;
         unused(client, &captured.snapshotter, &names).await?;
         let Some(known) = snapshots::stat(client, &captured.snapshotter, &container.snapshot_key).await?
         else {
             return Err(Error::SnapshotNotFound(container.snapshot_key.clone()));
         };
-
-        let keep = if count == 1 { Keep::ForOne } else { Keep::ForClones };
-        let (state, cost) = self.take(source.id, super::state::Taking::of(keep), Some(&holder)).await?;
-        let snapshotter = captured.snapshotter.clone();
-        let made = self.cast(client, captured, known.parent, state.id, &names).await;
-        self.release(state.id).await;
-        let (lease, made) = made?;
-        let mut forks = self.finish(client, &names, made, start).await;
-        hold(client, &lease, &snapshotter, &forks).await?;
-        if forks.iter().all(|fork| fork.error.is_some())
-            && let Some(first) = forks.iter_mut().find_map(|fork| fork.error.take())
-        {
-            return Err(first.into());
+        work.plan(&plan).await?;
+        if let Some(way) = &plan.way {
+            let origin = Origin::Live(&holder, source);
+            let (options, changes) = (&asked.options, &asked.changes);
+            let order = Order { client, way, captured: &captured, names: &names, options, changes };
+            return self.by_nerdctl(&work, order, origin).await;
         }
-        Ok((forks, Cost { total: begun.elapsed(), ..cost }))
+
+        work.step("state")?;
+        let keep = if asked.count == 1 { Keep::ForOne } else { Keep::ForClones };
+        let taking = Taking::asked(keep, &work, &asked.options);
+        let (state, cost) = self.take(source.id, taking, Some(&holder)).await?;
+        let mold = asked.mold(&work, captured, known.parent);
+        let nest = self.nest(client, &mold).await;
+        let made = match &nest {
+            Ok(nest) => self.cast(&work, nest, &mold, state.id, &names).await,
+            Err(_) => Vec::new(),
+        };
+        self.release(state.id).await;
+        let cost = Cost { total: begun.elapsed(), ..cost };
+        self.bear(&work, nest?, made, &names, &asked.options, cost).await
     }
 
-    /// Makes a container from a committed snapshot of one, which may be gone, and starts it where
-    /// `start` says so.
-    pub async fn clone_state(
-        &self,
-        target: &Target,
-        reference: &str,
-        name: Option<String>,
-        start: bool,
-    ) -> Result<(Forked, Cost)> {
+    async fn clone_committed(&self, work: Work, asked: Asked<'_>) -> Result<Branched> {
         let begun = Instant::now();
-        let state = self.committed(target, reference).await?;
+        work.step("resolve")?;
+        work.progress(0, 1);
+        let state = self.committed(asked.target, asked.reference, CLONED).await?;
         let Some(json) = &state.captured else {
             return Err(Error::Refused {
                 what: state.title(),
@@ -113,13 +142,13 @@ impl Brancher {
             });
         };
         let captured = Captured::from_json(&state.title(), json)?;
-        captured.branchable(&state.title())?;
         // loom's names are freer than containerd's ids.
         let called = Some(state.title()).filter(|title| reference::is_identifier(title));
         let called = called.unwrap_or_else(|| captured.id.clone());
-        let names = reference::fork_names(&called, name.as_deref(), 1)?;
-        let client = Client::connect(target).await?;
-        self.undo_in(&client).await?;
+        let names = reference::fork_names(&called, asked.options.name.as_deref(), 1)?;
+        let plan = asked.plan(&captured, &state.title())?;
+        let client = Client::connect(asked.target).await?;
+        self.recover_in(&client).await?;
         unused(&client, &captured.snapshotter, &names).await?;
         let parent = self.parent_known(&client, &captured.snapshotter, &state).await?;
         let id = state.id;
@@ -133,43 +162,41 @@ impl Brancher {
                 "its bytes are gone, and only its lineage is kept; choose a later snapshot",
             ));
         };
-
-        let snapshotter = captured.snapshotter.clone();
-        let (lease, made) = self.cast(&client, captured, parent, state.id, &names).await?;
-        let mut clones = self.finish(&client, &names, made, start).await;
-        hold(&client, &lease, &snapshotter, &clones).await?;
-        let Some(mut made) = clones.pop() else {
-            return Err(Error::Internal("a clone made nothing".to_owned()));
-        };
-        match made.error.take() {
-            Some(error) => Err(error.into()),
-            None => Ok((made, Cost { method, paused: Duration::ZERO, total: begun.elapsed() })),
+        work.plan(&plan).await?;
+        if let Some(way) = &plan.way {
+            let origin = Origin::State(state);
+            let (client, options, changes) = (&client, &asked.options, &asked.changes);
+            let order = Order { client, way, captured: &captured, names: &names, options, changes };
+            return self.by_nerdctl(&work, order, origin).await;
         }
+
+        let mold = asked.mold(&work, captured, parent);
+        let nest = self.nest(&client, &mold).await?;
+        let made = self.cast(&work, &nest, &mold, state.id, &names).await;
+        let cost = Cost { method, paused: Duration::ZERO, total: begun.elapsed() };
+        self.bear(&work, nest, made, &names, &asked.options, cost).await
     }
 
-    /// Makes a container a name, in the order of names, all from one state that is kept meanwhile. They
-    /// hold once the lease has ended.
-    async fn cast(
-        &self,
-        client: &Client,
-        captured: Captured,
-        parent: String,
-        state: Id,
-        names: &[String],
-    ) -> Result<(Lease, Vec<Result<Container>>)> {
-        let grant = self.core.grant(state, crate::snapshot::Made::default())?;
-        let mold = Mold { captured, parent, grant: grant.label() };
-        // Taken only now: a large state may take longer to copy than a lease lasts.
-        let lease = Lease::take(client, self.core.layers().root()).await?;
-        let made = names.iter().map(|name| make(lease.client(), &mold, name)).collect();
-        let made = some_at_once(made).await;
-        Ok((lease, made))
+    /// Has nerdctl make them; what it made holds once the result is written.
+    async fn by_nerdctl(&self, work: &Work, order: Order<'_>, origin: Origin<'_>) -> Result<Branched> {
+        let made = self.fork_by_nerdctl(work, order, origin).await?;
+        if let Err(error) = work.decided(&made).await {
+            if let Err(left) = order.way.undo(order.client, work.id(), self.core.layers().root()).await {
+                work.warn(format!("what nerdctl made could not be undone: {left}"));
+            }
+            return Err(error);
+        }
+        Ok(made)
     }
 
     /// The committed snapshot that a reference means where only one will do. containerd is asked only
     /// about what we do not know.
-    async fn committed(&self, target: &Target, reference: &str) -> Result<Snapshot> {
-        use super::Reference;
+    pub(super) async fn committed(
+        &self,
+        target: &Target,
+        reference: &str,
+        needs: &'static str,
+    ) -> Result<Snapshot> {
         let found = match Reference::parse(reference)? {
             Reference::Bare(name) => match self.named(name).await {
                 Err(Error::SnapshotNotFound(_)) => self.find(target, reference).await?,
@@ -178,18 +205,19 @@ impl Brancher {
             Reference::Container { .. } | Reference::Snapshot(_) => self.find(target, reference).await?,
         };
         if found.kind != Kind::Committed {
-            return Err(Error::WrongKind {
-                key: found.title(),
-                kind: found.kind,
-                needs: "a clone is made of a committed one; `loom fork` continues from a container as it is",
-            });
+            return Err(Error::WrongKind { key: found.title(), kind: found.kind, needs });
         }
         Ok(found)
     }
 
     /// The nearest parent that containerd knows in this namespace, by its client's name; empty for none.
     /// It is what the new snapshot reports as its parent, and keeps the image's layers from the collector.
-    async fn parent_known(&self, client: &Client, snapshotter: &str, state: &Snapshot) -> Result<String> {
+    pub(super) async fn parent_known(
+        &self,
+        client: &Client,
+        snapshotter: &str,
+        state: &Snapshot,
+    ) -> Result<String> {
         let mut next = state.parent;
         while let Some(id) = next {
             let parent = blocking(&self.core, move |core| core.get(id)).await?.snapshot;
@@ -205,172 +233,63 @@ impl Brancher {
         Ok(String::new())
     }
 
-    /// Starts what was made, and says for each what became of it.
-    async fn finish(
-        &self,
-        client: &Client,
-        names: &[String],
-        made: Vec<Result<Container>>,
-        start: bool,
-    ) -> Vec<Forked> {
-        let births = names.iter().zip(made).map(|(name, made)| self.birth(client, name, made, start));
-        some_at_once(births.collect()).await
-    }
-
-    async fn birth(&self, client: &Client, name: &str, made: Result<Container>, start: bool) -> Forked {
-        let (namespace, container) = (client.target().namespace.clone(), name.to_owned());
-        let pid = match made {
-            Ok(container) if start => start_or_undo(client, &container).await.map(Some),
-            Ok(_) => Ok(None),
-            Err(error) => Err(error),
-        };
-        match pid {
-            Ok(pid) => {
-                let snapshot = self.snapshot_of(&namespace, &container).await;
-                Forked { name: container.clone(), container, namespace, snapshot, pid, error: None }
-            }
-            Err(error) => Forked {
-                name: container.clone(),
-                container,
-                namespace,
-                snapshot: None,
-                pid: None,
-                error: Some(error.into()),
-            },
-        }
-    }
-
-    /// A new container's snapshot. That it cannot be told does not unmake the container.
-    async fn snapshot_of(&self, namespace: &str, key: &str) -> Option<Id> {
-        let (namespace, key) = (namespace.to_owned(), key.to_owned());
-        match blocking(&self.core, move |core| core.by_client_key(&namespace, &key)).await {
-            Ok(snapshot) => snapshot.map(|snapshot| snapshot.id),
-            Err(error) => {
-                tracing::warn!(%error, "cannot tell a new container's snapshot");
-                None
-            }
-        }
-    }
-
     /// Lets a transient state go. One that cannot be let go now goes when the daemon starts again.
-    async fn release(&self, state: Id) {
+    pub(super) async fn release(&self, state: Id) {
         if let Err(error) = blocking(&self.core, move |core| core.release(state)).await {
             tracing::warn!(snapshot = %state, %error, "a state that a fork stood on is not released yet");
         }
     }
 }
 
-/// Does all of the work, a little of it at once, and answers in its order.
-async fn some_at_once<W: Future>(work: Vec<W>) -> Vec<W::Output> {
-    futures::stream::iter(work).buffered(AT_ONCE).collect().await
+impl Asked<'_> {
+    /// The request, once it is one that can be done: nobody is asked anything before.
+    fn check(&self, kind: OperationKind) -> Result<crate::operation::Ask> {
+        reference::fork_names("source", self.options.name.as_deref(), self.count)?;
+        self.changes.check()?;
+        request::ask(kind, self.target, self.reference, &self.options, &(self.count, &self.changes))
+    }
+
+    /// What is written down before anything is made. Ports and volumes are nerdctl's alone.
+    fn plan(&self, captured: &Captured, called: &str) -> Result<Plan> {
+        let way = captured.way()?;
+        if way.is_none() && (!self.changes.publish.is_empty() || self.changes.volumes == Volumes::Clone) {
+            return Err(Error::precondition(
+                format!("container {called:?}"),
+                "it is not nerdctl's, so it has no ports or volumes that could be published or cloned; fork it \
+                 without",
+            ));
+        }
+        Ok(Plan { snapshotter: captured.snapshotter.clone(), way })
+    }
+
+    /// What its containers have in common.
+    fn mold(&self, work: &Work, captured: Captured, parent: String) -> Mold {
+        let unlike = Unlike {
+            operation: work.id(),
+            labels: self.options.labels.clone(),
+            changes: self.changes.clone(),
+        };
+        Mold { captured, parent, unlike, expires: self.options.expires() }
+    }
 }
 
 /// Refuses names that containers or snapshots have, before anything is made. It asks containerd for the
 /// snapshots too: what it has let go of already is ours until its collector comes by.
 async fn unused(client: &Client, snapshotter: &str, names: &[String]) -> Result<()> {
+    let exists = |name: &str| {
+        Err(Error::ContainerExists { name: name.to_owned(), namespace: client.target().namespace.clone() })
+    };
+    if let Some(name) = containers::called_by_nerdctl(client, names).await? {
+        return exists(&name);
+    }
     let looks = names.iter().map(|name| async move {
         if containers::get(client, name).await?.is_some() {
-            let namespace = client.target().namespace.clone();
-            return Err(Error::ContainerExists { name: name.clone(), namespace });
+            return exists(name);
         }
         match snapshots::stat(client, snapshotter, name).await? {
             Some(_) => Err(Error::KeyExists(name.clone())),
             None => Ok(()),
         }
     });
-    some_at_once(looks.collect()).await.into_iter().collect()
-}
-
-/// Makes a snapshot and a container on it, or nothing. The lease keeps the one until the other names it.
-async fn make(leased: &Client, mold: &Mold, name: &str) -> Result<Container> {
-    let container = mold.captured.branch(name, &leased.target().namespace)?;
-    snapshots::prepare(leased, &container.snapshotter, name, &mold.parent, &mold.grant).await?;
-    match containers::create(leased, container.clone()).await {
-        Ok(()) => Ok(container),
-        Err(error) => {
-            undo(name, || async {
-                // One whose answer was lost may be there all the same.
-                if !matches!(error, Error::ContainerExists { .. }) {
-                    containers::delete(leased, name).await?;
-                }
-                snapshots::remove(leased, &container.snapshotter, name).await
-            })
-            .await;
-            Err(error)
-        }
-    }
-}
-
-/// Starts a container that we made; where it does not start, nothing of it stays.
-async fn start_or_undo(client: &Client, container: &Container) -> Result<u32> {
-    match task::start(client, container).await {
-        Ok(pid) => Ok(pid),
-        Err(error) => {
-            undo(&container.id, || unmake(client, &container.snapshotter, &container.id)).await;
-            Err(error)
-        }
-    }
-}
-
-/// Ends the lease, so that what was made holds; where that fails, nothing of it stays.
-async fn hold(client: &Client, lease: &Lease, snapshotter: &str, made: &[Forked]) -> Result<()> {
-    let Err(error) = lease.end().await else { return Ok(()) };
-    for fork in made.iter().filter(|fork| fork.error.is_none()) {
-        undo(&fork.container, || unmake(client, snapshotter, &fork.container)).await;
-    }
-    if let Err(error) = lease.end().await {
-        tracing::warn!(%error, "a lease is left to expire");
-    }
-    Err(error)
-}
-
-/// Undoes what a branch that failed has made, in steps that can be taken again: a containerd that is
-/// being restarted is waited for a little. What cannot be undone is told, and does not hide why it had
-/// to be.
-async fn undo<W: Future<Output = Result<()>>>(container: &str, steps: impl Fn() -> W) {
-    let mut tries = 1;
-    while let Err(error) = steps().await {
-        if error.kind() != crate::error::Kind::Unavailable || tries == UNDOS {
-            tracing::warn!(container, %error, "a branch that failed leaves something behind");
-            return;
-        }
-        tries += 1;
-        tokio::time::sleep(BREATH).await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use std::cell::Cell;
-
-    use super::*;
-
-    /// Undoes while containerd answers with this error `away` times; answers how often it tried.
-    async fn tries(kind: crate::error::Kind, away: u32) -> u32 {
-        let tried = Cell::new(0);
-        undo("try", || async {
-            tried.set(tried.get() + 1);
-            if tried.get() > away {
-                return Ok(());
-            }
-            Err(Error::Containerd { action: "undo".into(), message: "no".into(), kind })
-        })
-        .await;
-        tried.get()
-    }
-
-    #[tokio::test]
-    async fn a_containerd_that_is_away_is_waited_for_a_little() {
-        use crate::error::Kind;
-        for (kind, away, tried) in [
-            (Kind::Unavailable, 0, 1),
-            (Kind::Unavailable, 3, 4),
-            (Kind::Unavailable, u32::MAX, UNDOS),
-            (Kind::Internal, 3, 1),
-        ] {
-            assert_eq!(tries(kind, away).await, tried, "{kind} {away}");
-        }
-    }
+    super::birth::some_at_once(looks.collect()).await.into_iter().collect()
 }

@@ -7,22 +7,27 @@
 //!  "snapshotter": "loom", "labels": {}, "spec": {}}
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 
 use containerd_client::services::v1::Container;
 use containerd_client::services::v1::container::Runtime;
 use prost_types::Any;
+use protobuf::well_known_types::empty::Empty;
+use protobuf::{Message as _, UnknownValueRef};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::nerdctl::Way;
 use super::spec::{self, Place};
+use super::{Changes, NERDCTL, OPERATION_LABEL};
 use crate::error::{Error, Result};
+use crate::store::Id;
 
-/// What clients and containerd itself write on a container about that one's own life: a collector's
-/// references, and what the restart monitor has counted and where it sends the output. A branch that
-/// carried them would be started, kept or logged as if it were its source.
-const OF_ONE_LIFE: [&str; 2] = ["containerd.io/gc.", "containerd.io/restart."];
+/// What clients, containerd itself and we write on a container about that one's own life: a collector's
+/// references, what the restart monitor has counted and where it sends the output, and who made it. A branch
+/// that carried them would be started, kept, logged or undone as if it were its source.
+const OF_ONE_LIFE: [&str; 3] = ["containerd.io/gc.", "containerd.io/restart.", OPERATION_LABEL];
 
 /// A container, as it is kept with its state.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -53,6 +58,17 @@ struct Typed {
     type_url: String,
     /// Hex digits.
     value: String,
+}
+
+/// What a branch has that its source has not.
+#[derive(Debug)]
+pub(super) struct Unlike {
+    /// The operation that makes it.
+    pub(super) operation: Id,
+    /// Labels; an empty value drops the source's.
+    pub(super) labels: BTreeMap<String, String>,
+    /// Its process.
+    pub(super) changes: Changes,
 }
 
 impl Captured {
@@ -88,22 +104,40 @@ impl Captured {
         })
     }
 
-    /// Refuses what a copy of this container would break.
-    pub(super) fn branchable(&self, what: &str) -> Result<()> {
-        if self.labels.keys().any(|label| label.starts_with("nerdctl/")) {
-            return Err(Error::Refused {
-                what: what.to_owned(),
-                why: "it is nerdctl's, and its labels point at the source's own files, which removing the \
-                      copy would delete; keep its state with `loom snapshot`"
-                    .to_owned(),
-            });
-        }
-        Ok(())
+    /// True where nerdctl has made it: its labels point at nerdctl's own files, so that only nerdctl can make
+    /// another one like it.
+    pub(super) fn is_nerdctls(&self) -> bool {
+        self.labels.keys().any(|label| label.starts_with(NERDCTL))
+    }
+
+    /// The way to make another one like it where it is nerdctl's.
+    pub(super) fn way(&self) -> Result<Option<Way>> {
+        if self.is_nerdctls() { Way::of(self) } else { Ok(None) }
+    }
+
+    /// Its runtime's name, and the binary where that is not the runtime's own.
+    pub(super) fn runtime(&self) -> Option<(&str, Option<String>)> {
+        /// The binary's field in the options of runc's shim.
+        const BINARY_NAME: u32 = 6;
+        let runs = self.runtime.as_ref()?;
+        let options = runs.options.as_ref().and_then(|typed| unhex(&typed.value).ok());
+        let options = options.and_then(|bytes| Empty::parse_from_bytes(&bytes).ok());
+        let binary = options.as_ref().and_then(|options| match options.unknown_fields().get(BINARY_NAME) {
+            Some(UnknownValueRef::LengthDelimited(name)) => String::from_utf8(name.to_vec()).ok(),
+            _ => None,
+        });
+        Some((&runs.name, binary.filter(|name| !name.is_empty())))
     }
 
     /// A branch of it: the record of a new container `id` on the snapshot of the same key.
-    pub(super) fn branch(&self, id: &str, namespace: &str) -> Result<Container> {
+    pub(super) fn branch(&self, id: &str, namespace: &str, unlike: &Unlike) -> Result<Container> {
         let mut branch_spec = self.spec.clone();
+        if !spec::change(&mut branch_spec, &unlike.changes) {
+            return Err(Error::precondition(
+                format!("container {:?}", self.id),
+                "it has no process whose environment or command could be changed",
+            ));
+        }
         let source = Place { namespace: &self.namespace, id: &self.id };
         spec::rename(&mut branch_spec, source, Place { namespace, id });
         let runtime = match &self.runtime {
@@ -118,15 +152,9 @@ impl Captured {
                 },
             }),
         };
-        let kept = |label: &str| !OF_ONE_LIFE.iter().any(|prefix| label.starts_with(prefix));
         Ok(Container {
             id: id.to_owned(),
-            labels: self
-                .labels
-                .iter()
-                .filter(|(label, _)| kept(label))
-                .map(|(label, value)| (label.clone(), value.clone()))
-                .collect(),
+            labels: unlike.labels(&self.labels),
             image: self.image.clone(),
             runtime,
             spec: Some(spec::write(&branch_spec)),
@@ -134,6 +162,25 @@ impl Captured {
             snapshot_key: id.to_owned(),
             ..Container::default()
         })
+    }
+}
+
+impl Unlike {
+    /// A source's labels as its branch has them.
+    fn labels(&self, source: &BTreeMap<String, String>) -> HashMap<String, String> {
+        let mut labels: HashMap<_, _> = source
+            .iter()
+            .filter(|(label, _)| !OF_ONE_LIFE.iter().any(|prefix| label.starts_with(prefix)))
+            .map(|(label, value)| (label.clone(), value.clone()))
+            .collect();
+        for (label, value) in &self.labels {
+            match value.as_str() {
+                "" => labels.remove(label),
+                value => labels.insert(label.clone(), value.to_owned()),
+            };
+        }
+        labels.insert(OPERATION_LABEL.to_owned(), self.operation.to_string());
+        labels
     }
 }
 
@@ -192,16 +239,28 @@ mod tests {
         assert_eq!(back, captured);
     }
 
+    /// With these labels, and otherwise the same.
+    fn unlike(labels: &[(&str, &str)]) -> Unlike {
+        Unlike {
+            operation: "f".repeat(32).parse().unwrap(),
+            labels: labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            changes: Changes::default(),
+        }
+    }
+
     #[test]
     fn a_branch_is_the_same_container_under_its_own_name() {
         let source = container(&[
             ("app", "shop"),
             ("containerd.io/gc.ref.content", "sha256:0"),
             ("containerd.io/restart.status", "running"),
+            (OPERATION_LABEL, "0123"),
         ]);
-        let branch = Captured::of("default", &source).unwrap().branch("try", "default").unwrap();
+        let branch =
+            Captured::of("default", &source).unwrap().branch("try", "default", &unlike(&[])).unwrap();
         assert_eq!((branch.id.as_str(), branch.snapshot_key.as_str()), ("try", "try"));
-        assert_eq!(branch.labels, [("app".to_owned(), "shop".to_owned())].into());
+        let labels = [("app".to_owned(), "shop".to_owned()), (OPERATION_LABEL.to_owned(), "f".repeat(32))];
+        assert_eq!(branch.labels, labels.into());
         assert_eq!((&branch.image, &branch.runtime), (&source.image, &source.runtime));
         assert_eq!(branch.spec.as_ref().unwrap().type_url, source.spec.as_ref().unwrap().type_url);
         assert_eq!(
@@ -215,13 +274,20 @@ mod tests {
     }
 
     #[test]
-    fn nerdctls_containers_are_refused_with_a_way_out() {
-        let captured = Captured::of("default", &container(&[("nerdctl/name", "web")])).unwrap();
-        let error = captured.branchable("web").unwrap_err();
-        assert_eq!(error.kind(), Kind::FailedPrecondition);
-        assert!(error.to_string().contains("loom snapshot"), "{error}");
-        let captured = Captured::of("default", &container(&[("nerdctl", "no")])).unwrap();
-        captured.branchable("web").unwrap();
+    fn labels_take_the_place_of_the_sources() {
+        let captured = Captured::of("default", &container(&[("app", "shop"), ("tier", "db")])).unwrap();
+        let unlike = unlike(&[("app", "try"), ("tier", ""), ("new", "1")]);
+        let labels = captured.branch("try", "default", &unlike).unwrap().labels;
+        let want = [("app", "try"), ("new", "1"), (OPERATION_LABEL, &"f".repeat(32))];
+        assert_eq!(labels, want.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
+    }
+
+    #[test]
+    fn nerdctls_containers_are_known_by_their_labels() {
+        for (label, is) in [("nerdctl/name", true), ("nerdctl", false), ("my.nerdctl/name", false)] {
+            let captured = Captured::of("default", &container(&[(label, "web")])).unwrap();
+            assert_eq!(captured.is_nerdctls(), is, "{label}");
+        }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use containerd_client::services::v1::containers_client::ContainersClient;
+use containerd_client::services::v1::content_client::ContentClient;
+use containerd_client::services::v1::images_client::ImagesClient;
 use containerd_client::services::v1::leases_client::LeasesClient;
 use containerd_client::services::v1::namespaces_client::NamespacesClient;
 use containerd_client::services::v1::snapshots::snapshots_client::SnapshotsClient;
@@ -102,6 +104,16 @@ impl Client {
     /// containerd's Snapshots. Never to be called from a handler of our own Snapshots service.
     pub(super) fn snapshots(&self) -> SnapshotsClient<Channel> {
         SnapshotsClient::new(self.channel.clone()).max_decoding_message_size(RECEIVE)
+    }
+
+    /// containerd's Images.
+    pub(super) fn images(&self) -> ImagesClient<Channel> {
+        ImagesClient::new(self.channel.clone()).max_decoding_message_size(RECEIVE)
+    }
+
+    /// containerd's Content.
+    pub(super) fn content(&self) -> ContentClient<Channel> {
+        ContentClient::new(self.channel.clone()).max_decoding_message_size(RECEIVE)
     }
 
     /// containerd's Leases.

@@ -2,12 +2,15 @@
 
 use containerd_client::services::v1::{
     Container, CreateContainerRequest, DeleteContainerRequest, GetContainerRequest, ListContainersRequest,
+    UpdateContainerRequest,
 };
 use containerd_client::tonic::Code;
 
+use super::OPERATION_LABEL;
 use super::client::{Client, or_missing};
 use super::reference::is_identifier;
 use crate::error::{Error, Result};
+use crate::store::Id;
 
 /// Where nerdctl keeps the name that it shows.
 const NERDCTL_NAME: &str = "nerdctl/name";
@@ -78,6 +81,21 @@ pub(super) fn display_name(container: &Container) -> &str {
     container.labels.get(NERDCTL_NAME).unwrap_or(&container.id)
 }
 
+/// The containers that carry an operation's label.
+pub(super) async fn of_operation(client: &Client, operation: Id) -> Result<Vec<Container>> {
+    let id = operation.to_string();
+    let filter = format!("labels.\"{OPERATION_LABEL}\"==\"{id}\"");
+    list(client, vec![filter], |container| container.labels.get(OPERATION_LABEL) == Some(&id)).await
+}
+
+/// The one that nerdctl calls by one of these names.
+pub(super) async fn called_by_nerdctl(client: &Client, names: &[String]) -> Result<Option<String>> {
+    let called =
+        |container: &Container| container.labels.get(NERDCTL_NAME).is_some_and(|name| names.contains(name));
+    let found = list(client, vec![format!("labels.\"{NERDCTL_NAME}\"")], called).await?;
+    Ok(found.first().map(|container| display_name(container).to_owned()))
+}
+
 /// Makes a container's record.
 pub(super) async fn create(client: &Client, container: Container) -> Result<()> {
     crate::fault::point("containerd.branch.container")?;
@@ -90,6 +108,30 @@ pub(super) async fn create(client: &Client, container: Container) -> Result<()> 
         }
         Err(status) => Err(client.failed(format!("make container {id:?}"))(status)),
     }
+}
+
+/// Changes some of a container's labels; an empty value drops one. A container that is gone has none.
+pub(super) async fn relabel(client: &Client, id: &str, labels: &[(&str, &str)]) -> Result<()> {
+    let paths = labels.iter().map(|(label, _)| format!("labels.{label}")).collect();
+    let labels = labels.iter().map(|(label, value)| ((*label).to_owned(), (*value).to_owned())).collect();
+    let request = client.request(UpdateContainerRequest {
+        container: Some(Container { id: id.to_owned(), labels, ..Container::default() }),
+        update_mask: Some(prost_types::FieldMask { paths }),
+    });
+    or_missing(client.containers().update(request).await)
+        .map_err(client.failed(format!("label container {id:?}")))?;
+    Ok(())
+}
+
+/// Replaces a container's labels, specification and image.
+pub(super) async fn update(client: &Client, container: Container) -> Result<()> {
+    crate::fault::point("containerd.container.update")?;
+    let id = container.id.clone();
+    let paths = ["labels", "spec", "image"].map(str::to_owned).to_vec();
+    let update_mask = Some(prost_types::FieldMask { paths });
+    let request = client.request(UpdateContainerRequest { container: Some(container), update_mask });
+    client.containers().update(request).await.map_err(client.failed(format!("change container {id:?}")))?;
+    Ok(())
 }
 
 /// Deletes a container's record; one that is gone is gone.

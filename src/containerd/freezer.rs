@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! running ── row written ── Tasks.Pause ── (the core's last step) ── Tasks.Resume ── row deleted
+//!                 │ quiesce                                               unquiesce │
 //!                 └─────────── a crash anywhere here: the row is found at the next start ──┘
 //! ```
 //!
@@ -16,9 +17,11 @@ use std::time::Duration;
 use containerd_client::types::v1::Status;
 use tokio::runtime::Handle;
 use tokio::sync::OwnedMutexGuard;
+use tokio::task::JoinHandle;
 
 use super::client::Client;
-use super::{Target, blocking, task};
+use super::quiesce::{self, Hook, Hooks};
+use super::{Target, blocking, is_silence, task};
 use crate::error::{Error, Result};
 use crate::snapshot::{Freezer, Snapshots};
 use crate::store::{Pause, Rows};
@@ -27,7 +30,7 @@ use crate::store::{Pause, Rows};
 /// against a container that keeps forking.
 const PAUSES: u32 = 5;
 /// How often a container is continued before that is left to the background.
-const RESUMES: u32 = 25;
+const RESUMES: u32 = 3;
 /// The time between two tries of either.
 const BREATH: Duration = Duration::from_millis(20);
 /// How often a container is looked at that somebody is pausing right now.
@@ -76,15 +79,19 @@ impl Turns {
 
 /// Makes a container's task stand still. It is called on a thread that may block, and has the turn on
 /// the container while it lives. A pause that it could not end is ended in the background.
-#[derive(Debug)]
 pub(super) struct TaskFreezer {
     core: Arc<Snapshots>,
     turns: Arc<Turns>,
     client: Client,
     pause: Pause,
+    hooks: Option<Hooks>,
     runtime: Handle,
     /// True from when the row is written to when it is deleted.
     ours: bool,
+    /// True from before it is paused by us to when it goes on.
+    stopped: bool,
+    /// Its last command, which runs once it goes on.
+    waking: Option<JoinHandle<Result<()>>>,
     _turn: OwnedMutexGuard<()>,
 }
 
@@ -94,36 +101,99 @@ impl TaskFreezer {
         let Target { address, namespace } = client.target().clone();
         let pause = Pause { address, namespace, container: container.to_owned(), unquiesce: None };
         let turn = turns.take(&pause.namespace, &pause.container).await;
-        Self { core, turns, client, pause, runtime: Handle::current(), ours: false, _turn: turn }
+        Self {
+            core,
+            turns,
+            client,
+            pause,
+            hooks: None,
+            runtime: Handle::current(),
+            ours: false,
+            stopped: false,
+            waking: None,
+            _turn: turn,
+        }
+    }
+
+    /// Runs these commands around it.
+    pub(super) fn with(mut self, hooks: Option<Hooks>) -> Self {
+        self.hooks = hooks;
+        self
+    }
+
+    /// Waits until the container's last command has ended; answers what is to be told of it.
+    pub(super) async fn gone_on(mut self) -> Option<String> {
+        let ended = match self.waking.take()?.await {
+            Ok(ended) => ended,
+            Err(died) => Err(Error::Internal(format!("a command of a container died: {died}"))),
+        };
+        // Where it is not known that it ran, it runs again in the background.
+        self.ours = ended.as_ref().is_err_and(is_silence);
+        if !self.ours
+            && let Err(error) = self.forget()
+        {
+            self.ours = true;
+            tracing::warn!(%error, "a pause that has ended stays written down for now");
+        }
+        ended.err().map(|error| error.to_string())
+    }
+
+    /// What the task does, once nobody is pausing it.
+    async fn settled(&self) -> Result<Option<Status>> {
+        for _ in 0..LOOKS {
+            match task::get(&self.client, &self.pause.container).await?.map(|task| task.status) {
+                Some(Status::Pausing) => tokio::time::sleep(BREATH).await,
+                status => return Ok(status),
+            }
+        }
+        Err(self.refused("something else is pausing it and does not come to an end; try again"))
+    }
+
+    async fn make_ready(&mut self) -> Result<()> {
+        let Some(hooks) = self.hooks.clone() else { return Ok(()) };
+        match self.settled().await? {
+            Some(Status::Running) => {}
+            // By us, in an earlier branch that could not continue it.
+            Some(Status::Paused) if self.core.store().read(|rows| of(rows, &self.pause))?.is_some() => {
+                task::resume(&self.client, &self.pause.container).await?;
+            }
+            Some(Status::Paused) => {
+                return Err(self.refused(
+                    "its user has paused it, and nothing runs in it that could get it ready; resume it first, or \
+                     ask for consistency `crash`",
+                ));
+            }
+            // Nothing runs: no task, one not yet started, or one that has ended.
+            _ => return Ok(()),
+        }
+        self.turns.whole()?;
+        self.pause.unquiesce = hooks.unquiesce;
+        self.write_down()?;
+        let (root, container) = (self.core.layers().root(), &self.pause.container);
+        quiesce::run(&self.client, root, container, Hook::Quiesce, &hooks.quiesce).await
     }
 
     async fn stop(&mut self) -> Result<()> {
-        for _ in 0..LOOKS {
-            match task::get(&self.client, &self.pause.container).await?.map(|task| task.status) {
-                Some(Status::Running) => return self.pause_running().await,
-                Some(Status::Paused) => {
-                    // A row says that it was us, in an earlier branch that could not continue it.
-                    self.ours = self.core.store().read(written)?.contains(&self.pause);
-                    return Ok(());
+        match self.settled().await? {
+            Some(Status::Running) => self.pause_running().await,
+            Some(Status::Paused) => {
+                // A row says that it was us, in an earlier branch that could not continue it.
+                if let Some(row) = self.core.store().read(|rows| of(rows, &self.pause))? {
+                    self.pause = row;
+                    (self.ours, self.stopped) = (true, true);
                 }
-                Some(Status::Pausing) => tokio::time::sleep(BREATH).await,
-                // Nothing runs: no task, one not yet started, or one that has ended.
-                Some(Status::Created | Status::Stopped | Status::Unknown) | None => return Ok(()),
+                Ok(())
             }
+            // Nothing runs: no task, one not yet started, or one that has ended.
+            _ => Ok(()),
         }
-        Err(Error::precondition(
-            format!("container {:?}", self.pause.container),
-            "something else is pausing it and does not come to an end; try again",
-        ))
     }
 
     async fn pause_running(&mut self) -> Result<()> {
         self.turns.whole()?;
-        crate::fault::point("containerd.freeze.record")?;
-        let row = self.pause.clone();
-        self.core.store().write(move |rows| rows.insert_pause(&row))?;
-        self.ours = true;
+        self.write_down()?;
         crate::fault::point("containerd.freeze.pause")?;
+        self.stopped = true;
         let mut tries = 0;
         loop {
             tries += 1;
@@ -148,30 +218,71 @@ impl TaskFreezer {
             return Ok(());
         }
         crate::fault::point("containerd.thaw.resume")?;
-        let mut tries = 0;
-        while let Err(error) = task::resume(&self.client, &self.pause.container).await {
-            tries += 1;
-            if !stands_still(&self.client, &self.pause.container).await.unwrap_or(true) {
-                break;
-            }
-            if tries == RESUMES {
-                return Err(error);
-            }
-            tokio::time::sleep(BREATH).await;
+        let stood = !self.stopped || self.resume().await?;
+        self.stopped = false;
+        if self.pause.unquiesce.is_some() {
+            // The pause is over: what is left of the state's making does not wait for this.
+            let (client, core, pause) = (self.client.clone(), self.core.clone(), self.pause.clone());
+            self.waking = Some(self.runtime.spawn(async move { wake(&client, &core, &pause).await }));
+        } else {
+            self.forget()?;
+            self.ours = false;
         }
+        // The container may have gone on in the middle of the last step.
+        self.turns.whole()?;
+        if stood { Ok(()) } else { Err(self.refused("somebody else continued it in the middle; try again")) }
+    }
+
+    /// Continues it; answers false where it did not stand still until now.
+    async fn resume(&self) -> Result<bool> {
+        let (mut tries, mut lost) = (0, false);
+        loop {
+            let Err(error) = task::resume(&self.client, &self.pause.container).await else {
+                return Ok(true);
+            };
+            tries += 1;
+            lost |= is_silence(&error);
+            match task::get(&self.client, &self.pause.container)
+                .await
+                .map(|task| task.map(|task| task.status))
+            {
+                // By us, where our answer was lost.
+                Ok(Some(Status::Running)) => return Ok(lost),
+                Ok(Some(Status::Paused)) if is_thawed(&error) => return Ok(false),
+                Ok(Some(Status::Created | Status::Stopped) | None) => return Ok(true),
+                _ if tries == RESUMES => return Err(error),
+                _ => tokio::time::sleep(BREATH).await,
+            }
+        }
+    }
+
+    fn write_down(&mut self) -> Result<()> {
+        crate::fault::point("containerd.freeze.record")?;
+        let row = self.pause.clone();
+        self.core.store().write(move |rows| rows.insert_pause(&row))?;
+        self.ours = true;
+        Ok(())
+    }
+
+    fn forget(&self) -> Result<()> {
         crate::fault::point("containerd.thaw.forget")?;
         let row = self.pause.clone();
-        self.core.store().write(move |rows| rows.delete_pause(&row))?;
-        self.ours = false;
-        // The container may have gone on in the middle of the last step.
-        self.turns.whole()
+        self.core.store().write(move |rows| rows.delete_pause(&row))
+    }
+
+    fn refused(&self, why: &str) -> Error {
+        Error::precondition(format!("container {:?}", self.pause.container), why)
     }
 }
 
 impl Freezer for TaskFreezer {
+    fn ready(&mut self) -> Result<()> {
+        self.runtime.clone().block_on(self.make_ready())
+    }
+
     fn freeze(&mut self) -> Result<bool> {
         self.runtime.clone().block_on(self.stop())?;
-        Ok(self.ours)
+        Ok(self.stopped)
     }
 
     fn thaw(&mut self) -> Result<()> {
@@ -191,13 +302,16 @@ impl Drop for TaskFreezer {
 /// Ends a pause that is written down, trying as long as the daemon runs: containerd may come up later.
 pub(super) async fn until_thawed(core: Arc<Snapshots>, turns: Arc<Turns>, pause: Pause) {
     let (mut wait, longest) = BACKOFF;
+    let mut told = false;
     loop {
         let turn = turns.take(&pause.namespace, &pause.container).await;
         match thaw(&core, &pause).await {
             Ok(()) => return,
+            Err(error) if told => tracing::debug!(container = pause.container, %error, "still paused"),
             Err(error) => {
+                told = true;
                 tracing::warn!(container = pause.container, namespace = pause.namespace, %error,
-                    "a container that loom paused is not continued yet");
+                    "a container that loom paused is not continued yet; it is tried as long as loomd runs");
             }
         }
         drop(turn);
@@ -207,19 +321,30 @@ pub(super) async fn until_thawed(core: Arc<Snapshots>, turns: Arc<Turns>, pause:
 }
 
 async fn thaw(core: &Arc<Snapshots>, pause: &Pause) -> Result<()> {
-    let row = pause.clone();
     // A later branch may have ended it, and the user may have paused it since.
-    if !blocking(core, |core| core.store().read(written)).await?.contains(&row) {
+    let row = pause.clone();
+    let Some(row) = blocking(core, move |core| core.store().read(|rows| of(rows, &row))).await? else {
         return Ok(());
-    }
-    let target = Target { address: pause.address.clone(), namespace: pause.namespace.clone() };
-    let client = Client::connect(&target).await?;
-    if !continued(&client, pause).await? {
+    };
+    let client = Client::connect(&target(&row)).await?;
+    if !continued(&client, &row).await? {
         tokio::time::sleep(LATE).await;
-        continued(&client, pause).await?;
+        continued(&client, &row).await?;
+    }
+    match wake(&client, core, &row).await {
+        Err(error) if is_silence(&error) => return Err(error),
+        Err(error) => tracing::warn!(container = row.container, %error, "a container goes on unready"),
+        Ok(()) => {}
     }
     crate::fault::point("containerd.thaw.forget")?;
     blocking(core, move |core| core.store().write(move |rows| rows.delete_pause(&row))).await
+}
+
+/// Runs what a container that goes on is to be told.
+async fn wake(client: &Client, core: &Snapshots, pause: &Pause) -> Result<()> {
+    let Some(unquiesce) = &pause.unquiesce else { return Ok(()) };
+    let command = quiesce::command(Hook::Unquiesce, unquiesce)?;
+    quiesce::run(client, core.layers().root(), &pause.container, Hook::Unquiesce, &command).await
 }
 
 /// Continues a container if it stands still; answers whether it did.
@@ -228,7 +353,10 @@ async fn continued(client: &Client, pause: &Pause) -> Result<bool> {
         return Ok(false);
     }
     crate::fault::point("containerd.thaw.resume")?;
-    task::resume(client, &pause.container).await?;
+    match task::resume(client, &pause.container).await {
+        Err(error) if !is_thawed(&error) => return Err(error),
+        _ => {}
+    }
     tracing::info!(
         container = pause.container,
         namespace = pause.namespace,
@@ -237,18 +365,36 @@ async fn continued(client: &Client, pause: &Pause) -> Result<bool> {
     Ok(true)
 }
 
+/// True where the runtime found a container running that its shim takes for paused. The shim remembers what it
+/// did; the runtime reads the freezer, which somebody has thawed behind the shim's back: by the runtime itself, by
+/// hand, or by a container of another containerd in the same control group. To try again changes nothing.
+fn is_thawed(error: &Error) -> bool {
+    error.to_string().contains("not paused")
+}
+
 /// Continues every container that is paused by loom right now, whosever turn it is: the daemon ends, and
 /// nobody may start it again. Their rows stay, and the next start looks again.
 pub(super) async fn cut_off(core: &Arc<Snapshots>, turns: &Turns) -> Result<()> {
     turns.cut.store(true, Ordering::SeqCst);
-    let mut done = Ok(());
-    for pause in blocking(core, |core| core.store().read(written)).await? {
-        let target = Target { address: pause.address.clone(), namespace: pause.namespace.clone() };
-        let tried = async { continued(&Client::connect(&target).await?, &pause).await };
-        // One that cannot be continued does not keep the others from it.
-        done = done.and(tried.await.map(drop));
-    }
-    done
+    let pauses = blocking(core, |core| core.store().read(written)).await?;
+    // One that cannot be continued does not keep the others from it.
+    let ends = pauses.iter().map(|pause| async move {
+        let client = Client::connect(&target(pause)).await?;
+        continued(&client, pause).await?;
+        wake(&client, core, pause).await
+    });
+    futures::future::join_all(ends).await.into_iter().collect()
+}
+
+/// The containerd that a pause is at.
+fn target(pause: &Pause) -> Target {
+    Target { address: pause.address.clone(), namespace: pause.namespace.clone() }
+}
+
+/// What is written down of a container that may be paused.
+fn of(rows: &Rows<'_>, pause: &Pause) -> Result<Option<Pause>> {
+    let place = |pause: &Pause| (pause.address.clone(), pause.namespace.clone(), pause.container.clone());
+    Ok(rows.pauses()?.into_iter().find(|row| place(row) == place(pause)))
 }
 
 /// Every pause that has not ended.

@@ -1,5 +1,5 @@
-//! Leases: what keeps containerd's collector away from things that nothing refers to yet, and what tells
-//! a branch that has not ended from one that has.
+//! Leases: what keeps containerd's collector away from things that nothing refers to yet. Each is an
+//! operation's, and called after it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -29,10 +29,10 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    /// Takes one for the daemon of this root.
-    pub(super) async fn take(client: &Client, root: &Path) -> Result<Self> {
+    /// Takes that of an operation, for the daemon of this root.
+    pub(super) async fn take(client: &Client, root: &Path, operation: Id) -> Result<Self> {
         crate::fault::point("containerd.lease.create")?;
-        let id = format!("{PREFIX}{}", Id::random()?);
+        let id = of_operation(operation);
         let expires = Time::from(std::time::SystemTime::now() + LIFE).to_string();
         let owner = root.to_string_lossy().into_owned();
         let request = CreateRequest {
@@ -48,11 +48,21 @@ impl Lease {
         &self.client
     }
 
-    /// Ends it: what was made under it holds from now on.
+    /// Ends it: what was made under it is kept by what refers to it.
     pub(super) async fn end(&self) -> Result<()> {
         crate::fault::point("containerd.lease.end")?;
         end(&self.client, &self.id, false).await
     }
+}
+
+/// The lease of an operation.
+pub(super) fn of_operation(operation: Id) -> String {
+    format!("{PREFIX}{operation}")
+}
+
+/// The operation whose lease this is.
+pub(super) fn operation(lease: &str) -> Option<Id> {
+    lease.strip_prefix(PREFIX)?.parse().ok()
 }
 
 /// The leases of a root's daemon, in this namespace.

@@ -5,48 +5,57 @@
 //! snapshot with the fork label, and so come back to the core by the way that every client goes.
 //!
 //! - [`reference`]: what people call things, and what containerd takes as a name
-//! - [`client`], [`containers`], [`task`], [`snapshots`], [`leases`]: one service of containerd each
+//! - [`client`], [`containers`], [`task`], [`snapshots`], [`leases`], [`image`]: one service of containerd each
 //! - [`spec`], [`captured`]: what a branch takes over from its source
+//! - [`state`]: the state of a live container
 //! - [`freezer`]: the pause around the last step, and its end whatever happens
+//! - [`quiesce`]: the commands that make an application ready for it
 //! - [`label`]: the same pause for a fork that a client of containerd asks for by label
 //! - [`request`]: what can be asked, and what is answered
-//! - [`branch`]: fork and clone
+//! - [`snapshot`], [`resume`]: the verbs of these names
+//! - [`branch`], [`birth`]: fork and clone; the containers that they make
 //! - [`nerdctl`]: the same for containers of nerdctl's, by nerdctl itself
-//! - [`rollback`], [`promote`]: a container's content is replaced
+//! - [`rollback`], [`promote`]: a container's content is replaced; [`swap`]: what they share
+//! - [`stop`]: stop and start of a container, whatever made it
 //! - [`retain`]: what expires
-//! - [`undo`]: what a crash leaves of all these
+//! - [`recover`]: what a crash leaves of all these
 //!
 //! Every call that changes something runs to its end only if its future does: a server spawns it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use containerd_client::services::v1::Container;
-use containerd_client::types::v1::Status;
 
 use crate::error::{Error, Kind, Result};
 use crate::operation::Operations;
-use crate::snapshot::{Cost, Freezers, Keep, Snapshots, key};
-use crate::store::{self, Id, Snapshot};
+use crate::snapshot::{Freezers, Snapshots, key};
+use crate::store::Snapshot;
 
+mod birth;
 mod branch;
 mod captured;
 mod client;
 mod containers;
 mod freezer;
+mod image;
 mod label;
 mod leases;
 mod nerdctl;
 mod promote;
+mod quiesce;
+mod recover;
 mod reference;
 mod request;
+mod resume;
 mod retain;
 mod rollback;
+mod snapshot;
 mod snapshots;
 mod spec;
 mod state;
+mod stop;
+mod swap;
 mod task;
-mod undo;
 
 pub use request::{Branched, Changes, Consistency, Forked, Options, Resumed, Rolled, Taken, Volumes};
 
@@ -54,9 +63,12 @@ use captured::Captured;
 use client::Client;
 use freezer::Turns;
 use label::LiveFreezers;
+use nerdctl::OPERATION_LABEL;
+use recover::Places;
 use reference::Reference;
-use state::Taking;
-use undo::Undone;
+
+/// What nerdctl's labels begin with.
+const NERDCTL: &str = "nerdctl/";
 
 /// The containerd, and its namespace, that a request is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +85,7 @@ pub struct Brancher {
     core: Arc<Snapshots>,
     operations: Arc<Operations>,
     turns: Arc<Turns>,
-    undone: Arc<Undone>,
+    places: Arc<Places>,
 }
 
 /// A container and the way to it.
@@ -86,7 +98,7 @@ struct Holder {
 impl Brancher {
     /// Over this core; what it does is tracked by these operations.
     pub fn new(core: Arc<Snapshots>, operations: Arc<Operations>) -> Self {
-        Self { core, operations, turns: Arc::default(), undone: Arc::default() }
+        Self { core, operations, turns: Arc::default(), places: Arc::default() }
     }
 
     /// The snapshot that a reference means: that of a container, or one by its name, its id or the
@@ -118,75 +130,12 @@ impl Brancher {
         Arc::new(LiveFreezers::new(&self.core, &self.turns, address))
     }
 
-    /// Makes a committed snapshot of a container or of an active snapshot, named `name` or
-    /// `<source>-<6 hex>`. A running container is paused around the last step only.
-    pub async fn snapshot(
-        &self,
-        target: &Target,
-        reference: &str,
-        name: Option<String>,
-        labels: BTreeMap<String, String>,
-    ) -> Result<(Snapshot, Cost)> {
-        let (source, holder) = self.locate(target, reference).await?;
-        if source.kind != store::Kind::Active {
-            return Err(Error::WrongKind {
-                key: source.title(),
-                kind: source.kind,
-                needs: "a snapshot is made of an active one; a committed one can be cloned or pinned as it is",
-            });
-        }
-        let holder = match holder {
-            Some(holder) => Some(holder),
-            None => Self::holder(&self.core, target, &source).await?,
-        };
-        let called = match &holder {
-            Some(holder) => containers::display_name(&holder.container).to_owned(),
-            None => key::client(&source.title()).to_owned(),
-        };
-        let name = match name {
-            Some(name) => name,
-            None => reference::default_name(&called, "")?,
-        };
-        let taking = Taking { labels, ..Taking::of(Keep::Named(name)) };
-        self.take(source.id, taking, holder.as_ref()).await
-    }
-
-    /// Starts a container's task, or continues it; answers its full id and its process. One that runs
-    /// is left alone.
-    pub async fn resume(&self, target: &Target, reference: &str) -> Result<(String, u32)> {
-        let Holder { client, container } = self.container(target, reference).await?;
-        let id = container.id.clone();
-        // Not in the middle of a branch, whose pause is not the user's.
-        let _turn = self.turns.take(&client.target().namespace, &id).await;
-        let pid = match task::get(&client, &id).await? {
-            None => task::start(&client, &container).await?,
-            Some(task) => match task.status {
-                Status::Running => task.pid,
-                Status::Paused => {
-                    task::resume(&client, &id).await?;
-                    task.pid
-                }
-                Status::Created => task::start_made(&client, &id).await?,
-                Status::Stopped => {
-                    task::delete(&client, &id).await?;
-                    task::start(&client, &container).await?
-                }
-                Status::Pausing | Status::Unknown => {
-                    return Err(Error::precondition(
-                        format!("container {id:?}"),
-                        "its task is changing; try again",
-                    ));
-                }
-            },
-        };
-        Ok((id, pid))
-    }
-
     /// Continues every container that a crash left paused by loom, in the background: containerd may
     /// come up after us.
     pub async fn thaw_left(&self) {
         match blocking(&self.core, |core| core.store().read(freezer::written)).await {
             Ok(left) => {
+                quiesce::forget_outputs(self.core.layers().root());
                 for pause in left {
                     tokio::spawn(freezer::until_thawed(self.core.clone(), self.turns.clone(), pause));
                 }
@@ -217,7 +166,7 @@ impl Brancher {
         let container = match self.container(target, text).await {
             Ok(holder) => Ok(Some(holder)),
             Err(Error::ContainerNotFound { .. }) => Ok(None),
-            Err(error) if matches!(error.kind(), Kind::Unavailable | Kind::DeadlineExceeded) => Err(error),
+            Err(error) if is_silence(&error) => Err(error),
             Err(error) => return Err(error),
         };
         let snapshot = match self.named(name).await {
@@ -317,6 +266,11 @@ async fn blocking<T: Send + 'static>(
         Ok(answer) => answer,
         Err(died) => Err(Error::Internal(format!("a call of the core died: {died}"))),
     }
+}
+
+/// True where containerd did not answer: what it would have said, or has done, is not known.
+fn is_silence(error: &Error) -> bool {
+    matches!(error.kind(), Kind::Unavailable | Kind::DeadlineExceeded)
 }
 
 #[cfg(test)]

@@ -6,8 +6,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::snapshot::Cost;
-use crate::store::{Failure, Id};
+use super::reference::Reference;
+use super::{NERDCTL, OPERATION_LABEL, Target};
+use crate::error::{Error, Result};
+use crate::operation::Ask;
+use crate::snapshot::{Cost, key};
+use crate::store::{Failure, Id, OperationKind, Time};
 
 /// How whole a state is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -43,6 +47,31 @@ pub struct Options {
     pub no_start: bool,
 }
 
+impl Options {
+    /// Refuses what no branch can have, before anyone is asked anything.
+    pub(super) fn check(&self) -> Result<()> {
+        key::check_labels(&self.labels)?;
+        for label in self.labels.keys() {
+            if label.is_empty() || label == OPERATION_LABEL || label.starts_with(NERDCTL) {
+                return Err(Error::invalid(
+                    format!("label {label:?}"),
+                    "choose another; that one is not free",
+                ));
+            }
+        }
+        if self.ttl.is_some_and(|ttl| ttl.is_zero()) {
+            return Err(Error::invalid("a ttl of nothing", "give one that is longer, or none to keep it"));
+        }
+        Ok(())
+    }
+
+    /// When what is made now goes by itself.
+    pub(super) fn expires(&self) -> Option<Time> {
+        let nanos = i64::try_from(self.ttl?.as_nanos()).unwrap_or(i64::MAX);
+        Some(Time(Time::now().0.saturating_add(nanos)))
+    }
+}
+
 /// What becomes of a source's named volumes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -65,6 +94,63 @@ pub struct Changes {
     pub publish: Vec<String>,
     /// Its named volumes: of nerdctl only.
     pub volumes: Volumes,
+}
+
+impl Changes {
+    /// Refuses what no process can have.
+    pub(super) fn check(&self) -> Result<()> {
+        for variable in &self.env {
+            if variable.is_empty() || variable.starts_with('=') || variable.contains('\0') {
+                return Err(Error::invalid(
+                    format!("environment {variable:?}"),
+                    "write NAME=VALUE, or NAME alone to drop one",
+                ));
+            }
+        }
+        match self.command.iter().find(|word| word.contains('\0')) {
+            Some(word) => Err(Error::invalid(format!("command word {word:?}"), "it has a zero byte in it")),
+            None if self.command.first().is_some_and(String::is_empty) => {
+                Err(Error::invalid("the command", "its first word is the program, and is empty"))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// The request for an operation; `more` is what it has beside its options. It is done where the reference says,
+/// which may be another namespace than the target's.
+pub(super) fn ask(
+    kind: OperationKind,
+    target: &Target,
+    reference: &str,
+    options: &Options,
+    more: &impl Serialize,
+) -> Result<Ask> {
+    options.check()?;
+    let namespace = match Reference::parse(reference)? {
+        Reference::Container { namespace: Some(namespace), .. } => namespace,
+        _ => &target.namespace,
+    };
+    super::reference::identifier("namespace", namespace)?;
+    let json = |part: serde_json::Result<serde_json::Value>| {
+        part.map_err(|e| Error::Internal(format!("the request of a {kind}: {e}")))
+    };
+    Ok(Ask {
+        id: options.operation,
+        kind,
+        subject: reference.to_owned(),
+        address: target.address.clone(),
+        namespace: namespace.to_owned(),
+        key: options.idempotency_key.clone(),
+        request: serde_json::json!({
+            "verb": kind.to_string(),
+            "address": target.address,
+            "namespace": target.namespace,
+            "reference": reference,
+            "options": json(serde_json::to_value(options))?,
+            "more": json(serde_json::to_value(more))?,
+        }),
+    })
 }
 
 /// A state that was kept.
@@ -130,4 +216,70 @@ pub struct Resumed {
     pub container: String,
     /// Its process.
     pub pid: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::error::Kind;
+
+    fn target() -> Target {
+        Target { address: "/run/containerd.sock".into(), namespace: "default".into() }
+    }
+
+    fn asked(reference: &str, options: &Options) -> Result<Ask> {
+        ask(OperationKind::Fork, &target(), reference, options, &3)
+    }
+
+    #[test]
+    fn a_request_is_the_same_whoever_asks_and_under_whatever_key() {
+        let options = Options { name: Some("try".into()), ..Options::default() };
+        let keyed = Options {
+            operation: Some(Id::random().unwrap()),
+            idempotency_key: Some("k".into()),
+            ..options.clone()
+        };
+        let (plain, keyed) = (asked("web", &options).unwrap(), asked("web", &keyed).unwrap());
+        assert_eq!(plain.request, keyed.request);
+        assert_eq!(keyed.key.as_deref(), Some("k"));
+        let other = Options { no_start: true, ..options };
+        assert_ne!(asked("web", &other).unwrap().request, plain.request);
+        assert_ne!(asked("db", &Options::default()).unwrap().request, plain.request);
+    }
+
+    #[test]
+    fn an_operation_is_where_its_reference_says() {
+        assert_eq!(asked("web", &Options::default()).unwrap().namespace, "default");
+        assert_eq!(asked("container:ci/web", &Options::default()).unwrap().namespace, "ci");
+    }
+
+    #[test]
+    fn what_no_branch_can_have_is_refused_first() {
+        for label in [OPERATION_LABEL, "nerdctl/name", ""] {
+            let labels = BTreeMap::from([(label.to_owned(), "x".to_owned())]);
+            let error = asked("web", &Options { labels, ..Options::default() }).unwrap_err();
+            assert_eq!(error.kind(), Kind::InvalidArgument, "{label}");
+        }
+        let nothing = Options { ttl: Some(Duration::ZERO), ..Options::default() };
+        assert_eq!(asked("web", &nothing).unwrap_err().kind(), Kind::InvalidArgument);
+        for env in ["", "=x", "A=\0"] {
+            let changes = Changes { env: vec![env.to_owned()], ..Changes::default() };
+            assert_eq!(changes.check().unwrap_err().kind(), Kind::InvalidArgument, "{env:?}");
+        }
+        for command in [&[""][..], &["sh", "\0"]] {
+            let command = command.iter().map(|word| (*word).to_owned()).collect();
+            assert!(Changes { command, ..Changes::default() }.check().is_err());
+        }
+    }
+
+    #[test]
+    fn a_ttl_counts_from_now_and_has_an_end() {
+        assert_eq!(Options::default().expires(), None);
+        let hour = Options { ttl: Some(Duration::from_hours(1)), ..Options::default() };
+        assert!(hour.expires().unwrap() > Time::now());
+        let ages = Options { ttl: Some(Duration::MAX), ..Options::default() };
+        assert_eq!(ages.expires(), Some(Time(i64::MAX)));
+    }
 }

@@ -6,10 +6,13 @@ use containerd_client::services::v1::Container;
 use prost_types::Any;
 use serde_json::Value;
 
+use super::Changes;
 use crate::error::{Error, Result};
 
 /// How containerd calls the type of a specification.
 const TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
+/// How it calls that of a process.
+const PROCESS: &str = "types.containerd.io/opencontainers/runtime-spec/1/Process";
 /// The longest hostname that Linux takes, in bytes.
 const LONGEST_HOSTNAME: usize = 64;
 
@@ -66,6 +69,46 @@ pub(super) fn rename(spec: &mut Value, source: Place<'_>, branch: Place<'_>) {
     if let Some(terminal) = spec.pointer_mut("/process/terminal") {
         *terminal = Value::Bool(false);
     }
+}
+
+/// Changes its process as a branch was asked to: a variable takes the place of that of its name, or drops it
+/// where it has no value; a command takes the place of the whole one. False where it has no process.
+#[must_use]
+pub(super) fn change(spec: &mut Value, changes: &Changes) -> bool {
+    if changes.env.is_empty() && changes.command.is_empty() {
+        return true;
+    }
+    let Some(Value::Object(process)) = spec.pointer_mut("/process") else { return false };
+    if !changes.command.is_empty() {
+        process.insert("args".to_owned(), changes.command.as_slice().into());
+        // Windows' way to say the same.
+        process.remove("commandLine");
+    }
+    let mut env = match process.remove("env") {
+        Some(Value::Array(env)) => env,
+        _ => Vec::new(),
+    };
+    for variable in &changes.env {
+        let name = variable.split_once('=').map_or(variable.as_str(), |(name, _)| name);
+        let same = |old: &Value| old.as_str().and_then(|old| old.split('=').next()) == Some(name);
+        let at = env.iter().position(same).unwrap_or(env.len());
+        env.retain(|old| !same(old));
+        if variable.contains('=') {
+            env.insert(at.min(env.len()), Value::String(variable.clone()));
+        }
+    }
+    process.insert("env".to_owned(), Value::Array(env));
+    true
+}
+
+/// A process beside that of the container, like it but for its command: as its user, with its environment and
+/// capabilities, and without a terminal. None where the container has none.
+pub(super) fn beside(spec: &Value, command: &[String]) -> Option<Any> {
+    let mut process = spec.pointer("/process")?.as_object()?.clone();
+    process.insert("args".to_owned(), command.into());
+    process.insert("terminal".to_owned(), Value::Bool(false));
+    process.remove("consoleSize");
+    Some(Any { type_url: PROCESS.to_owned(), value: Value::Object(process).to_string().into_bytes() })
 }
 
 /// A branch's control group: two containers in one would be paused and killed together.
@@ -140,6 +183,47 @@ mod tests {
         let mut spec = json!({"hostname": "web"});
         renamed(&mut spec, "web", &"x".repeat(76));
         assert_eq!(spec["hostname"].as_str().unwrap().len(), LONGEST_HOSTNAME);
+    }
+
+    #[test]
+    fn a_branch_has_the_environment_and_the_command_that_were_asked_for() {
+        let changed = |env: &[&str], command: &[&str]| {
+            let own = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+            let mut spec = json!({"process": {"args": ["sh", "-c"], "env": ["A=1", "B=2", "C"], "cwd": "/"}});
+            let changes = Changes { env: own(env), command: own(command), ..Changes::default() };
+            assert!(change(&mut spec, &changes));
+            assert_eq!(spec["process"]["cwd"], "/");
+            (spec["process"]["env"].clone(), spec["process"]["args"].clone())
+        };
+        for (env, want) in [
+            (&["A=x"][..], json!(["A=x", "B=2", "C"])),
+            (&["B"], json!(["A=1", "C"])),
+            (&["D=4", "D=5"], json!(["A=1", "B=2", "C", "D=5"])),
+            (&["A="], json!(["A=", "B=2", "C"])),
+            (&["AB=1"], json!(["A=1", "B=2", "C", "AB=1"])),
+            (&["C=a=b", "NONE"], json!(["A=1", "B=2", "C=a=b"])),
+        ] {
+            assert_eq!(changed(env, &[]), (want, json!(["sh", "-c"])), "{env:?}");
+        }
+        assert_eq!(changed(&[], &["true"]).1, json!(["true"]));
+        for mut spec in [json!(null), json!({"process": 3})] {
+            let changes = Changes { env: vec!["A=1".into()], ..Changes::default() };
+            assert!(!change(&mut spec, &changes));
+            assert!(change(&mut spec, &Changes::default()));
+        }
+    }
+
+    #[test]
+    fn a_process_beside_is_the_containers_with_another_command() {
+        let spec = json!({"process": {
+            "args": ["db"], "terminal": true, "consoleSize": {"height": 1}, "user": {"uid": 7}, "env": ["A=1"],
+        }});
+        let any = beside(&spec, &["sync".to_owned()]).unwrap();
+        assert_eq!(
+            serde_json::from_slice::<Value>(&any.value).unwrap(),
+            json!({"args": ["sync"], "terminal": false, "user": {"uid": 7}, "env": ["A=1"]})
+        );
+        assert!(beside(&json!({}), &[]).is_none());
     }
 
     #[test]

@@ -1,10 +1,14 @@
 //! Tasks: the processes of containers.
 
+use std::path::Path;
+use std::time::Duration;
+
 use containerd_client::services::v1::{
-    Container, CreateTaskRequest, DeleteTaskRequest, GetRequest, KillRequest, PauseTaskRequest,
-    ResumeTaskRequest, StartRequest, WaitRequest,
+    Container, CreateTaskRequest, DeleteProcessRequest, DeleteTaskRequest, ExecProcessRequest, GetRequest,
+    KillRequest, PauseTaskRequest, ResumeTaskRequest, StartRequest, WaitRequest,
 };
 use containerd_client::types::v1::Status;
+use prost_types::Any;
 
 use super::client::{Client, or_missing};
 use super::{snapshots, spec};
@@ -23,6 +27,13 @@ pub(super) struct Task {
     pub(super) status: Status,
     /// Its process.
     pub(super) pid: u32,
+}
+
+impl Task {
+    /// True while its processes run and can take in another one.
+    pub(super) fn runs(self) -> bool {
+        self.status == Status::Running
+    }
 }
 
 /// A container's task; None where it has none.
@@ -120,16 +131,110 @@ pub(super) async fn end(client: &Client, container: &str) -> Result<()> {
         return Ok(());
     }
     // It runs, most likely; containerd has no code of its own for that.
-    let request = client.request(KillRequest {
-        container_id: container.to_owned(),
-        exec_id: String::new(),
-        signal: SIGKILL,
-        all: true,
-    });
+    kill(client, container, SIGKILL, true).await?;
+    ended(client, container).await?;
+    delete(client, container).await
+}
+
+/// Sends its first process a signal; one that has ended needs none.
+pub(super) async fn signal(client: &Client, container: &str, signal: u32) -> Result<()> {
+    kill(client, container, signal, false).await
+}
+
+async fn kill(client: &Client, container: &str, signal: u32, all: bool) -> Result<()> {
+    let (container_id, exec_id) = (container.to_owned(), String::new());
+    let request = client.request(KillRequest { container_id, exec_id, signal, all });
     or_missing(client.tasks().kill(request).await)
         .map_err(client.failed(format!("kill container {container:?}")))?;
+    Ok(())
+}
+
+/// Waits for its first process to end.
+pub(super) async fn ended(client: &Client, container: &str) -> Result<()> {
     let request = client.request(WaitRequest { container_id: container.to_owned(), exec_id: String::new() });
     or_missing(client.tasks().wait(request).await)
         .map_err(client.failed(format!("wait for container {container:?} to end")))?;
-    delete(client, container).await
+    Ok(())
+}
+
+/// As [`ended`], no longer than `patience`; answers whether it has.
+pub(super) async fn ended_within(client: &Client, container: &str, patience: Duration) -> Result<bool> {
+    match tokio::time::timeout(patience, ended(client, container)).await {
+        Ok(ended) => ended.map(|()| true),
+        Err(_) => Ok(false),
+    }
+}
+
+/// A process beside a task's own.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Exec<'a> {
+    pub(super) client: &'a Client,
+    pub(super) container: &'a str,
+    /// What containerd calls it, in its container.
+    pub(super) id: &'a str,
+}
+
+impl Exec<'_> {
+    /// Makes it without starting it; what it prints is added to a file.
+    pub(super) async fn make(&self, spec: Any, output: &Path) -> Result<()> {
+        crate::fault::point("containerd.exec.make")?;
+        let output = output.to_string_lossy().into_owned();
+        let request = self.client.request(ExecProcessRequest {
+            container_id: self.container.to_owned(),
+            exec_id: self.id.to_owned(),
+            // The shim opens a file as it would a FIFO.
+            stdout: output.clone(),
+            stderr: output,
+            spec: Some(spec),
+            ..ExecProcessRequest::default()
+        });
+        let made = self.client.tasks().exec(request).await;
+        made.map_err(self.client.failed(format!("make a process in container {:?}", self.container)))?;
+        Ok(())
+    }
+
+    /// Starts it and waits for its end; answers its exit status.
+    pub(super) async fn run(&self) -> Result<u32> {
+        crate::fault::point("containerd.exec.start")?;
+        let (container_id, exec_id) = (self.container.to_owned(), self.id.to_owned());
+        let request = self
+            .client
+            .request(StartRequest { container_id: container_id.clone(), exec_id: exec_id.clone() });
+        let started = self.client.tasks().start(request).await;
+        started.map_err(self.client.failed(format!("start a process in container {container_id:?}")))?;
+        let request = self.client.request(WaitRequest { container_id: container_id.clone(), exec_id });
+        let ended = self.client.tasks().wait(request).await;
+        let ended =
+            ended.map_err(self.client.failed(format!("wait for a process in container {container_id:?}")))?;
+        Ok(ended.into_inner().exit_status)
+    }
+
+    /// Ends and deletes it, as far as it came; one that is gone is gone.
+    pub(super) async fn end(&self) -> Result<()> {
+        let (container_id, exec_id) = (self.container.to_owned(), self.id.to_owned());
+        let delete = || async {
+            let request = self.client.request(DeleteProcessRequest {
+                container_id: self.container.to_owned(),
+                exec_id: self.id.to_owned(),
+            });
+            or_missing(self.client.tasks().delete_process(request).await)
+                .map_err(self.client.failed(format!("delete a process in container {:?}", self.container)))
+        };
+        if delete().await.is_ok() {
+            return Ok(());
+        }
+        // It runs, most likely; containerd has no code of its own for that.
+        let request = self.client.request(KillRequest {
+            container_id: container_id.clone(),
+            exec_id: exec_id.clone(),
+            signal: SIGKILL,
+            all: false,
+        });
+        or_missing(self.client.tasks().kill(request).await)
+            .map_err(self.client.failed(format!("kill a process in container {container_id:?}")))?;
+        let request = self.client.look(WaitRequest { container_id: container_id.clone(), exec_id });
+        or_missing(self.client.tasks().wait(request).await)
+            .map_err(self.client.failed(format!("wait for a process in container {container_id:?}")))?;
+        delete().await.map(drop)
+    }
 }

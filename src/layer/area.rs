@@ -17,7 +17,7 @@ use super::sync::Syncs;
 use super::{Found, Method, Seal, ioctl, manifest, tree};
 use crate::error::{Error, Result};
 use crate::fault;
-use crate::store::{Home, LayerId, Usage};
+use crate::store::{Home, LayerId, Time, Usage};
 
 /// The tree of a layer.
 pub(super) const FS: &CStr = c"fs";
@@ -235,6 +235,11 @@ impl Area {
     /// The bytes and inodes of a layer's tree.
     pub(super) fn measure(&self, id: LayerId) -> Result<Usage> {
         tree::measure(self.open_tree(id)?, &self.directory(id).join("fs"))
+    }
+
+    /// The paths in a layer's tree that changed behind a moment.
+    pub(super) fn changed_since(&self, id: LayerId, since: Time, limit: usize) -> Result<Vec<String>> {
+        tree::changed(self.open_tree(id)?, &self.directory(id).join("fs"), since, limit)
     }
 
     /// Moves a layer to the trash. One that is not there is already gone.

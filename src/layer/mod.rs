@@ -31,10 +31,11 @@ mod ioctl;
 mod manifest;
 mod mounted;
 mod mounts;
+mod outside;
 mod reclaim;
 mod sync;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tree;
 
 use std::fmt;
@@ -223,14 +224,15 @@ impl Layers {
     /// Puts the content of a directory that is no layer, such as a volume, in another, empty one: everything
     /// that a layer can hold, by reflink where both lie on one filesystem that can, else by copy. `from` may be
     /// written to by a hostile process meanwhile; neither path may be in its hands.
+    /// It is on disk when this answers; on failure `to` is empty again.
     pub fn copy_tree(&self, from: &Path, to: &Path) -> Result<Method> {
-        todo!()
+        outside::copy(from, to)
     }
 
     /// The paths, at most `limit`, in a writable layer whose content, attributes or names changed behind
     /// `since`, relative to its root. Safe against a live tree.
     pub fn changed_since(&self, layer: &Layer, since: Time, limit: usize) -> Result<Vec<String>> {
-        todo!()
+        self.area(layer.home)?.changed_since(layer.id, since, limit)
     }
 
     /// Makes a layer immutable and durable: files, then `layer.json`, both synced; then, in the pool, the
@@ -276,6 +278,11 @@ impl Layers {
     pub fn mounted(&self, id: LayerId) -> Result<bool> {
         // An id is one layer's in both homes.
         Ok(mounted::layers()?.contains(&id))
+    }
+
+    /// True where a mount table of any process has the layer as what is written to, or bound.
+    pub fn in_use(&self, layer: &Layer) -> Result<bool> {
+        mounted::to_write(layer.id, &self.fs(layer.home, layer.id))
     }
 
     /// Every directory of a layer.

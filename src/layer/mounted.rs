@@ -19,6 +19,21 @@ use crate::store::LayerId;
 /// Every layer that a mount table names.
 pub(super) fn layers() -> Result<HashSet<LayerId>> {
     let mut found = HashSet::new();
+    tables(|line| scan(line, &mut found))?;
+    Ok(found)
+}
+
+/// True where a mount table has the tree `fs` of the layer `id` as an overlay's upper, or a layer of this id
+/// bound. As an upper it is known by its path: another root may have a mounted layer of the same id, and what
+/// asks here is refused for good.
+pub(super) fn to_write(id: LayerId, fs: &Path) -> Result<bool> {
+    let mut found = false;
+    tables(|line| found |= Line::parse(line).is_some_and(|line| line.writes(id, fs)))?;
+    Ok(found)
+}
+
+/// Hands every line of every mount table to `look`.
+fn tables(mut look: impl FnMut(&[u8])) -> Result<()> {
     let mut seen: HashSet<OsString> = HashSet::new();
     let processes = fs::read_dir("/proc").map_err(Error::io("list", "/proc"))?;
     for process in processes {
@@ -29,14 +44,14 @@ pub(super) fn layers() -> Result<HashSet<LayerId>> {
         // What is not there any more has no mounts.
         let Ok(threads) = fs::read_dir(process.path().join("task")) else { continue };
         for thread in threads.flatten() {
-            namespace(&thread.path(), &mut seen, &mut found)?;
+            namespace(&thread.path(), &mut seen, &mut look)?;
         }
     }
-    Ok(found)
+    Ok(())
 }
 
 /// Reads the table of a thread's namespace, unless another thread has shown it.
-fn namespace(thread: &Path, seen: &mut HashSet<OsString>, found: &mut HashSet<LayerId>) -> Result<()> {
+fn namespace(thread: &Path, seen: &mut HashSet<OsString>, look: &mut impl FnMut(&[u8])) -> Result<()> {
     let Ok(namespace) = fs::read_link(thread.join("ns/mnt")) else { return Ok(()) };
     if seen.contains(namespace.as_os_str()) {
         return Ok(());
@@ -45,7 +60,7 @@ fn namespace(thread: &Path, seen: &mut HashSet<OsString>, found: &mut HashSet<La
     match fs::read(&path) {
         Ok(table) => {
             seen.insert(namespace.into_os_string());
-            table.split(|b| *b == b'\n').for_each(|line| scan(line, found));
+            table.split(|b| *b == b'\n').for_each(look);
             Ok(())
         }
         // It ended meanwhile; if others are in its namespace, one of them shows it.
@@ -55,25 +70,43 @@ fn namespace(thread: &Path, seen: &mut HashSet<OsString>, found: &mut HashSet<La
     }
 }
 
+/// What a line of a mount table says.
+struct Line {
+    /// The directory of its filesystem that is mounted.
+    root: String,
+    /// The options of an overlay; empty for every other type.
+    options: String,
+}
+
+impl Line {
+    fn parse(line: &[u8]) -> Option<Self> {
+        let fields: Vec<&[u8]> = line.split(|b| *b == b' ').collect();
+        // ID, parent, device, root, mount point, options, then optional fields up to a dash, then the
+        // filesystem's type, its source and its own options.
+        let root = unescape(fields.get(3)?);
+        let mut rest = fields.iter().skip(6).skip_while(|field| **field != b"-").skip(1);
+        let overlay = rest.next().is_some_and(|kind| *kind == b"overlay");
+        let options = rest.nth(1).filter(|_| overlay).map(|options| unescape(options));
+        Some(Self { root, options: options.unwrap_or_default() })
+    }
+
+    /// The paths that its options name, each with the option.
+    fn paths(&self) -> impl Iterator<Item = (&str, &str)> {
+        let options = self.options.split(',').filter_map(|option| option.split_once('='));
+        options.flat_map(|(name, paths)| paths.split(':').map(move |path| (name, path)))
+    }
+
+    fn writes(&self, id: LayerId, fs: &Path) -> bool {
+        self.paths().any(|(name, path)| name == "upperdir" && Path::new(path) == fs)
+            || whole(&self.root) == Some(id)
+    }
+}
+
 /// Adds the layers that one line of a mount table names.
 fn scan(line: &[u8], found: &mut HashSet<LayerId>) {
-    let fields: Vec<&[u8]> = line.split(|b| *b == b' ').collect();
-    // ID, parent, device, root, mount point, options, then optional fields up to a dash, then the
-    // filesystem's type, its source and its own options.
-    if let Some(root) = fields.get(3) {
-        found.extend(whole(&unescape(root)));
-    }
-    let mut rest = fields.iter().skip(6).skip_while(|field| **field != b"-").skip(1);
-    if rest.next().is_none_or(|kind| *kind != b"overlay") {
-        return;
-    }
-    let Some(options) = rest.nth(1) else { return };
-    for option in unescape(options).split(',') {
-        let Some((_, paths)) = option.split_once('=') else { continue };
-        for path in paths.split(':') {
-            found.extend(whole(path).or_else(|| relative(path)));
-        }
-    }
+    let Some(line) = Line::parse(line) else { return };
+    found.extend(whole(&line.root));
+    found.extend(line.paths().filter_map(|(_, path)| whole(path).or_else(|| relative(path))));
 }
 
 /// The layer in whose directory an absolute path lies.
@@ -144,6 +177,19 @@ mod tests {
         assert_eq!(ids("1 2 8:1 /var/lib/loom/layers/12/fs /x rw - ext4 /dev/sda1 rw"), [12]);
         assert_eq!(ids("1 2 8:1 /layers/7/fs/deep /x rw - btrfs /dev/loop0 rw,subvol=/layers/7"), [7]);
         assert_eq!(ids("1 2 8:1 /trash/9/fs//deleted /x rw - btrfs /dev/loop0 rw"), [9]);
+    }
+
+    #[test]
+    fn what_is_written_to_is_known_by_its_path() {
+        let writes = |line: &str, fs: &str| {
+            Line::parse(line.as_bytes()).is_some_and(|line| line.writes(LayerId(4), Path::new(fs)))
+        };
+        let overlay =
+            "50 30 0:45 / /x rw - overlay overlay rw,lowerdir=/r/layers/3/fs,upperdir=/r/layers/4/fs";
+        assert!(writes(overlay, "/r/layers/4/fs"));
+        assert!(!writes(overlay, "/other/layers/4/fs") && !writes(overlay, "/r/layers/3/fs"));
+        let bind = "1 2 8:1 /r/layers/4/fs /x rw - ext4 /dev/sda1 rw";
+        assert!(writes(bind, "/mnt/r/layers/4/fs") && !writes("", "/r/layers/4/fs"));
     }
 
     #[test]

@@ -4,40 +4,53 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::stream;
+use tokio_util::sync::CancellationToken;
+use ttrpc::Code;
 use ttrpc::r#async::{ServerStreamSender, TtrpcContext};
 
-use self::message::{cost, forked, shown, snapshot};
+use self::message::{cost, forked, operation, rolled, shown, snapshot};
+use self::watch::Watch;
 use super::Served;
 use super::calls::Core;
-use super::convert::{from_labels, timestamp};
+use super::convert::timestamp;
 use super::ttrpc::send_all;
 use crate::containerd::{Brancher, Target};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
+use crate::operation::Operations;
 use crate::protos::admin::{
-    self as proto, CloneRequest, CloneResponse, ForkRequest, ForkResponse, GetRequest, GetResponse,
-    LineageRequest, LineageResponse, ListRequest, ListResponse, PinRequest, PinResponse, RemoveRequest,
-    RemoveResponse, ResumeRequest, ResumeResponse, SnapshotRequest, SnapshotResponse, StatusRequest,
-    StatusResponse, UnpinRequest, UnpinResponse,
+    self as proto, CancelOperationRequest, CancelOperationResponse, CloneRequest, CloneResponse, ForkRequest,
+    ForkResponse, GetOperationRequest, GetOperationResponse, GetRequest, GetResponse, LineageRequest,
+    LineageResponse, ListOperationsRequest, ListOperationsResponse, ListRequest, ListResponse, PinRequest,
+    PinResponse, PromoteRequest, PromoteResponse, PruneRequest, PruneResponse, RemoveRequest, RemoveResponse,
+    ResumeRequest, ResumeResponse, RollbackRequest, RollbackResponse, SnapshotRequest, SnapshotResponse,
+    StatusRequest, StatusResponse, UnpinRequest, UnpinResponse, WatchOperationsRequest,
+    WatchOperationsResponse,
 };
 use crate::protos::admin_ttrpc;
-use crate::snapshot::Snapshots;
-use crate::store::{Home, Time};
+use crate::snapshot::{Pruned, Seen, Snapshots};
+use crate::store::{Home, Id, Operation, Time};
 
 mod message;
+mod request;
+mod watch;
 
 /// The service.
 #[derive(Debug)]
 pub(super) struct Admin {
     core: Core,
     brancher: Arc<Brancher>,
+    operations: Arc<Operations>,
     containerd: String,
     started: Time,
+    /// Ends the watches, which have no end of their own.
+    stop: CancellationToken,
 }
 
 impl Admin {
-    /// Over what is served.
-    pub(super) fn new(core: Core, served: Served, started: Time) -> Self {
-        Self { core, brancher: served.brancher, containerd: served.containerd, started }
+    /// Over what is served, until `stop`.
+    pub(super) fn new(core: Core, served: Served, started: Time, stop: CancellationToken) -> Self {
+        let Served { brancher, operations, containerd, .. } = served;
+        Self { core, brancher, operations, containerd, started, stop }
     }
 
     /// The containerd that a request is about.
@@ -71,72 +84,148 @@ impl Admin {
         })
         .await
     }
+
+    /// Calls the operations.
+    async fn tracked<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&Operations) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let operations = Arc::clone(&self.operations);
+        self.core.call(move |_| call(&operations)).await
+    }
+
+    /// A snapshot that a branch made. One that is gone since, by its time or by another request, was made
+    /// all the same.
+    async fn made(&self, id: Id, by: Id) -> Result<proto::Snapshot> {
+        match self.core.call(move |core| core.get(id)).await {
+            Ok(seen) => Ok(snapshot(seen)),
+            Err(Error::SnapshotNotFound(_)) => {
+                Ok(proto::Snapshot { id: id.to_string(), operation: by.to_string(), ..Default::default() })
+            }
+            Err(error) => Err(error),
+        }
+    }
 }
 
-/// True where the process of what is made waits for Resume.
-fn no_start(options: &proto::Options) -> bool {
-    options.resume_policy.enum_value() == Ok(proto::ResumePolicy::RESUME_POLICY_MANUAL)
-}
-
-/// An empty name is none.
-fn given(name: String) -> Option<String> {
-    (!name.is_empty()).then_some(name)
+/// Removes what fits, or only tells it. What someone has pinned, removed or taken up meanwhile is left out.
+fn prune(core: &Snapshots, pruned: &Pruned, dry_run: bool) -> Result<Vec<Seen>> {
+    let (mut gone, mut failed) = (Vec::new(), None);
+    for snapshot in core.prunable(pruned)? {
+        let id = snapshot.id;
+        let look = core.get(id);
+        let ended = look.and_then(|seen| if dry_run { Ok(seen) } else { core.forget(id).map(|()| seen) });
+        match ended {
+            Ok(seen) => gone.push(seen),
+            Err(error)
+                if matches!(error.kind(), Kind::NotFound | Kind::FailedPrecondition | Kind::Aborted) =>
+            {
+                tracing::debug!(snapshot = %id, %error, "not pruned");
+            }
+            // One bad layer does not keep the others.
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    failed.map_or(Ok(gone), Err)
 }
 
 #[async_trait]
 impl admin_ttrpc::Admin for Admin {
     async fn snapshot(&self, _: &TtrpcContext, request: SnapshotRequest) -> ttrpc::Result<SnapshotResponse> {
         let target = self.target(request.containerd.into_option());
-        let (name, labels) = (given(request.name), from_labels(request.labels));
-        let core = self.core.clone();
-        let (seen, spent) = self
-            .branch(|brancher| async move {
-                let (made, spent) = brancher.snapshot(&target, &request.reference, name, labels).await?;
-                Ok((core.call(move |core| core.get(made.id)).await?, spent))
-            })
+        let options = request::options(request.options.into_option(), request.name, request.labels)?;
+        let reference = request.reference;
+        let (id, taken) = self
+            .branch(|brancher| async move { brancher.snapshot(&target, &reference, options).await })
             .await?;
         Ok(SnapshotResponse {
-            snapshot: Some(snapshot(seen)).into(),
-            cost: Some(cost(&spent)).into(),
+            snapshot: Some(self.made(taken.snapshot, id).await?).into(),
+            cost: Some(cost(&taken.cost)).into(),
+            operation: id.to_string(),
             ..Default::default()
         })
     }
 
     async fn fork(&self, _: &TtrpcContext, request: ForkRequest) -> ttrpc::Result<ForkResponse> {
         let target = self.target(request.containerd.into_option());
-        let (name, count, start) = (given(request.name), request.count.max(1), !no_start(&request.options));
-        let (forks, spent) =
-            self.branch(|brancher| async move {
-                brancher.fork(&target, &request.reference, name, count, start).await
-            })
-            .await?;
+        let (options, changes) =
+            request::branch(request.options.into_option(), request.changes.into_option(), request.name)?;
+        let (reference, count) = (request.reference, request.count.max(1));
+        let fork = |brancher: Arc<Brancher>| async move {
+            brancher.fork(&target, &reference, count, options, changes).await
+        };
+        let (id, made) = self.branch(fork).await?;
         Ok(ForkResponse {
-            forks: forks.into_iter().map(forked).collect(),
-            cost: Some(cost(&spent)).into(),
+            forks: made.forks.into_iter().map(forked).collect(),
+            cost: Some(cost(&made.cost)).into(),
+            operation: id.to_string(),
             ..Default::default()
         })
     }
 
     async fn clone_state(&self, _: &TtrpcContext, request: CloneRequest) -> ttrpc::Result<CloneResponse> {
         let target = self.target(request.containerd.into_option());
-        let (name, start) = (given(request.name), !no_start(&request.options));
-        let (clone, spent) =
-            self.branch(|brancher| async move {
-                brancher.clone_state(&target, &request.reference, name, start).await
+        let (options, changes) =
+            request::branch(request.options.into_option(), request.changes.into_option(), request.name)?;
+        let reference = request.reference;
+        let clone = |brancher: Arc<Brancher>| async move {
+            brancher.clone_state(&target, &reference, options, changes).await
+        };
+        let (id, made) = self.branch(clone).await?;
+        Ok(CloneResponse {
+            clone: made.forks.into_iter().next().map(forked).into(),
+            cost: Some(cost(&made.cost)).into(),
+            operation: id.to_string(),
+            ..Default::default()
+        })
+    }
+
+    async fn rollback(&self, _: &TtrpcContext, request: RollbackRequest) -> ttrpc::Result<RollbackResponse> {
+        let target = self.target(request.containerd.into_option());
+        let options = request::options(request.options.into_option(), request.name, request.labels)?;
+        let (reference, snapshot, discard) = (request.reference, request.snapshot, request.discard);
+        let (id, made) = self
+            .branch(|brancher| async move {
+                brancher.rollback(&target, &reference, &snapshot, discard, options).await
             })
             .await?;
-        Ok(CloneResponse {
-            clone: Some(forked(clone)).into(),
-            cost: Some(cost(&spent)).into(),
+        Ok(RollbackResponse {
+            cost: Some(cost(&made.cost)).into(),
+            container: Some(rolled(made)).into(),
+            operation: id.to_string(),
+            ..Default::default()
+        })
+    }
+
+    async fn promote(&self, _: &TtrpcContext, request: PromoteRequest) -> ttrpc::Result<PromoteResponse> {
+        let target = self.target(request.containerd.into_option());
+        let options = request::options(request.options.into_option(), request.name, request.labels)?;
+        let (reference, discard, if_unchanged) = (request.reference, request.discard, request.if_unchanged);
+        let (id, made) = self
+            .branch(|brancher| async move {
+                brancher.promote(&target, &reference, discard, if_unchanged, options).await
+            })
+            .await?;
+        Ok(PromoteResponse {
+            cost: Some(cost(&made.cost)).into(),
+            container: Some(rolled(made)).into(),
+            operation: id.to_string(),
             ..Default::default()
         })
     }
 
     async fn resume(&self, _: &TtrpcContext, request: ResumeRequest) -> ttrpc::Result<ResumeResponse> {
         let target = self.target(request.containerd.into_option());
-        let (container, pid) =
-            self.branch(|brancher| async move { brancher.resume(&target, &request.reference).await }).await?;
-        Ok(ResumeResponse { container, pid, ..Default::default() })
+        let options = request::options(request.options.into_option(), String::new(), Default::default())?;
+        let reference = request.reference;
+        let (id, resumed) = self
+            .branch(|brancher| async move { brancher.resume(&target, &reference, options).await })
+            .await?;
+        Ok(ResumeResponse {
+            container: resumed.container,
+            pid: resumed.pid,
+            operation: id.to_string(),
+            ..Default::default()
+        })
     }
 
     async fn lineage(
@@ -197,6 +286,74 @@ impl admin_ttrpc::Admin for Admin {
         self.on(request.containerd.into_option(), request.reference, |core, found| core.forget(found.id))
             .await?;
         Ok(RemoveResponse::new())
+    }
+
+    async fn prune(
+        &self,
+        _: &TtrpcContext,
+        mut request: PruneRequest,
+        sender: ServerStreamSender<PruneResponse>,
+    ) -> ttrpc::Result<()> {
+        let answer = |snapshots| PruneResponse { snapshots, ..Default::default() };
+        let target = self.target(request.containerd.take());
+        let dry_run = request.dry_run;
+        let pruned = request::pruned(request, &target.namespace)?;
+        let gone = self.core.call(move |core| prune(core, &pruned, dry_run)).await?;
+        send_all(&sender, stream::iter(gone.into_iter().map(snapshot).map(Ok)), answer).await
+    }
+
+    async fn get_operation(
+        &self,
+        _: &TtrpcContext,
+        request: GetOperationRequest,
+    ) -> ttrpc::Result<GetOperationResponse> {
+        let found = self.tracked(move |operations| operations.get(&request.id)).await?;
+        Ok(GetOperationResponse { operation: Some(operation(found)).into(), ..Default::default() })
+    }
+
+    async fn list_operations(
+        &self,
+        _: &TtrpcContext,
+        request: ListOperationsRequest,
+        sender: ServerStreamSender<ListOperationsResponse>,
+    ) -> ttrpc::Result<()> {
+        let answer = |operations| ListOperationsResponse { operations, ..Default::default() };
+        let limit = match request.limit {
+            0 => 100,
+            limit => limit.min(1000) as usize,
+        };
+        let newest = self.tracked(move |operations| operations.list(limit)).await?;
+        send_all(&sender, stream::iter(newest.into_iter().map(operation).map(Ok)), answer).await
+    }
+
+    async fn watch_operations(
+        &self,
+        _: &TtrpcContext,
+        request: WatchOperationsRequest,
+        sender: ServerStreamSender<WatchOperationsResponse>,
+    ) -> ttrpc::Result<()> {
+        let mut watch = Watch::new(self.core.clone(), Arc::clone(&self.operations), request.id);
+        loop {
+            let change: Option<Operation> = tokio::select! {
+                change = watch.next() => change?,
+                () = self.stop.cancelled() => {
+                    let status = ttrpc::get_status(Code::UNAVAILABLE, "loomd is stopping; watch again once it runs");
+                    return Err(ttrpc::Error::RpcStatus(status));
+                }
+            };
+            let Some(change) = change else { return Ok(()) };
+            let operation = Some(operation(change)).into();
+            sender.send(&WatchOperationsResponse { operation, ..Default::default() }).await?;
+        }
+    }
+
+    async fn cancel_operation(
+        &self,
+        _: &TtrpcContext,
+        request: CancelOperationRequest,
+    ) -> ttrpc::Result<CancelOperationResponse> {
+        let asked = self.tracked(move |operations| operations.cancel(&request.id)).await?;
+        Ok(CancelOperationResponse { operation: Some(operation(asked)).into(), ..Default::default() })
     }
 
     async fn status(&self, _: &TtrpcContext, _: StatusRequest) -> ttrpc::Result<StatusResponse> {

@@ -70,7 +70,7 @@ impl Server {
         let core = calls::Core::new(Arc::clone(&served.core), tasks.clone());
 
         let (connections, ttrpc_file) = sockets.ttrpc.accept();
-        let admin = admin::Admin::new(core.clone(), served, Time::now());
+        let admin = admin::Admin::new(core.clone(), served, Time::now(), stop.clone());
         let mut ttrpc = ::ttrpc::r#async::Server::new()
             .add_listener(::ttrpc::r#async::transport::Listener::new(connections))
             .register_service(crate::protos::snapshots_ttrpc::create_snapshots(Arc::new(ttrpc::Ttrpc::new(

@@ -3,12 +3,23 @@
 use std::time::{Duration, Instant};
 
 use super::chores::Chore;
+use super::moment;
 use super::prepare::standing;
 use super::remove::{Ended, end_layers};
 use super::{Cost, Freezer, Keep, Snapshots, Take, key};
 use crate::error::{Error, Result};
 use crate::layer::{Manifest, Method};
 use crate::store::{Id, Kind, Layer, LayerId, Snapshot, Stage, Time};
+
+/// What the copy of a live layer came to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Copied {
+    method: Method,
+    /// How long the source stood still; nothing where nothing ran.
+    paused: Duration,
+    /// `Snapshot::taken` of what is made of the copy.
+    pub(super) taken: Time,
+}
 
 impl Snapshots {
     /// Makes a committed snapshot of an active one. Its container, if `freezer` knows one, is stopped only
@@ -43,7 +54,7 @@ impl Snapshots {
         let (_reading, top) = self.read_layer(source.layer.ok_or_else(gone)?)?.ok_or_else(gone)?;
 
         let now = Time::now();
-        let state = Snapshot {
+        let mut state = Snapshot {
             id: Id::random()?,
             key: None,
             transient: name.is_none(),
@@ -61,36 +72,27 @@ impl Snapshots {
             expires: take.expires,
             taken: None,
         };
-        let (method, paused) = if take.keep == Keep::ForOne {
-            self.state_for_one(&state, &top, freezer)?
+        let copied = if take.keep == Keep::ForOne {
+            self.state_for_one(&mut state, &top, freezer)?
         } else {
-            self.state_to_keep(&state, &top, freezer)?
+            self.state_to_keep(&mut state, &top, freezer)?
         };
-        Ok((state, Cost { method, paused, total: began.elapsed() }))
+        Ok((state, Cost { method: copied.method, paused: copied.paused, total: began.elapsed() }))
     }
 
     /// A state whose bytes the one clone takes over: never sealed, so that it costs one copy and no sync.
-    fn state_for_one(
-        &self,
-        state: &Snapshot,
-        top: &Layer,
-        freezer: &mut dyn Freezer,
-    ) -> Result<(Method, Duration)> {
+    fn state_for_one(&self, state: &mut Snapshot, top: &Layer, freezer: &mut dyn Freezer) -> Result<Copied> {
         let id = layer_of(state)?;
-        let cost = self.copy_live(top, id, freezer)?;
+        let copied = self.copy_live(top, id, freezer)?;
+        state.taken = Some(copied.taken);
         let layer = Layer { id, home: top.home, base: top.base, stage: Stage::Writable, usage: None };
         self.insert(layer, state.clone())?;
-        Ok(cost)
+        Ok(copied)
     }
 
     /// A sealed state. Its layer's row comes first: a crash between `layer.json` and the snapshot's row
     /// must not leave a directory that looks like a lost layer.
-    fn state_to_keep(
-        &self,
-        state: &Snapshot,
-        top: &Layer,
-        freezer: &mut dyn Freezer,
-    ) -> Result<(Method, Duration)> {
+    fn state_to_keep(&self, state: &mut Snapshot, top: &Layer, freezer: &mut dyn Freezer) -> Result<Copied> {
         let id = layer_of(state)?;
         let filling = Layer { id, home: top.home, base: top.base, stage: Stage::Filling, usage: None };
         self.store.write({
@@ -102,7 +104,8 @@ impl Snapshots {
                 rows.insert_layer(&filling)
             }
         })?;
-        let sealed = self.copy_live(top, id, freezer).and_then(|cost| {
+        let sealed = self.copy_live(top, id, freezer).and_then(|copied| {
+            state.taken = Some(copied.taken);
             self.layers.seal(&filling, &manifest(state, &filling))?;
             crate::fault::point("snapshot.state.insert")?;
             let (state, filling) = (state.clone(), filling.clone());
@@ -115,7 +118,7 @@ impl Snapshots {
                 rows.update_layer(&Layer { stage: Stage::Sealed, ..filling })?;
                 rows.insert(&state)
             })?;
-            Ok(cost)
+            Ok(copied)
         });
         if sealed.is_err()
             && let Err(error) = self.abandon(id)
@@ -126,26 +129,31 @@ impl Snapshots {
         sealed
     }
 
-    /// Flushes, stops, copies and continues. The source goes on whatever happens.
+    /// Makes ready, flushes, stops, copies and continues. The source goes on whatever happens.
     pub(super) fn copy_live(
         &self,
         top: &Layer,
         target: LayerId,
         freezer: &mut dyn Freezer,
-    ) -> Result<(Method, Duration)> {
-        self.layers.flush(top)?;
+    ) -> Result<Copied> {
+        let readied = freezer.ready().and_then(|()| self.layers.flush(top));
         let began = Instant::now();
-        let frozen = freezer.freeze();
+        let frozen = readied.and_then(|()| freezer.freeze());
         let ran = *frozen.as_ref().unwrap_or(&false);
+        let mut made = false;
         let copied = frozen.and_then(|_| {
             crate::fault::point("snapshot.frozen")?;
-            self.layers.materialize(top, target)
+            let taken = Time::now();
+            let method = self.layers.materialize(top, target)?;
+            made = true;
+            freezer.still()?;
+            moment::pass(taken);
+            Ok((method, taken))
         });
         let thawed = freezer.thaw();
         let paused = if ran { began.elapsed() } else { Duration::ZERO };
-        let made = copied.is_ok();
-        match copied.and_then(|method| thawed.map(|()| method)) {
-            Ok(method) => Ok((method, paused)),
+        match copied.and_then(|copied| thawed.map(|()| copied)) {
+            Ok((method, taken)) => Ok(Copied { method, paused, taken }),
             Err(error) => {
                 if made {
                     self.discard(Ended { home: top.home, layer: target, row: false });
@@ -169,6 +177,12 @@ impl Snapshots {
 
 fn layer_of(state: &Snapshot) -> Result<LayerId> {
     state.layer.ok_or_else(|| Error::Internal(format!("snapshot {} was given no layer", state.id)))
+}
+
+/// The source that a branch of a state has, and the moment that it stood still. A state that only a request
+/// keeps goes with that: the lineage names what it was taken from.
+pub(super) fn branched(state: &Snapshot) -> (Option<Id>, Option<Time>) {
+    if state.transient { (state.source, state.taken) } else { (Some(state.id), None) }
 }
 
 /// What `layer.json` says of a layer that is sealed for a snapshot.

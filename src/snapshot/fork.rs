@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::branch::branched;
 use super::prepare::{New, below, fresh, place, still_below};
 use super::{FORK_LABEL, Freezer, Made, Snapshots, Still, key, lock};
 use crate::error::{Error, Result};
@@ -97,9 +98,7 @@ impl Snapshots {
             (snapshot.operation, snapshot.expires) = (operation, expires);
         }
         snapshot.captured.clone_from(&origin.snapshot.captured);
-        // A state that only this request keeps goes with it: the lineage names what it was taken from.
-        snapshot.source =
-            if origin.snapshot.transient { origin.snapshot.source } else { Some(origin.snapshot.id) };
+        (snapshot.source, snapshot.taken) = branched(&origin.snapshot);
         match (origin.snapshot.kind, origin.chain.first()) {
             (Kind::Committed, Some(top)) if top.stage == Stage::Writable => self.take_over(snapshot, origin),
             (Kind::Committed, _) => {
@@ -157,8 +156,8 @@ impl Snapshots {
         let Some((_reading, top)) = self.read_layer(top.id)? else {
             return Err(Error::SnapshotNotFound(of.to_owned()));
         };
-        self.copy_live(&top, id, freezer.as_mut())?;
-        snapshot.layer = Some(id);
+        let copied = self.copy_live(&top, id, freezer.as_mut())?;
+        (snapshot.layer, snapshot.taken) = (Some(id), Some(copied.taken));
         self.insert(layer, snapshot)?;
         Ok(mounts)
     }

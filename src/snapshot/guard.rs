@@ -43,6 +43,19 @@ impl Snapshots {
         self.take(format!("seal {key}")).ok_or_else(|| Error::Busy(format!("snapshot {key:?}")))
     }
 
+    /// Takes a snapshot's key for a request that gives it other content; nobody gets its mounts meanwhile.
+    pub(super) fn take_swap(&self, key: &str) -> Result<Taken<'_>> {
+        self.take(swap(key)).ok_or_else(|| Error::Busy(format!("snapshot {key:?}")))
+    }
+
+    /// Refuses where the key's content is about to be another.
+    pub(super) fn settled(&self, key: &str) -> Result<()> {
+        if lock(&self.taking).contains(&swap(key)) {
+            return Err(Error::Busy(format!("snapshot {key:?}")));
+        }
+        Ok(())
+    }
+
     fn take(&self, what: String) -> Option<Taken<'_>> {
         // Made only where it is taken: the end of one gives it back.
         let taken = lock(&self.taking).insert(what.clone());
@@ -70,6 +83,10 @@ impl Snapshots {
         }
         self.leave(Chore::Forget(ended));
     }
+}
+
+fn swap(key: &str) -> String {
+    format!("swap {key}")
 }
 
 impl Drop for Taken<'_> {

@@ -76,7 +76,7 @@ pub fn check_name(name: &str) -> Result<()> {
 }
 
 /// Labels as containerd limits them.
-pub(super) fn check_labels(labels: &BTreeMap<String, String>) -> Result<()> {
+pub fn check_labels(labels: &BTreeMap<String, String>) -> Result<()> {
     for (key, value) in labels {
         let length = key.len() + value.len();
         if length > LABEL_BYTES {

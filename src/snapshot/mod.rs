@@ -47,6 +47,7 @@ mod fork;
 mod guard;
 mod hold;
 pub mod key;
+mod moment;
 mod prepare;
 mod read;
 mod remove;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{FORK_LABEL, Snapshots, key};
 use crate::error::{Error, Result};
-use crate::layer::{Access, Mount};
+use crate::layer::{Access, Method, Mount};
 use crate::store::{Home, Id, Kind, Layer, LayerId, Rows, Snapshot, Stage, Time};
 
 /// What a new writable layer is made of.
@@ -25,6 +25,17 @@ pub(super) struct New {
     pub(super) home: Home,
     /// What its layer is to be made of.
     pub(super) base: Base,
+}
+
+/// A new writable layer that has no row yet.
+#[derive(Debug)]
+pub(super) struct Laid {
+    /// What its row is to be.
+    pub(super) layer: Layer,
+    /// The mounts of its chain.
+    pub(super) mounts: Vec<Mount>,
+    /// How its bytes were put in place.
+    pub(super) method: Method,
 }
 
 impl Snapshots {
@@ -85,8 +96,17 @@ impl Snapshots {
     /// Makes the layer and then the rows of a new snapshot. Where that fails nothing stays.
     pub(super) fn make(&self, new: New) -> Result<Vec<Mount>> {
         let New { mut snapshot, home, base } = new;
+        let access = if snapshot.kind == Kind::View { Access::Read } else { Access::Write };
+        let laid = self.lay(&snapshot.title(), home, &base, access)?;
+        snapshot.layer = Some(laid.layer.id);
+        self.insert(laid.layer, snapshot)?;
+        Ok(laid.mounts)
+    }
+
+    /// Makes a writable layer, still without a row, for the snapshot called `title`.
+    pub(super) fn lay(&self, title: &str, home: Home, base: &Base, access: Access) -> Result<Laid> {
         let id = self.layers.next_id();
-        let (below, source) = match &base {
+        let (below, source) = match base {
             Base::On(chain) => (chain.as_slice(), None),
             Base::Of(chain) => {
                 let Some((first, rest)) = chain.split_first() else {
@@ -99,24 +119,25 @@ impl Snapshots {
             Layer { id, home, base: below.first().map(|l| l.id), stage: Stage::Writable, usage: None };
         let mut chain = vec![layer.clone()];
         chain.extend_from_slice(below);
-        let access = if snapshot.kind == Kind::View { Access::Read } else { Access::Write };
-        let mounts = self.mounts_of(&snapshot.title(), &chain, access)?;
-        match source {
-            None => self.layers.create(home, id, below.first()).or_else(|error| {
-                // A removal that came meanwhile took the layer below away; the disk is sound.
-                below.first().map_or(Ok(()), |base| self.store.read(|rows| standing(rows, base.id)))?;
-                Err(error)
-            })?,
+        let mounts = self.mounts_of(title, &chain, access)?;
+        let method = match source {
+            None => {
+                self.layers.create(home, id, below.first()).or_else(|error| {
+                    // A removal that came meanwhile took the layer below away; the disk is sound.
+                    below.first().map_or(Ok(()), |base| self.store.read(|rows| standing(rows, base.id)))?;
+                    Err(error)
+                })?;
+                // Nothing was to be put in place.
+                self.layers.method(home)
+            }
             Some(source) => {
                 let Some((_reading, source)) = self.read_layer(source.id)? else {
                     return Err(gone(source.id));
                 };
-                self.layers.materialize(&source, id)?;
+                self.layers.materialize(&source, id)?
             }
-        }
-        snapshot.layer = Some(id);
-        self.insert(layer, snapshot)?;
-        Ok(mounts)
+        };
+        Ok(Laid { layer, mounts, method })
     }
 
     /// Writes the rows of a layer that is in place; where that fails the layer goes.

@@ -59,6 +59,8 @@ impl Snapshots {
             let chain = chain(rows, &row)?;
             Ok((row, chain))
         })?;
+        // Looked at behind the row: a swap that began before it was read is seen.
+        self.settled(key)?;
         let access = match row.kind {
             Kind::Active => Access::Write,
             Kind::View => Access::Read,

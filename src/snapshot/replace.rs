@@ -6,21 +6,237 @@
 //!  after    key ──► new row (active) ──► new layer, of the state's     old row (committed, loom's) ──► its layer
 //! ```
 //!
-//! The key moves to a new row; what had it keeps its id and lineage. The swap is one transaction: a crash
-//! leaves all of it or nothing. Nothing may be running on the key's layer.
+//! The key moves to a new row; what had it keeps its id and lineage. Nothing may be running on the key's layer,
+//! and nobody gets its mounts meanwhile. In this order, so that a crash leaves all of it or nothing:
+//!
+//! | step                                    | what a start makes of it behind a crash       |
+//! |-----------------------------------------|-----------------------------------------------|
+//! | the new layer's directory, and a sync   | no row knows it: trash                        |
+//! | the old layer sealed, where it is kept  | its row says it is written to: unsealed       |
+//! | one transaction swaps the rows          | done; an old layer that is not kept is trash  |
 
-use super::{Kept, Replaced, Snapshots};
-use crate::error::Result;
-use crate::store::Id;
+use super::branch::{branched, manifest};
+use super::prepare::{Laid, fresh, place, standing, still_below};
+use super::remove::{Ended, collect};
+use super::{Kept, Replaced, Snapshots, key};
+use crate::error::{Error, Result};
+use crate::layer::{Access, Method};
+use crate::store::{Id, Kind, Layer, Rows, Snapshot, Stage, Time};
+
+/// What is there before.
+pub(super) struct Looked {
+    key: String,
+    /// The row that has the key, and its layer.
+    old: Snapshot,
+    layer: Layer,
+    /// What the key is to have, and its layers, topmost first.
+    state: Snapshot,
+    chain: Vec<Layer>,
+}
+
+/// What the new row stands on.
+pub(super) struct Top {
+    layer: Layer,
+    /// False where it is the state's own, which has a row already.
+    made: bool,
+    method: Method,
+}
 
 impl Snapshots {
     /// Makes the content of the active snapshot `target`, which must not be mounted, that of the committed
-    /// `state`: a new row with `target`'s key, parent and labels, whose source is `state` (or, of a transient
+    /// `state`: a new row with `target`'s key, parent, labels and `captured`, whose source is `state` (or, of a transient
     /// state, what that was taken of), made by `operation`, which expires when `target` did.
     ///
-    /// A state that was taken for one (`Keep::ForOne`) is taken over. Fails with `Precondition` where
+    /// A state that was taken for one (`Keep::ForOne`) is taken over. A pin stays with what it was set on,
+    /// which is then kept, nameless, even where `kept` says otherwise. Fails with `Precondition` where
     /// `target` is mounted somewhere, with `Busy` where another request changes it; nothing has changed then.
     pub fn replace(&self, target: Id, state: Id, kept: &Kept, operation: Option<Id>) -> Result<Replaced> {
-        todo!()
+        let _name = match kept {
+            Kept::Named { name, labels, .. } => {
+                key::check_name(name)?;
+                key::check_labels(labels)?;
+                Some(self.take_name(name)?)
+            }
+            Kept::Discarded => None,
+        };
+        let key = self.store.read(|rows| keyed(rows, target))?;
+        let _seal = self.take_seal(&key)?;
+        let _swap = self.take_swap(&key)?;
+        let looked = self.store.read(|rows| Looked::at(rows, target, state, kept))?;
+        if looked.key != key {
+            return Err(Error::Busy(format!("snapshot {key:?}")));
+        }
+        self.unmounted(&looked)?;
+        let top = self.top_of(&looked)?;
+        let replaced = self.swap(&looked, &top, kept, operation);
+        if replaced.is_err() && top.made {
+            self.discard(Ended { home: top.layer.home, layer: top.layer.id, row: false });
+        }
+        replaced
+    }
+
+    /// Makes what the new row is to stand on, or takes over what was made for it alone.
+    pub(super) fn top_of(&self, looked: &Looked) -> Result<Top> {
+        let Looked { key, state, chain, .. } = looked;
+        let Some(first) = chain.first() else { return Err(Error::SnapshotNotFound(state.title())) };
+        if first.stage == Stage::Writable {
+            self.mounts_of(key, chain, Access::Write)?;
+            let method = self.layers.method(first.home);
+            return Ok(Top { layer: first.clone(), made: false, method });
+        }
+        crate::fault::point("snapshot.replace.lay")?;
+        let (home, base) = place(chain.clone(), false, self.layers.pool().is_some());
+        let Laid { layer, method, .. } = self.lay(key, home, &base, Access::Write)?;
+        Ok(Top { layer, made: true, method })
+    }
+
+    /// Seals the old layer where it is kept, and swaps the rows. Where that fails the key has what it had.
+    pub(super) fn swap(
+        &self,
+        looked: &Looked,
+        top: &Top,
+        kept: &Kept,
+        operation: Option<Id>,
+    ) -> Result<Replaced> {
+        // What replaces durable content is durable itself.
+        self.layers.flush(&top.layer)?;
+        let sealing = looked.old.pinned || *kept != Kept::Discarded;
+        let sealed = if sealing { self.seal_old(looked, kept) } else { Ok(()) };
+        let swapped = sealed.and_then(|()| {
+            // Whoever got the mounts before the key was taken has mounted them by now, or fails to.
+            self.unmounted(looked)?;
+            crate::fault::point("snapshot.replace.swap")?;
+            let (state, old, layer) = (looked.state.clone(), looked.old.clone(), looked.layer.clone());
+            let (top, made, kept) = (top.layer.clone(), top.made, kept.clone());
+            self.store.write(move |rows| {
+                let now = rows.snapshot(old.id)?.filter(|now| {
+                    let same = now.key == old.key && now.layer == old.layer && now.kind == old.kind;
+                    // What was pinned meanwhile is not sealed.
+                    same && (sealing || !now.pinned)
+                });
+                let now = now.ok_or_else(|| Error::Busy(format!("snapshot {:?}", old.title())))?;
+                if rows.snapshot(state.id)?.is_none_or(|row| row.layer != state.layer) {
+                    return Err(Error::SnapshotNotFound(state.title()));
+                }
+                if sealing {
+                    rows.update_layer(&Layer { stage: Stage::Sealed, ..layer })?;
+                }
+                if made {
+                    if let Some(base) = top.base {
+                        standing(rows, base)?;
+                    }
+                    rows.insert_layer(&top)?;
+                }
+                let new = successor(&now, &state, &top, operation)?;
+                let old = retired(now, &kept);
+                rows.update(&old)?;
+                still_below(rows, &new)?;
+                if !made {
+                    rows.delete(state.id)?;
+                }
+                rows.insert(&new)?;
+                let held = old.held().then_some(old.id);
+                Ok((new.id, held, collect(rows, old)?))
+            })
+        });
+        if swapped.is_err()
+            && sealing
+            && let Err(error) = self.layers.unseal(&looked.layer)
+        {
+            tracing::warn!(
+                layer = %looked.layer.id, %error,
+                "a replace that failed left its layer sealed; the next start undoes that"
+            );
+        }
+        let (now, kept, ended) = swapped?;
+        self.end(ended);
+        Ok(Replaced { now, kept, method: top.method })
+    }
+
+    fn seal_old(&self, looked: &Looked, kept: &Kept) -> Result<()> {
+        crate::fault::point("snapshot.replace.seal")?;
+        self.layers.seal(&looked.layer, &manifest(&retired(looked.old.clone(), kept), &looked.layer))
+    }
+
+    /// Refuses where something is running on the old layer, or may be.
+    fn unmounted(&self, looked: &Looked) -> Result<()> {
+        if self.layers.in_use(&looked.layer)? {
+            return Err(Error::precondition(
+                format!("snapshot {:?}", looked.key),
+                "it is mounted; stop what runs on it and delete its task, or unmount it, then try again",
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Looked {
+    pub(super) fn at(rows: &Rows<'_>, target: Id, state: Id, kept: &Kept) -> Result<Self> {
+        let key = keyed(rows, target)?;
+        let gone = |id: Id| Error::SnapshotNotFound(id.to_string());
+        if let Kept::Named { name, .. } = kept
+            && rows.by_name(name)?.is_some()
+        {
+            return Err(Error::NameExists(name.clone()));
+        }
+        let old = rows.snapshot(target)?.ok_or_else(|| gone(target))?;
+        let layer = old.layer.map(|layer| rows.layer(layer)).transpose()?.flatten();
+        let layer = layer.ok_or_else(|| gone(target))?;
+        let state = rows.snapshot(state)?.ok_or_else(|| gone(state))?;
+        if state.kind != Kind::Committed {
+            return Err(Error::WrongKind {
+                key: state.title(),
+                kind: state.kind,
+                needs: "only a committed one can replace another; make a snapshot of it first",
+            });
+        }
+        let chain = state.layer.map(|layer| rows.chain(layer)).transpose()?.unwrap_or_default();
+        Ok(Self { key, old, layer, state, chain })
+    }
+}
+
+/// The key of a snapshot whose content can be replaced.
+fn keyed(rows: &Rows<'_>, target: Id) -> Result<String> {
+    let row = rows.snapshot(target)?.ok_or_else(|| Error::SnapshotNotFound(target.to_string()))?;
+    match (row.kind, &row.key) {
+        (Kind::Active, Some(key)) => Ok(key.clone()),
+        _ => Err(Error::WrongKind {
+            key: row.title(),
+            kind: row.kind,
+            needs: "only the content of an active one that containerd has can be replaced",
+        }),
+    }
+}
+
+/// The row that has the key from now on.
+fn successor(old: &Snapshot, state: &Snapshot, top: &Layer, operation: Option<Id>) -> Result<Snapshot> {
+    let key = old.key.as_deref().unwrap_or_default();
+    let (source, taken) = branched(state);
+    Ok(Snapshot {
+        parent: old.parent,
+        source,
+        layer: Some(top.id),
+        captured: old.captured.clone().or_else(|| state.captured.clone()),
+        operation,
+        expires: old.expires,
+        taken,
+        ..fresh(key, Kind::Active, old.labels.clone())?
+    })
+}
+
+/// What had the key, without it. A pin stays with it.
+fn retired(old: Snapshot, kept: &Kept) -> Snapshot {
+    let now = Time::now();
+    let old = Snapshot { key: None, kind: Kind::Committed, updated: now, expires: None, ..old };
+    match kept.clone() {
+        Kept::Discarded => old,
+        Kept::Named { name, labels, expires, captured } => Snapshot {
+            name: Some(name),
+            labels,
+            expires,
+            captured: captured.or(old.captured),
+            created: now,
+            ..old
+        },
     }
 }

@@ -37,12 +37,12 @@ macro_rules! layers {
 }
 
 impl<'a> Rows<'a> {
-    /// Inside a transaction of `conn`; `path` is told in errors.
     /// The file, for errors.
     pub(super) fn path(&self) -> &Path {
         self.path
     }
 
+    /// Inside a transaction of `conn`; `path` is told in errors.
     pub(super) fn new(conn: &'a Connection, path: &'a Path) -> Self {
         Self { conn, path }
     }
@@ -74,10 +74,10 @@ impl<'a> Rows<'a> {
         )
     }
 
-    /// Those whose key is `<namespace>/<sequence>/<client key>`, in the order of keys.
+    /// Those whose key is `<namespace>/<sequence>/<client key>`, in the order of sequences.
     pub fn by_client_key(&self, namespace: &str, client_key: &str) -> Result<Vec<Snapshot>> {
         self.many(
-            snapshots!("WHERE s.client_key = ?1 AND s.namespace = ?2 ORDER BY s.key"),
+            snapshots!("WHERE s.client_key = ?1 AND s.namespace = ?2 ORDER BY length(s.key), s.key"),
             [client_key, namespace],
             columns::snapshot,
         )

@@ -3,14 +3,14 @@
 use std::path::Path;
 use std::process::Command;
 
-pub(super) struct Image {
+pub(crate) struct Image {
     directory: tempfile::TempDir,
     mount: std::path::PathBuf,
 }
 
 impl Image {
     /// Makes and mounts a filesystem of a number of MiB (sparse). Nobody's reading changes its times.
-    pub(super) fn new(kind: &str, size: u64) -> Self {
+    pub(crate) fn new(kind: &str, size: u64) -> Self {
         let directory = tempfile::Builder::new().prefix("loom-layer-").tempdir_in("/var/tmp").unwrap();
         let file = directory.path().join("image");
         std::fs::File::create(&file).unwrap().set_len(size << 20).unwrap();
@@ -22,7 +22,7 @@ impl Image {
         Self { directory, mount }
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.mount
     }
 }

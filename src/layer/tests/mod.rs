@@ -5,7 +5,7 @@ mod branch;
 #[cfg(feature = "fault-points")]
 mod faults;
 mod hostile;
-mod image;
+pub(crate) mod image;
 mod life;
 mod shape;
 mod zoo;

@@ -62,11 +62,7 @@ impl Attributes {
             // A symbolic link has no mode of its own.
             rustix::fs::chmodat(dir, name, mode(status), AtFlags::empty())?;
         }
-        let times = Timestamps {
-            last_access: timespec(&status.stx_atime),
-            last_modification: timespec(&status.stx_mtime),
-        };
-        rustix::fs::utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW)?;
+        set_times(status, dir, name)?;
         Ok(())
     }
 
@@ -75,6 +71,15 @@ impl Attributes {
         let directory = directory.as_fd();
         self.set(directory, c".", directory)
     }
+}
+
+/// Sets the times of a name, which is not followed.
+pub(super) fn set_times(status: &Statx, dir: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<()> {
+    let times = Timestamps {
+        last_access: timespec(&status.stx_atime),
+        last_modification: timespec(&status.stx_mtime),
+    };
+    rustix::fs::utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW)
 }
 
 /// The permissions, with setuid, setgid and sticky.

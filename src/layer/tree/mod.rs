@@ -10,6 +10,7 @@
 //! the deepest few open and comes back to the others through `..`.
 
 mod attributes;
+mod changed;
 mod copy;
 mod data;
 mod measure;
@@ -28,9 +29,10 @@ use rustix::io::Errno;
 use crate::error::{Error, Result};
 use crate::fault;
 
+pub(super) use changed::changed;
 pub(super) use copy::copy;
 pub(super) use measure::measure;
-pub(super) use remove::remove;
+pub(super) use remove::{empty, remove};
 
 /// The directories of a [`Trail`] that stay open.
 const OPEN: usize = 128;
@@ -214,6 +216,11 @@ pub(super) fn directory(parent: BorrowedFd<'_>, name: &CStr) -> rustix::io::Resu
 /// extended attributes, times.
 pub(super) fn resemble(like: BorrowedFd<'_>, made: BorrowedFd<'_>) -> std::io::Result<()> {
     attributes::Attributes::of(like, status(like)?)?.without_overlays().set_on(made)
+}
+
+/// Gives a directory again what its copy gave it and a change of its entries took away.
+pub(super) fn match_times(like: BorrowedFd<'_>, made: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    attributes::set_times(&status(like)?, made, c".")
 }
 
 /// Pins whatever a name is, without opening it or following a link.

@@ -31,6 +31,13 @@ pub(in crate::layer) fn remove(parent: BorrowedFd<'_>, name: &CStr, at: &Path) -
     }
 }
 
+/// Removes everything in an open directory, which stays. `at` is its path, for messages.
+pub(in crate::layer) fn empty(dir: BorrowedFd<'_>, at: &Path) -> Result<()> {
+    // A descriptor of its own: the position in a directory is the descriptor's.
+    let opened = directory(dir, c".").map_err(Error::io("remove", at))?;
+    walk(opened, at, &mut Remove)
+}
+
 fn attempt(parent: BorrowedFd<'_>, name: &CStr, at: &Path) -> Result<()> {
     let wrong = |e: io::Error| Error::io::<io::Error>("remove", at)(e);
     let opened = match directory(parent, name) {

@@ -2,11 +2,11 @@
 
 use serde::Deserialize;
 
-use crate::containerd::Forked;
+use crate::containerd::{Forked, Rolled};
 use crate::protos::admin as proto;
 use crate::server::convert::{timestamp, to_labels};
 use crate::snapshot::{Cost, Seen, key};
-use crate::store::{self, Kind};
+use crate::store::{self, Kind, OperationKind, OperationState};
 
 /// What of `Snapshot::captured` is told.
 #[derive(Debug, Default, Deserialize)]
@@ -32,19 +32,26 @@ pub(super) fn snapshot(seen: Seen) -> proto::Snapshot {
         name: snapshot.name.unwrap_or_default(),
         key: snapshot.key.unwrap_or_default(),
         kind: kind.into(),
-        parent: snapshot.parent.map(|id| id.to_string()).unwrap_or_default(),
-        source: snapshot.source.map(|id| id.to_string()).unwrap_or_default(),
+        parent: text(snapshot.parent),
+        source: text(snapshot.source),
         labels: to_labels(snapshot.labels),
         created: timestamp(snapshot.created),
         updated: timestamp(snapshot.updated),
         pinned: snapshot.pinned,
-        home: chain.first().map(|top| top.home.to_string()).unwrap_or_default(),
+        home: text(chain.first().map(|top| top.home)),
         depth: u32::try_from(chain.len()).unwrap_or(u32::MAX),
         container: owner.id,
         namespace: owner.namespace,
         image_layer,
+        operation: text(snapshot.operation),
+        expires: snapshot.expires.map(timestamp).unwrap_or_default(),
         ..Default::default()
     }
+}
+
+/// What is there as text; empty where nothing is.
+fn text(value: Option<impl ToString>) -> String {
+    value.map(|value| value.to_string()).unwrap_or_default()
 }
 
 /// What a branch cost.
@@ -63,10 +70,70 @@ pub(super) fn forked(fork: Forked) -> proto::Forked {
     proto::Forked {
         container: fork.container,
         namespace: fork.namespace,
-        snapshot: fork.snapshot.map(|id| id.to_string()).unwrap_or_default(),
+        snapshot: text(fork.snapshot),
         pid: fork.pid.unwrap_or(0),
-        error: fork.error.map(|e| e.to_string()).unwrap_or_default(),
+        error: text(fork.error),
         name: fork.name,
+        ..Default::default()
+    }
+}
+
+/// A container whose content was replaced.
+pub(super) fn rolled(rolled: Rolled) -> proto::Rolled {
+    proto::Rolled {
+        container: rolled.container,
+        name: rolled.name,
+        namespace: rolled.namespace,
+        snapshot: rolled.snapshot.to_string(),
+        kept: text(rolled.kept),
+        kept_name: rolled.kept_name.unwrap_or_default(),
+        pid: rolled.pid.unwrap_or(0),
+        ..Default::default()
+    }
+}
+
+/// An operation. Its request and its plan are nobody else's.
+pub(super) fn operation(operation: store::Operation) -> proto::Operation {
+    use proto::OperationKind as Kind;
+    use proto::OperationState as State;
+    let kind = match operation.kind {
+        OperationKind::Snapshot => Kind::OPERATION_KIND_SNAPSHOT,
+        OperationKind::Fork => Kind::OPERATION_KIND_FORK,
+        OperationKind::Clone => Kind::OPERATION_KIND_CLONE,
+        OperationKind::Rollback => Kind::OPERATION_KIND_ROLLBACK,
+        OperationKind::Promote => Kind::OPERATION_KIND_PROMOTE,
+        OperationKind::Resume => Kind::OPERATION_KIND_RESUME,
+    };
+    let state = match operation.state {
+        OperationState::Accepted => State::OPERATION_STATE_ACCEPTED,
+        OperationState::Running => State::OPERATION_STATE_RUNNING,
+        OperationState::Succeeded => State::OPERATION_STATE_SUCCEEDED,
+        OperationState::Failed => State::OPERATION_STATE_FAILED,
+        OperationState::Cancelled => State::OPERATION_STATE_CANCELLED,
+    };
+    let step = |step: store::Step| proto::Step {
+        name: step.name,
+        // One that took less than a microsecond is not under way.
+        took_us: step.took_us.map_or(0, |us| us.max(1)),
+        ..Default::default()
+    };
+    let (error_code, error) = operation.error.map(|e| (e.code, e.message)).unwrap_or_default();
+    proto::Operation {
+        id: operation.id.to_string(),
+        kind: kind.into(),
+        subject: operation.subject,
+        namespace: operation.namespace,
+        state: state.into(),
+        done: operation.done,
+        total: operation.total,
+        steps: operation.steps.into_iter().map(step).collect(),
+        warnings: operation.warnings,
+        error_code,
+        error,
+        idempotency_key: operation.key.unwrap_or_default(),
+        created: timestamp(operation.created),
+        ended: operation.ended.map(timestamp).unwrap_or_default(),
+        result: operation.result.unwrap_or_default(),
         ..Default::default()
     }
 }

@@ -106,7 +106,7 @@ fn a_failed_freeze_is_thawed_and_leaves_nothing() {
     let web = live(&house, "default/2/web");
     for keep in [Keep::Named("x".to_owned()), Keep::ForClones, Keep::ForOne] {
         let before = (house.directories(), house.core.all().unwrap());
-        let mut freezer = Counting { fail: true, ..Counting::default() };
+        let mut freezer = Counting { fails: "freeze", ..Counting::default() };
         let take = Take { keep, labels: BTreeMap::new(), captured: None, operation: None, expires: None };
         let error = house.core.snapshot(web, &take, &mut freezer).unwrap_err();
         assert_eq!(error.kind(), Class::Aborted);
@@ -187,4 +187,65 @@ fn a_source_removed_in_the_middle_stays_until_it_is_copied() {
     assert_eq!(error.kind(), Class::NotFound);
     assert_eq!(house.directories().len(), 1, "source and copy are both gone, the image is not");
     assert_eq!(house.keys(), ["default/1/base"]);
+}
+
+#[test]
+fn the_source_is_asked_in_order_and_always_thawed() {
+    let house = House::new();
+    let web = live(&house, "default/2/web");
+    for (fails, asked) in [
+        ("ready", &["ready", "thaw"][..]),
+        ("freeze", &["ready", "freeze", "thaw"]),
+        ("still", &["ready", "freeze", "still", "thaw"]),
+        ("thaw", &["ready", "freeze", "still", "thaw"]),
+        ("", &["ready", "freeze", "still", "thaw"]),
+    ] {
+        let before = (house.directories(), house.core.all().unwrap());
+        let mut freezer = Counting { fails, ..Counting::default() };
+        let taken = house.core.snapshot(web, &named("x"), &mut freezer);
+        assert_eq!(freezer.asked, asked);
+        assert_eq!(taken.is_err(), !fails.is_empty());
+        if taken.is_err() {
+            assert_eq!((house.directories(), house.core.all().unwrap()), before, "{fails}");
+        }
+    }
+}
+
+#[test]
+fn every_state_has_its_moment_and_its_clones_too() {
+    let house = House::new();
+    let web = live(&house, "default/2/web");
+    let take = |keep| Take { keep, labels: BTreeMap::new(), captured: None, operation: None, expires: None };
+    let clone = |state: Id, key: &str| {
+        let grant = house.core.grant(state, Made::default()).unwrap();
+        house.core.prepare(key, "default/1/base", labels(FORK_LABEL, &grant.label())).unwrap();
+        house.core.by_key(key).unwrap().unwrap()
+    };
+    for (n, keep) in [Keep::ForOne, Keep::ForClones, Keep::Named("x".to_owned())].into_iter().enumerate() {
+        let kept = matches!(keep, Keep::Named(_));
+        let began = crate::store::Time::now();
+        let (state, _) = house.core.snapshot(web, &take(keep), &mut Still).unwrap();
+        let taken = state.taken.unwrap();
+        assert!(began < taken && taken < crate::store::Time::now());
+        assert_eq!(house.core.get(state.id).unwrap().snapshot.taken, Some(taken));
+        let row = clone(state.id, &format!("default/{}/fork", 10 + n));
+        assert_eq!(row.taken, (!kept).then_some(taken), "the moment of its source is in its source's row");
+        assert_eq!(row.source, Some(if kept { state.id } else { web }));
+        assert!(house.core.changed_since(web, taken, 9).unwrap().is_empty());
+        house.write("default/2/web", &format!("new{n}"), "");
+        assert_eq!(house.core.changed_since(web, taken, 9).unwrap(), [format!("new{n}")]);
+    }
+}
+
+#[test]
+fn a_fork_by_label_has_its_moment() {
+    let house = House::pooled();
+    let web = live(&house, "default/2/web");
+    house.core.prepare("default/3/fork", "default/1/base", labels(FORK_LABEL, "web")).unwrap();
+    let fork = house.core.by_key("default/3/fork").unwrap().unwrap();
+    assert_eq!(fork.source, Some(web));
+    let taken = fork.taken.unwrap();
+    assert!(house.core.changed_since(web, taken, 9).unwrap().is_empty());
+    house.write("default/2/web", "state", "two");
+    assert_eq!(house.core.changed_since(web, taken, 9).unwrap(), ["state"]);
 }

@@ -21,7 +21,7 @@ fn a_directory_without_a_row_goes_unless_it_was_sealed() {
 
     fs::create_dir_all(layers.join("500/fs")).unwrap();
     fs::write(layers.join("500/layer.json"), "{}").unwrap();
-    let House { core, dir } = house;
+    let House { core, dir, .. } = house;
     drop(core);
     let error = open(dir.path()).unwrap_err().to_string();
     assert!(error.contains("layer 500") && error.contains("Nothing was changed"), "{error}");
@@ -98,9 +98,28 @@ fn a_removal_that_was_cut_off_is_finished() {
 fn a_core_that_is_closed_leaves_nothing_in_the_log() {
     let house = House::new();
     house.image("base", "");
-    let House { core, dir } = house;
+    let House { core, dir, .. } = house;
     assert!(dir.path().join("loom.db-wal").exists());
     super::super::Snapshots::close(core, std::time::Duration::from_mins(1));
     assert!(!dir.path().join("loom.db-wal").exists());
     assert_eq!(open(dir.path()).unwrap().counts().unwrap().listed, 1);
+}
+
+#[test]
+fn a_replace_that_was_cut_off_before_its_swap_is_undone() {
+    let (house, web, state) = super::replace::rolled(House::new());
+    let before = house.core.all().unwrap();
+    // As a death behind the seal leaves it: the new layer has no row, the old one says that it is sealed.
+    let old = house.core.get(web).unwrap().chain.remove(0);
+    let below = house.core.get(state).unwrap().chain.remove(0);
+    let new = house.core.layers().next_id();
+    house.core.layers().create(below.home, new, Some(&below)).unwrap();
+    let row = house.core.get(web).unwrap().snapshot;
+    house.core.layers().seal(&old, &super::super::branch::manifest(&row, &old)).unwrap();
+    let house = house.reopen();
+    assert_eq!(house.core.all().unwrap(), before);
+    assert!(!house.directories().contains(&new.0));
+    assert_eq!(house.text(web, "log"), b"two");
+    house.write("default/2/web", "log", "three");
+    assert!(house.root().join(format!("layers/{}/work", old.id)).exists());
 }

@@ -6,6 +6,10 @@ mod crash;
 mod lifecycle;
 mod model;
 mod races;
+mod replace;
+#[cfg(feature = "fault-points")]
+mod replace_faults;
+mod retain;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,26 +18,36 @@ use std::sync::Arc;
 use super::filter::Filters;
 use super::{Freezer, Keep, Rules, Snapshots, Take};
 use crate::error::Result;
+use crate::layer::tests::image::Image;
 use crate::layer::{Layers, Mount};
-use crate::store::Store;
+use crate::store::{Id, Store};
 
 /// A core on a directory of its own.
 pub(super) struct House {
     pub(super) core: Arc<Snapshots>,
     dir: tempfile::TempDir,
+    /// Dropped last: the core keeps it busy.
+    pool: Option<Image>,
 }
 
 impl House {
     pub(super) fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("core").tempdir_in("/var/tmp").unwrap();
-        Self { core: open(dir.path()).unwrap(), dir }
+        Self { core: open(dir.path()).unwrap(), dir, pool: None }
+    }
+
+    /// One with a pool, a btrfs of its own.
+    pub(super) fn pooled() -> Self {
+        let dir = tempfile::Builder::new().prefix("core").tempdir_in("/var/tmp").unwrap();
+        let pool = Image::new("btrfs", 256);
+        Self { core: open_with(dir.path(), Some(pool.path())).unwrap(), dir, pool: Some(pool) }
     }
 
     /// Closes the core and opens it again, as a restart does.
     pub(super) fn reopen(self) -> Self {
-        let Self { core, dir } = self;
+        let Self { core, dir, pool } = self;
         drop(core);
-        Self { core: open(dir.path()).unwrap(), dir }
+        Self { core: open_with(dir.path(), pool.as_ref().map(Image::path)).unwrap(), dir, pool }
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -44,9 +58,27 @@ impl House {
         self.core.prepare(key, parent, BTreeMap::new()).unwrap()
     }
 
+    /// The id of what containerd has under a key.
+    pub(super) fn id(&self, key: &str) -> Id {
+        self.core.by_key(key).unwrap().unwrap().id
+    }
+
+    /// Writes a file of an active snapshot, as its container would.
+    pub(super) fn write(&self, key: &str, file: &str, text: impl AsRef<[u8]>) {
+        std::fs::write(top(&self.core.mounts(key).unwrap()).join(file), text).unwrap();
+    }
+
+    /// A file as a container on this snapshot would see it; empty where there is none.
+    pub(super) fn text(&self, id: Id, file: &str) -> Vec<u8> {
+        let chain = self.core.get(id).unwrap().chain;
+        let files = chain.iter().map(|layer| self.core.layers().fs(layer.home, layer.id).join(file));
+        files.filter_map(|file| std::fs::read(file).ok()).next().unwrap_or_default()
+    }
+
     /// A committed snapshot with one file of its own name.
     pub(super) fn image(&self, name: &str, parent: &str) {
-        let key = format!("{name}-key");
+        // As an unpacker calls it: it is a plain layer also where there is a pool.
+        let key = format!("default/1/extract-{name}");
         let mounts = self.prepare(&key, parent);
         std::fs::write(top(&mounts).join(name.replace('/', "_")), name).unwrap();
         self.core.commit(name, &key, BTreeMap::new()).unwrap();
@@ -76,8 +108,11 @@ impl House {
 
     /// The ids of the directories in `layers/`, in order.
     pub(super) fn directories(&self) -> Vec<i64> {
-        let mut ids: Vec<i64> = std::fs::read_dir(self.root().join("layers"))
-            .unwrap()
+        let homes = [Some(self.root()), self.pool.as_ref().map(Image::path)];
+        let mut ids: Vec<i64> = homes
+            .into_iter()
+            .flatten()
+            .flat_map(|home| std::fs::read_dir(home.join("layers")).unwrap())
             .map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap())
             .collect();
         ids.sort_unstable();
@@ -86,7 +121,11 @@ impl House {
 }
 
 pub(super) fn open(root: &Path) -> Result<Arc<Snapshots>> {
-    let layers = Layers::open(root, None)?;
+    open_with(root, None)
+}
+
+fn open_with(root: &Path, pool: Option<&Path>) -> Result<Arc<Snapshots>> {
+    let layers = Layers::open(root, pool)?;
     let rules = Rules { deny_fork_label: vec!["k8s.io".to_owned()] };
     Snapshots::open(Store::open(&root.join("loom.db"))?, layers, rules)
 }
@@ -119,17 +158,35 @@ pub(super) fn labels(key: &str, value: &str) -> BTreeMap<String, String> {
 pub(super) struct Counting {
     pub(super) frozen: usize,
     pub(super) thawed: usize,
-    pub(super) fail: bool,
+    /// What was asked, in order.
+    pub(super) asked: Vec<&'static str>,
+    /// What is to fail.
+    pub(super) fails: &'static str,
+}
+
+impl Counting {
+    fn ask(&mut self, what: &'static str) -> Result<()> {
+        self.asked.push(what);
+        if self.fails == what { Err(crate::error::Error::Busy(what.to_owned())) } else { Ok(()) }
+    }
 }
 
 impl Freezer for Counting {
+    fn ready(&mut self) -> Result<()> {
+        self.ask("ready")
+    }
+
+    fn still(&mut self) -> Result<()> {
+        self.ask("still")
+    }
+
     fn freeze(&mut self) -> Result<bool> {
         self.frozen += 1;
-        if self.fail { Err(crate::error::Error::Busy("the container".to_owned())) } else { Ok(true) }
+        self.ask("freeze").map(|()| true)
     }
 
     fn thaw(&mut self) -> Result<()> {
         self.thawed += 1;
-        Ok(())
+        self.ask("thaw")
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::super::{FORK_LABEL, Made, Still};
+use super::super::{FORK_LABEL, Kept, Made, Still};
 use super::{House, labels, named, top};
 use crate::store::Kind;
 
@@ -21,6 +21,7 @@ enum Step {
     Pin(usize),
     Unpin(usize),
     Forget(usize),
+    Replace(usize, usize, bool),
     Restart,
 }
 
@@ -54,26 +55,15 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => n.clone().prop_map(Step::Fork),
         1 => n.clone().prop_map(Step::Pin),
         1 => n.clone().prop_map(Step::Unpin),
-        2 => n.prop_map(Step::Forget),
+        2 => n.clone().prop_map(Step::Forget),
+        3 => (n.clone(), n, any::<bool>()).prop_map(|(n, m, keep)| Step::Replace(n, m, keep)),
         1 => Just(Step::Restart),
     ];
     proptest::collection::vec(step, 1..40)
 }
 
-/// The bytes of the file `log` as a container on this chain would see them.
-fn content(house: &House, id: crate::store::Id) -> Vec<u8> {
-    for layer in house.core.get(id).unwrap().chain {
-        let file = house.core.layers().fs(layer.home, layer.id).join("log");
-        if let Ok(bytes) = std::fs::read(file) {
-            return bytes;
-        }
-    }
-    Vec::new()
-}
-
 #[allow(clippy::too_many_lines)] // One arm a request reads best in one place.
-fn run(steps: Vec<Step>) {
-    let mut house = House::new();
+fn run(mut house: House, steps: Vec<Step>) {
     let mut known: Vec<(crate::store::Id, Known)> = Vec::new();
     for (turn, step) in steps.into_iter().enumerate() {
         let pick = |n: usize, which: &dyn Fn(&Known) -> bool| {
@@ -177,6 +167,19 @@ fn run(steps: Vec<Step>) {
                     known[i].1.name = None;
                 }
             }
+            Step::Replace(n, m, keep) => {
+                let Some(i) = pick(n, &|k| listed(k, Kind::Active)) else { continue };
+                let Some(state) = pick(m, &|k| k.kind == Kind::Committed && k.held()) else { continue };
+                let name = keep.then(|| format!("kept{turn}"));
+                let kept = name.as_deref().map_or(Kept::Discarded, super::replace::keep);
+                let replaced = house.core.replace(known[i].0, known[state].0, &kept, None).unwrap();
+                let content = known[state].1.content.clone();
+                let old = &mut known[i].1;
+                let new = Known { pinned: false, content, ..old.clone() };
+                (old.key, old.name, old.kind) = (None, name, Kind::Committed);
+                assert_eq!(replaced.kept.is_some(), old.held());
+                known.push((replaced.now, new));
+            }
             Step::Restart => house = house.reopen(),
         }
         check(&house, &mut known);
@@ -205,7 +208,7 @@ fn check(house: &House, known: &mut [(crate::store::Id, Known)]) {
     for (id, k) in known.iter_mut() {
         if k.held() {
             assert!(!k.gone);
-            assert_eq!(content(house, *id), k.content);
+            assert_eq!(house.text(*id, "log"), k.content);
         } else {
             k.gone = true;
             assert!(
@@ -223,6 +226,15 @@ proptest! {
 
     #[test]
     fn the_core_does_what_the_model_does(steps in steps()) {
-        run(steps);
+        run(House::new(), steps);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_core_does_what_the_model_does_in_a_pool(steps in steps()) {
+        run(House::pooled(), steps);
     }
 }
