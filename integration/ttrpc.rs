@@ -34,9 +34,8 @@ struct Calls(RefCell<BTreeSet<String>>);
 
 impl Calls {
     fn note(&self, method: &str) {
-        let mut name = method.to_owned();
-        name[..1].make_ascii_uppercase();
-        self.0.borrow_mut().insert(name);
+        let words = method.split('_').map(|word| word[..1].to_ascii_uppercase() + &word[1..]);
+        self.0.borrow_mut().insert(words.collect());
     }
 }
 
@@ -140,6 +139,39 @@ fn every_method_of_snapshots() {
     assert_eq!(calls.0.into_inner(), methods("containerd/services/snapshots/v1/snapshots.proto"));
 }
 
+/// Options with an operation's id, 16 times this, and a policy that only some requests heed.
+fn options(id: &str) -> MessageField<admin::Options> {
+    MessageField::some(admin::Options {
+        operation: id.repeat(16),
+        resume_policy: admin::ResumePolicy::RESUME_POLICY_MANUAL.into(),
+        ..Default::default()
+    })
+}
+
+/// Looks at the operations that were made, of which the first has the id "abab…".
+async fn operations(calls: &Calls, client: &AdminClient) {
+    let first = "ab".repeat(16);
+    let one = call!(calls, client, get_operation, admin::GetOperationRequest { id: first[..6].to_owned() });
+    let one = one.unwrap().operation.unwrap();
+    assert_eq!((&one.id, one.subject.as_str()), (&first, "origin"));
+    assert_eq!(one.state, admin::OperationState::OPERATION_STATE_SUCCEEDED.into());
+    calls.note("list_operations");
+    let mut list =
+        client.list_operations(Context::default(), &admin::ListOperationsRequest::default()).await.unwrap();
+    let mut ids = Vec::new();
+    while let Some(batch) = list.recv().await.unwrap() {
+        ids.extend(batch.operations.into_iter().map(|operation| operation.id));
+    }
+    assert_eq!((ids.len(), ids.last()), (6, Some(&first)), "{ids:?}");
+    calls.note("watch_operations");
+    let request = admin::WatchOperationsRequest { id: first.clone(), ..Default::default() };
+    let mut watch = client.watch_operations(Context::default(), &request).await.unwrap();
+    assert_eq!(watch.recv().await.unwrap().unwrap().operation.unwrap(), one);
+    assert!(watch.recv().await.unwrap().is_none(), "it had ended");
+    let late = call!(calls, client, cancel_operation, admin::CancelOperationRequest { id: first.clone() });
+    late.unwrap_err().assert(9, &[&first]);
+}
+
 #[test]
 fn every_method_of_admin() {
     const MANY: usize = 120;
@@ -163,9 +195,11 @@ fn every_method_of_admin() {
                 reference: "origin".into(),
                 name: "state".into(),
                 labels: HashMap::from([("a".to_owned(), "b".to_owned())]),
+                options: options("ab"),
             }
         );
         let taken = taken.unwrap();
+        assert_eq!(taken.operation, "ab".repeat(16));
         assert_eq!((taken.snapshot.name.as_str(), taken.cost.method.as_str()), ("state", "subvolume"));
         let request = admin::ForkRequest { reference: "origin".into(), count: 2, ..Default::default() };
         calls.note("fork");
@@ -175,9 +209,10 @@ fn every_method_of_admin() {
             calls,
             client,
             clone,
-            admin::CloneRequest { reference: "state".into(), name: "clone".into(), no_start: true }
+            admin::CloneRequest { reference: "state".into(), name: "clone".into(), options: options("cd") }
         );
-        assert_eq!(cloned.unwrap().clone.container, "clone");
+        let cloned = cloned.unwrap();
+        assert_eq!((cloned.clone.container.as_str(), cloned.clone.pid), ("clone", 0));
         let resumed = call!(calls, client, resume, admin::ResumeRequest { reference: "clone".into() });
         assert_eq!(resumed.unwrap().pid, stage.containerd.pid_of("clone"));
 
@@ -194,6 +229,24 @@ fn every_method_of_admin() {
         call!(calls, client, unpin, admin::UnpinRequest { reference: "state".into() }).unwrap();
         let got = call!(calls, client, get, admin::GetRequest { reference: "snapshot:state".into() });
         assert_eq!(got.unwrap().snapshot.id, taken.snapshot.id);
+
+        let rolled = call!(
+            calls,
+            client,
+            rollback,
+            admin::RollbackRequest { reference: "origin".into(), snapshot: "state".into(), discard: true }
+        );
+        let rolled = rolled.unwrap().container;
+        assert_eq!((rolled.container.as_str(), rolled.kept.as_str()), ("origin", ""));
+        let promoted = call!(
+            calls,
+            client,
+            promote,
+            admin::PromoteRequest { reference: forks[0].container.clone(), name: "before".into() }
+        );
+        let promoted = promoted.unwrap().container;
+        assert_eq!((promoted.container.as_str(), promoted.kept_name.as_str()), ("origin", "before"));
+        operations(&calls, &client).await;
 
         // More than one batch.
         for number in 0..MANY {
@@ -218,6 +271,12 @@ fn every_method_of_admin() {
             let request = admin::RemoveRequest { reference, ..Default::default() };
             client.remove(Context::default(), &request).await.unwrap();
         }
+        let filter = admin::PruneRequest { container: "origin".into(), ..Default::default() };
+        calls.note("prune");
+        let mut gone = client.prune(Context::default(), &filter).await.unwrap();
+        let batch = gone.recv().await.unwrap().unwrap();
+        assert_eq!(batch.snapshots.iter().map(|snapshot| &*snapshot.name).collect::<Vec<_>>(), ["before"]);
+        assert!(gone.recv().await.unwrap().is_none());
     });
     assert_eq!(calls.0.into_inner(), methods("loom/admin/v1/admin.proto"));
     for container in stage.containerd.ctr(&["containers", "ls", "-q"]).lines() {
