@@ -33,13 +33,11 @@ pub fn loom(socket: &Path, args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
 }
 
-/// Runs `loom … --json` and returns what it printed, parsed.
+/// Runs `loom --json …` and returns what it printed, parsed.
 ///
 /// # Panics
 /// With all that it printed, where it fails or prints anything else than JSON.
 pub fn loom_json(socket: &Path, args: &[&str]) -> serde_json::Value {
-    // What follows `--` is a command's.
-    let end = args.iter().position(|arg| *arg == "--").unwrap_or(args.len());
-    let text = loom(socket, &[&args[..end], &["--json"], &args[end..]].concat());
+    let text = loom(socket, &[&["--json"], args].concat()); // Behind `--` it would be the container's.
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("loom {args:?}: {error}\n{text}"))
 }

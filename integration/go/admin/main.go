@@ -241,13 +241,21 @@ func (s *session) operations() error {
 		one.Operation.IdempotencyKey != "one" || len(one.Operation.Steps) == 0 || one.Operation.Ended == nil {
 		return fmt.Errorf("GetOperation: %v", one)
 	}
+	s.called["ListOperations"] = true
 	list, err := s.admin.ListOperations(s.ctx, &api.ListOperationsRequest{Limit: 100})
 	if err != nil {
 		return fmt.Errorf("ListOperations: %w", err)
 	}
+	all, err := drain(func() ([]*api.Operation, error) {
+		batch, err := list.Recv()
+		return batch.GetOperations(), err
+	})
+	if err != nil {
+		return fmt.Errorf("ListOperations: %w", err)
+	}
 	// Snapshot, Fork, Clone, Resume, Rollback, Promote: newest first.
-	if n := len(list.Operations); n != 6 || list.Operations[n-1].Id != operation {
-		return fmt.Errorf("ListOperations: %v", list)
+	if n := len(all); n != 6 || all[n-1].Id != operation {
+		return fmt.Errorf("ListOperations: %v", all)
 	}
 	_, err = s.admin.CancelOperation(s.ctx, &api.CancelOperationRequest{Id: operation})
 	if status.Code(err) != codes.FailedPrecondition {
@@ -312,21 +320,32 @@ func (s *session) clear() error {
 	if _, err := s.admin.Remove(s.ctx, &api.RemoveRequest{Containerd: s.containerd, Reference: "snapshot:state"}); err != nil {
 		return fmt.Errorf("Remove: %w", err)
 	}
-	filter := &api.PruneRequest{Containerd: s.containerd, Container: s.container, DryRun: true}
-	told, err := s.admin.Prune(s.ctx, filter)
+	told, err := s.prune(true)
 	if err != nil {
-		return fmt.Errorf("Prune: %w", err)
+		return err
 	}
-	filter.DryRun = false
-	gone, err := s.admin.Prune(s.ctx, filter)
+	gone, err := s.prune(false)
 	if err != nil {
-		return fmt.Errorf("Prune: %w", err)
+		return err
 	}
 	// What the rollback and the promotion kept, and the watched one.
-	if len(told.Snapshots) != 3 || len(gone.Snapshots) != 3 {
+	if len(told) != 3 || len(gone) != 3 {
 		return fmt.Errorf("Prune: %v, then %v", told, gone)
 	}
 	return nil
+}
+
+func (s *session) prune(dryRun bool) ([]*api.Snapshot, error) {
+	s.called["Prune"] = true
+	filter := &api.PruneRequest{Containerd: s.containerd, Container: s.container, DryRun: dryRun}
+	gone, err := s.admin.Prune(s.ctx, filter)
+	if err != nil {
+		return nil, fmt.Errorf("Prune: %w", err)
+	}
+	return drain(func() ([]*api.Snapshot, error) {
+		batch, err := gone.Recv()
+		return batch.GetSnapshots(), err
+	})
 }
 
 // drain reads a stream to its end.
