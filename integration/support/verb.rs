@@ -112,6 +112,14 @@ pub const VERBS: &[Verb] = &[
         lost: &[],
     },
     Verb {
+        name: "snapshot of an application",
+        under: Under::New,
+        set: &[r#"ctr containers label source loom.quiesce=["true"] loom.unquiesce=["true"]"#],
+        request: &["loom snapshot source --name state --consistency app"],
+        unset: &["loom rm state", "ctr containers label source loom.quiesce= loom.unquiesce="],
+        lost: &[],
+    },
+    Verb {
         name: "fork",
         under: Under::New,
         set: &[],

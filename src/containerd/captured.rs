@@ -204,7 +204,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::error::Kind;
 
     fn container(labels: &[(&str, &str)]) -> Container {
         Container {

@@ -30,12 +30,15 @@ use crate::store::{self, Id, Operation, OperationKind, OperationState};
 /// The time between two tries while containerd is not there: at first, and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
 
-/// The places, by address and namespace, and whether nothing of an earlier daemon is left there.
+/// The places that are recovered, by address and namespace.
 #[derive(Debug, Default)]
-pub(super) struct Places(Mutex<HashMap<(String, String), Arc<tokio::sync::Mutex<bool>>>>);
+pub(super) struct Places(Mutex<HashMap<(String, String), Arc<Place>>>);
+
+/// True once the leases of earlier daemons were ended; locked by the one who recovers there.
+type Place = tokio::sync::Mutex<bool>;
 
 impl Places {
-    fn get(&self, target: &Target) -> Arc<tokio::sync::Mutex<bool>> {
+    fn get(&self, target: &Target) -> Arc<Place> {
         let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         places.entry((target.address.clone(), target.namespace.clone())).or_default().clone()
     }
@@ -108,7 +111,7 @@ impl Brancher {
             };
             match settled {
                 Ok(()) => {
-                    tracing::info!(operation = %id, kind = %operation.kind, namespace, "settled what was cut off")
+                    tracing::info!(operation = %id, kind = %operation.kind, namespace, "settled what was cut off");
                 }
                 Err(error) if is_silence(&error) => return Err(error),
                 Err(error) if *recovered => tracing::debug!(operation = %id, %error, "it stays cut off"),

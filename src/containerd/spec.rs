@@ -190,8 +190,8 @@ mod tests {
         let changed = |env: &[&str], command: &[&str]| {
             let own = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
             let mut spec = json!({"process": {"args": ["sh", "-c"], "env": ["A=1", "B=2", "C"], "cwd": "/"}});
-            let changes = Changes { env: own(env), command: own(command), ..Changes::default() };
-            assert!(change(&mut spec, &changes));
+            let asked = Changes { env: own(env), command: own(command), ..Changes::default() };
+            assert!(change(&mut spec, &asked));
             assert_eq!(spec["process"]["cwd"], "/");
             (spec["process"]["env"].clone(), spec["process"]["args"].clone())
         };
@@ -207,8 +207,8 @@ mod tests {
         }
         assert_eq!(changed(&[], &["true"]).1, json!(["true"]));
         for mut spec in [json!(null), json!({"process": 3})] {
-            let changes = Changes { env: vec!["A=1".into()], ..Changes::default() };
-            assert!(!change(&mut spec, &changes));
+            let asked = Changes { env: vec!["A=1".into()], ..Changes::default() };
+            assert!(!change(&mut spec, &asked));
             assert!(change(&mut spec, &Changes::default()));
         }
     }

@@ -92,9 +92,10 @@ impl Brancher {
         })
         .await?;
         if let Some(warning) = async { container?.gone_on().await }.await {
-            match work {
-                Some(work) => work.warn(warning),
-                None => tracing::warn!("{warning}"),
+            if let Some(work) = work {
+                work.warn(warning);
+            } else {
+                tracing::warn!("{warning}");
             }
         }
         taken
