@@ -322,7 +322,7 @@ fn interrupted(mut stage: Stage) {
             stage.start_again();
             assert!(!output.status.success(), "{point}:{action}: {told}");
             // What fails for one of two leaves the other; what dies leaves none.
-            let expected = usize::from(action == "error" && told.contains("try-1: "));
+            let expected = usize::from(action == "error" && told.contains("loom: try-"));
             wait_until(&format!("{point}:{action} to be undone ({told})"), || {
                 let ids = stage.containerd.nerdctl(&["ps", "-aq", "--no-trunc"]);
                 let volumes = stage.containerd.nerdctl(&["volume", "ls", "-q"]);
