@@ -139,6 +139,7 @@ fn at_rest(stage: &Stage, seen: &[String]) {
     stage.loom_json(&["rollback", "web", "s4", "--discard"]);
     assert_eq!(stage.containerd.status_of("web").as_deref(), Some("PAUSED"));
     stage.loom_json(&["resume", "web"]);
+    wait_until("it to run again", || stage.containerd.status_of("web").as_deref() == Some("RUNNING"));
     assert_eq!(data(stage, "web"), seen[3]);
     // One whose process has ended by itself has a task still.
     stage.containerd.ctr(&["tasks", "kill", "--signal", "SIGKILL", "web"]);
