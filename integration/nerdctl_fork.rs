@@ -136,6 +136,8 @@ fn eight(stage: Stage) {
         assert_ne!(mounts(&seen, "/anon"), mounts(&source, "/anon"));
         assert!(nerdctl(&["logs", &name]).starts_with("line 1"));
     }
+    let operations = stage.loom_json(&["operations"]);
+    assert!(operations[0]["warnings"].to_string().contains("published"), "{operations}");
     assert_eq!(nerdctl(&["port", "web"]), "80/tcp -> 0.0.0.0:18080");
     assert!(nerdctl(&["network", "inspect", "bridge"]).contains("bridge"));
     assert_eq!(inspect(&stage, "web")["State"]["Status"], "running");
@@ -289,6 +291,55 @@ fn without(stage: Stage) {
     wait_until_bare(&stage);
 }
 
+/// Whatever step fails, and wherever loomd dies, nothing stays of the fork, and it can be asked for again.
+fn interrupted(mut stage: Stage) {
+    begin(&stage);
+    web(&stage, "web", &["-v", "/anon", "--net", "none"]);
+    sh(&stage, "web", "echo own >/anon/f");
+    let source = inspect(&stage, "web")["Id"].as_str().unwrap().to_owned();
+    for point in [
+        "containerd.nerdctl.trail",
+        "containerd.nerdctl.volume",
+        "containerd.nerdctl.fill",
+        "containerd.image.create",
+        "containerd.nerdctl.create",
+        "containerd.nerdctl.place",
+        "containerd.branch.prepare",
+        "containerd.container.update",
+        "containerd.nerdctl.start",
+        "operation.end",
+    ] {
+        for action in ["error", "abort"] {
+            stage.loomd.stop();
+            stage.loomd.env("LOOM_FAULT", format!("{point}:{action}"));
+            stage.start_again();
+            let socket = stage.loomd.ttrpc_socket();
+            let args = ["fork", "web", "--name", "try", "--count", "2"];
+            let output = support::loom::try_loom(&socket, &args);
+            let told = String::from_utf8_lossy(&output.stderr).into_owned();
+            stage.loomd.stop();
+            stage.loomd.env_remove("LOOM_FAULT");
+            stage.start_again();
+            assert!(!output.status.success(), "{point}:{action}: {told}");
+            // What fails for one of two leaves the other; what dies leaves none.
+            let expected = usize::from(action == "error" && told.contains("loom: try-"));
+            wait_until(&format!("{point}:{action} to be undone ({told})"), || {
+                let ids = stage.containerd.nerdctl(&["ps", "-aq", "--no-trunc"]);
+                let volumes = stage.containerd.nerdctl(&["volume", "ls", "-q"]);
+                ids.contains(&source) && [ids, volumes].iter().all(|all| all.lines().count() == 1 + expected)
+            });
+            if expected == 1 {
+                let names = ["try-1", "try-2"].iter();
+                names.for_each(|name| drop(stage.containerd.try_nerdctl(&["rm", "-f", "-v", name])));
+            }
+            assert_eq!(sh(&stage, "web", "cat /anon/f"), "own");
+        }
+    }
+    stage.fork(&["web", "--name", "try", "--count", "2"]);
+    stage.containerd.nerdctl(&["rm", "-f", "-v", "try-1", "try-2", "web"]);
+    wait_until_bare(&stage);
+}
+
 macro_rules! on {
     ($($scenario:ident),+) => { $(
         mod $scenario {
@@ -306,4 +357,4 @@ macro_rules! on {
         }
     )+ };
 }
-on!(eight, changed, generations, without);
+on!(eight, changed, generations, without, interrupted);

@@ -37,6 +37,14 @@ struct Dns {
     options: Option<Vec<String>>,
 }
 
+/// How a source is reached.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Network {
+    #[serde(default)]
+    port_mappings: Option<Vec<Value>>,
+}
+
 /// Whom a source shares its memory segments with.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -45,6 +53,8 @@ struct Ipc {
     mode: String,
     #[serde(default)]
     victim_container_id: Option<String>,
+    #[serde(default)]
+    shm_size: String,
 }
 
 /// The call that makes the container `name` of an image, and writes its id to a file.
@@ -91,6 +101,9 @@ pub(super) fn args(order: Order<'_>, operation: Id, name: &str, image: &str, id_
         (mode @ ("host" | "shareable"), _) => flag("ipc", mode),
         _ => {}
     }
+    if !ipc.shm_size.is_empty() {
+        flag("shm-size", &ipc.shm_size);
+    }
 
     let log: LogConfig = json(label("nerdctl/log-config"));
     if !log.driver.is_empty() {
@@ -112,6 +125,15 @@ pub(super) fn args(order: Order<'_>, operation: Id, name: &str, image: &str, id_
     // An empty image has no command of its own; the source's takes the place of this one.
     args.push("true".to_owned());
     args
+}
+
+/// True where ports of a source are published: nerdctl keeps them beside its other files, or in a label.
+pub(super) fn publishes(captured: &Captured) -> bool {
+    let ports: Vec<Value> = json(captured.labels.get("nerdctl/ports").map(String::as_str));
+    let file = captured.labels.get(super::STATE_DIR).map(|dir| Path::new(dir).join("network-config.json"));
+    let text = file.and_then(|file| std::fs::read_to_string(file).ok());
+    let network: Network = json(text.as_deref());
+    !ports.is_empty() || network.port_mappings.is_some_and(|ports| !ports.is_empty())
 }
 
 /// The networks that a container is on, as `--network` takes them.

@@ -48,6 +48,9 @@ impl Brancher {
     ) -> Result<Branched> {
         let begun = Instant::now();
         check(order)?;
+        if order.changes.publish.is_empty() && create::publishes(order.captured) {
+            work.warn("the source's published ports are not published again; give the fork its own with -p");
+        }
         let made = self.make_all(work, order, origin).await;
         let failed = match made {
             Ok((mut forks, cost)) => {

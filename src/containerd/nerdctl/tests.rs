@@ -256,7 +256,7 @@ async fn a_fork_is_created_with_what_nerdctl_makes_files_of() {
         address: socket.to_str().unwrap().to_owned(),
         namespace: "default".to_owned(),
     };
-    let Ok(client) = Client::connect(&target).await else { return };
+    let client = Client::connect(&target).await.unwrap();
     let captured = captured(&source());
     let way = Way::of(&captured).unwrap().unwrap();
     let changes = Changes { publish: vec!["81:80".to_owned()], ..Changes::default() };
