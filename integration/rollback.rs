@@ -139,6 +139,7 @@ fn at_rest(stage: &Stage, seen: &[String]) {
     stage.loom_json(&["rollback", "web", "s4", "--discard"]);
     assert_eq!(stage.containerd.status_of("web").as_deref(), Some("PAUSED"));
     stage.loom_json(&["resume", "web"]);
+    wait_until("it to run again", || stage.containerd.status_of("web").as_deref() == Some("RUNNING"));
     assert_eq!(data(stage, "web"), seen[3]);
     // One whose process has ended by itself has a task still.
     stage.containerd.ctr(&["tasks", "kill", "--signal", "SIGKILL", "web"]);
@@ -310,6 +311,46 @@ fn refused() {
     stage.end(&image);
 }
 
+/// nerdctl's containers are stopped and started by nerdctl, and one that it would remove is not stopped.
+#[test]
+fn of_nerdctl() {
+    let stage = Stage::new(Layout::Ext4Pool, Version::Current);
+    let image = stage.import(&small());
+    let started = |name: &str, flags: &[&str]| {
+        let create = ["create", "--pull=never", "--network=none", "--stop-signal=SIGKILL", "--name", name];
+        let id = stage.containerd.nerdctl(&[&create, flags, &[&image, "sleep", "100000"]].concat());
+        stage.containerd.nerdctl(&["start", name]);
+        id.trim().to_owned()
+    };
+    let within = |name: &str, script: &str| stage.containerd.nerdctl(&["exec", name, "sh", "-ec", script]);
+    let id = started("web", &[]);
+    within("web", "echo 1 >/root/one");
+    stage.loom_json(&["snapshot", "web", "--name", "state"]);
+    within("web", "echo 2 >/root/one");
+    let answer = stage.loom_json(&["rollback", "web", "state"]);
+    let web = &answer["container"];
+    assert_eq!((text(&web["container"]), text(&web["name"])), (id.as_str(), "web"), "{answer}");
+    assert!(text(&web["kept_name"]).starts_with("web-"), "{answer}");
+    assert_eq!(within("web", "cat /root/one").trim(), "1");
+    assert!(stage.containerd.nerdctl(&["ps"]).contains("web"));
+    stage.containerd.nerdctl(&["stop", "web"]);
+    stage.loom_json(&["rollback", "web", text(&web["kept_name"]), "--discard"]);
+    stage.containerd.nerdctl(&["start", "web"]);
+    assert_eq!(within("web", "cat /root/one").trim(), "2");
+
+    started("brief", &["--rm"]);
+    stage.loom_json(&["snapshot", "brief", "--name", "of-brief"]);
+    let said = stage.loom_fails(4, &["rollback", "brief", "of-brief"]);
+    assert!(said.contains("--rm"), "{said}");
+    stage.containerd.nerdctl(&["exec", "brief", "true"]);
+
+    stage.containerd.nerdctl(&["rm", "-f", "web", "brief"]);
+    for name in names(&stage) {
+        stage.loom_json(&["rm", &name]);
+    }
+    stage.end(&image);
+}
+
 /// The restart monitor of containerd does not start what is being rolled back, and goes on with it behind that.
 #[test]
 fn monitored() {
@@ -377,7 +418,7 @@ fn expired() {
     stage.loom_fails(2, &["prune"]);
     assert_eq!(pruned(&["--all", "--dry-run"]), ["kept", "long"]);
     assert_eq!(pruned(&["--older-than", "1h"]), Vec::<String>::new());
-    assert_eq!(pruned(&["--container", "nobody", "--all"]), Vec::<String>::new());
+    assert_eq!(pruned(&["--container", "nobody"]), Vec::<String>::new());
     assert_eq!(pruned(&["--label", "by=hand"]), ["kept"]);
     assert_eq!(pruned(&["--container", "web"]), ["long"]);
     assert_eq!(names(&stage), ["other"]);

@@ -139,37 +139,60 @@ fn every_method_of_snapshots() {
     assert_eq!(calls.0.into_inner(), methods("containerd/services/snapshots/v1/snapshots.proto"));
 }
 
-/// Options with an operation's id, 16 times this, and a policy that only some requests heed.
-fn options(id: &str) -> MessageField<admin::Options> {
-    MessageField::some(admin::Options {
-        operation: id.repeat(16),
-        resume_policy: admin::ResumePolicy::RESUME_POLICY_MANUAL.into(),
-        ..Default::default()
-    })
+/// Gives "origin" other content, twice.
+async fn replace(calls: &Calls, client: &AdminClient) {
+    let rolled = call!(
+        calls,
+        client,
+        rollback,
+        admin::RollbackRequest { reference: "origin".into(), snapshot: "state".into(), name: "had".into() }
+    );
+    let rolled = rolled.unwrap().container.unwrap();
+    assert_eq!((rolled.container.as_str(), rolled.kept_name.as_str()), ("origin", "had"));
+    assert!(rolled.pid > 0, "it ran before");
+    let request =
+        admin::ForkRequest { reference: "origin".into(), name: "promoted".into(), ..Default::default() };
+    client.fork(Context::default(), &request).await.unwrap();
+    let promoted =
+        call!(calls, client, promote, admin::PromoteRequest { reference: "promoted".into(), discard: true });
+    let promoted = promoted.unwrap().container.unwrap();
+    assert_eq!((promoted.container.as_str(), promoted.kept.as_str()), ("origin", ""));
+    assert_ne!(promoted.snapshot, rolled.snapshot);
 }
 
-/// Looks at the operations that were made, of which the first has the id "abab…".
-async fn operations(calls: &Calls, client: &AdminClient) {
-    let first = "ab".repeat(16);
-    let one = call!(calls, client, get_operation, admin::GetOperationRequest { id: first[..6].to_owned() });
-    let one = one.unwrap().operation.unwrap();
-    assert_eq!((&one.id, one.subject.as_str()), (&first, "origin"));
-    assert_eq!(one.state, admin::OperationState::OPERATION_STATE_SUCCEEDED.into());
-    calls.note("list_operations");
-    let mut list =
-        client.list_operations(Context::default(), &admin::ListOperationsRequest::default()).await.unwrap();
+/// Looks at an operation that has succeeded, in every way that there is, and repeats one.
+async fn operations(calls: &Calls, client: &AdminClient, id: &str) {
+    let found = call!(calls, client, get_operation, admin::GetOperationRequest { id: id.to_owned() });
+    let found = found.unwrap().operation.unwrap();
+    assert_eq!(found.kind.enum_value(), Ok(admin::OperationKind::OPERATION_KIND_SNAPSHOT));
+    assert_eq!(found.state.enum_value(), Ok(admin::OperationState::OPERATION_STATE_SUCCEEDED));
+
+    let mut all = call!(calls, client, list_operations, admin::ListOperationsRequest {}).unwrap();
     let mut ids = Vec::new();
-    while let Some(batch) = list.recv().await.unwrap() {
+    while let Some(batch) = all.recv().await.unwrap() {
         ids.extend(batch.operations.into_iter().map(|operation| operation.id));
     }
-    assert_eq!((ids.len(), ids.last()), (6, Some(&first)), "{ids:?}");
-    calls.note("watch_operations");
-    let request = admin::WatchOperationsRequest { id: first.clone(), ..Default::default() };
-    let mut watch = client.watch_operations(Context::default(), &request).await.unwrap();
-    assert_eq!(watch.recv().await.unwrap().unwrap().operation.unwrap(), one);
-    assert!(watch.recv().await.unwrap().is_none(), "it had ended");
-    let late = call!(calls, client, cancel_operation, admin::CancelOperationRequest { id: first.clone() });
-    late.unwrap_err().assert(9, &[&first]);
+    assert!(ids.iter().any(|one| one == id), "{ids:?}");
+
+    let mut watched =
+        call!(calls, client, watch_operations, admin::WatchOperationsRequest { id: id.to_owned() }).unwrap();
+    assert_eq!(watched.recv().await.unwrap().unwrap().operation.unwrap(), found);
+    assert!(watched.recv().await.unwrap().is_none(), "it has ended");
+    let cancelled =
+        call!(calls, client, cancel_operation, admin::CancelOperationRequest { id: id.to_owned() });
+    cancelled.unwrap_err().assert(9, &[id, "succeeded"]);
+
+    let once = |name: &str| admin::SnapshotRequest {
+        reference: "origin".into(),
+        name: name.into(),
+        options: MessageField::some(admin::Options { idempotency_key: "k".into(), ..Default::default() }),
+        ..Default::default()
+    };
+    let first = client.snapshot(Context::default(), &once("once")).await.unwrap();
+    let again = client.snapshot(Context::default(), &once("once")).await.unwrap();
+    assert_eq!((&first.operation, &first.snapshot.id), (&again.operation, &again.snapshot.id));
+    let other = client.snapshot(Context::default(), &once("other")).await.map_err(Refusal::from);
+    other.unwrap_err().assert(6, &["\"k\"", &first.operation]);
 }
 
 #[test]
@@ -195,11 +218,9 @@ fn every_method_of_admin() {
                 reference: "origin".into(),
                 name: "state".into(),
                 labels: HashMap::from([("a".to_owned(), "b".to_owned())]),
-                options: options("ab"),
             }
         );
         let taken = taken.unwrap();
-        assert_eq!(taken.operation, "ab".repeat(16));
         assert_eq!((taken.snapshot.name.as_str(), taken.cost.method.as_str()), ("state", "subvolume"));
         let request = admin::ForkRequest { reference: "origin".into(), count: 2, ..Default::default() };
         calls.note("fork");
@@ -209,12 +230,20 @@ fn every_method_of_admin() {
             calls,
             client,
             clone,
-            admin::CloneRequest { reference: "state".into(), name: "clone".into(), options: options("cd") }
+            admin::CloneRequest {
+                reference: "state".into(),
+                name: "clone".into(),
+                options: MessageField::some(admin::Options {
+                    resume_policy: admin::ResumePolicy::RESUME_POLICY_MANUAL.into(),
+                    ..Default::default()
+                }),
+            }
         );
-        let cloned = cloned.unwrap();
-        assert_eq!((cloned.clone.container.as_str(), cloned.clone.pid), ("clone", 0));
+        assert_eq!(cloned.unwrap().clone.container, "clone");
         let resumed = call!(calls, client, resume, admin::ResumeRequest { reference: "clone".into() });
         assert_eq!(resumed.unwrap().pid, stage.containerd.pid_of("clone"));
+        replace(&calls, &client).await;
+        operations(&calls, &client, &taken.operation).await;
 
         let way = call!(calls, client, lineage, admin::LineageRequest { reference: "clone".into() });
         let (mut way, mut ids) = (way.unwrap(), Vec::new());
@@ -229,24 +258,6 @@ fn every_method_of_admin() {
         call!(calls, client, unpin, admin::UnpinRequest { reference: "state".into() }).unwrap();
         let got = call!(calls, client, get, admin::GetRequest { reference: "snapshot:state".into() });
         assert_eq!(got.unwrap().snapshot.id, taken.snapshot.id);
-
-        let rolled = call!(
-            calls,
-            client,
-            rollback,
-            admin::RollbackRequest { reference: "origin".into(), snapshot: "state".into(), discard: true }
-        );
-        let rolled = rolled.unwrap().container;
-        assert_eq!((rolled.container.as_str(), rolled.kept.as_str()), ("origin", ""));
-        let promoted = call!(
-            calls,
-            client,
-            promote,
-            admin::PromoteRequest { reference: forks[0].container.clone(), name: "before".into() }
-        );
-        let promoted = promoted.unwrap().container;
-        assert_eq!((promoted.container.as_str(), promoted.kept_name.as_str()), ("origin", "before"));
-        operations(&calls, &client).await;
 
         // More than one batch.
         for number in 0..MANY {
@@ -266,17 +277,23 @@ fn every_method_of_admin() {
         let ids: BTreeSet<String> = batches.into_iter().flatten().map(|snapshot| snapshot.id).collect();
         assert!(ids.len() > MANY + 4, "{}", ids.len());
 
-        for name in (0..MANY).map(|number| format!("state-{number}")).chain(["state".to_owned()]) {
-            let reference = format!("snapshot:{name}");
-            let request = admin::RemoveRequest { reference, ..Default::default() };
-            client.remove(Context::default(), &request).await.unwrap();
+        let request = admin::RemoveRequest { reference: "snapshot:state".into(), ..Default::default() };
+        client.remove(Context::default(), &request).await.unwrap();
+        for dry_run in [true, false] {
+            let gone = call!(
+                calls,
+                client,
+                prune,
+                admin::PruneRequest { container: "origin".into(), dry_run: dry_run }
+            );
+            let (mut gone, mut names) = (gone.unwrap(), BTreeSet::new());
+            while let Some(batch) = gone.recv().await.unwrap() {
+                assert!(batch.snapshots.len() <= 100);
+                names.extend(batch.snapshots.into_iter().map(|snapshot| snapshot.name));
+            }
+            assert!(names.contains("had") && names.contains("once"), "{names:?}");
+            assert_eq!(names.iter().filter(|name| name.starts_with("state-")).count(), MANY);
         }
-        let filter = admin::PruneRequest { container: "origin".into(), ..Default::default() };
-        calls.note("prune");
-        let mut gone = client.prune(Context::default(), &filter).await.unwrap();
-        let batch = gone.recv().await.unwrap().unwrap();
-        assert_eq!(batch.snapshots.iter().map(|snapshot| &*snapshot.name).collect::<Vec<_>>(), ["before"]);
-        assert!(gone.recv().await.unwrap().is_none());
     });
     assert_eq!(calls.0.into_inner(), methods("loom/admin/v1/admin.proto"));
     for container in stage.containerd.ctr(&["containers", "ls", "-q"]).lines() {

@@ -41,7 +41,13 @@ complete -c loom -n "__fish_loom_needs_command" -f -a "rm" -d 'Remove snapshots 
 complete -c loom -n "__fish_loom_needs_command" -f -a "snapshot" -d 'Make a snapshot of a container, which runs on'
 complete -c loom -n "__fish_loom_needs_command" -f -a "fork" -d 'Make containers that continue from the state of a live one'
 complete -c loom -n "__fish_loom_needs_command" -f -a "clone" -d 'Make a container whose files are a snapshot\'s'
+complete -c loom -n "__fish_loom_needs_command" -f -a "rollback" -d 'Give a container the files of a snapshot of its own; what it had is kept'
+complete -c loom -n "__fish_loom_needs_command" -f -a "promote" -d 'Give the container that a fork was made from the fork\'s files; what it had is kept'
 complete -c loom -n "__fish_loom_needs_command" -f -a "resume" -d 'Start the process of a container, or continue it where it is paused'
+complete -c loom -n "__fish_loom_needs_command" -f -a "prune" -d 'Remove the snapshots that loom keeps by name, but for pinned ones'
+complete -c loom -n "__fish_loom_needs_command" -f -a "operations" -d 'List operations, newest first: every branch is one'
+complete -c loom -n "__fish_loom_needs_command" -f -a "operation" -d 'Show an operation: its steps, warnings and error'
+complete -c loom -n "__fish_loom_needs_command" -f -a "cancel" -d 'Stop an operation at its next step, and undo it'
 complete -c loom -n "__fish_loom_needs_command" -f -a "completion" -d 'Print a shell\'s completions'
 complete -c loom -n "__fish_loom_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c loom -n "__fish_loom_using_subcommand status" -l address -d 'loomd\'s ttrpc socket' -r -F
@@ -88,48 +94,136 @@ complete -c loom -n "__fish_loom_using_subcommand rm" -s n -l namespace -d 'cont
 complete -c loom -n "__fish_loom_using_subcommand rm" -l json -d 'Print JSON for programs, errors too'
 complete -c loom -n "__fish_loom_using_subcommand rm" -s h -l help -d 'Print help'
 complete -c loom -n "__fish_loom_using_subcommand snapshot" -l name -d 'The snapshot\'s name; without it, "<container>-<6 hex digits>"' -r
-complete -c loom -n "__fish_loom_using_subcommand snapshot" -l label -d 'A label for it; may be given more than once' -r
+complete -c loom -n "__fish_loom_using_subcommand snapshot" -l label -d 'A label for what is made; may be given more than once' -r
+complete -c loom -n "__fish_loom_using_subcommand snapshot" -l ttl -d 'How long what is made is kept unless it is pinned, such as 90s, 12h, 7d or 1h30m' -r
+complete -c loom -n "__fish_loom_using_subcommand snapshot" -l idempotency-key -d 'Done once under this key: the same command again prints the same again' -r
+complete -c loom -n "__fish_loom_using_subcommand snapshot" -l consistency -d 'How whole the state is' -r -f -a "crash\t'One point in time, as after a power cut'
+app\t'As agreed with the application: its labels loom.quiesce and loom.unquiesce name commands'"
 complete -c loom -n "__fish_loom_using_subcommand snapshot" -l address -d 'loomd\'s ttrpc socket' -r -F
 complete -c loom -n "__fish_loom_using_subcommand snapshot" -l containerd -d 'containerd\'s socket; without it, the one in loomd\'s configuration' -r -F
 complete -c loom -n "__fish_loom_using_subcommand snapshot" -s n -l namespace -d 'containerd\'s namespace' -r
 complete -c loom -n "__fish_loom_using_subcommand snapshot" -l json -d 'Print JSON for programs, errors too'
-complete -c loom -n "__fish_loom_using_subcommand snapshot" -s h -l help -d 'Print help'
+complete -c loom -n "__fish_loom_using_subcommand snapshot" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c loom -n "__fish_loom_using_subcommand fork" -l name -d 'The fork\'s name; without it, "<container>-fork-<6 hex digits>"; with a count, "<NEW>-1" and on' -r
 complete -c loom -n "__fish_loom_using_subcommand fork" -s c -l count -d 'How many, all of one moment: 1 to 1000' -r
+complete -c loom -n "__fish_loom_using_subcommand fork" -l resume -d 'When its process starts' -r -f -a "manual\t'With `loom resume`'
+immediate\t'At once'"
+complete -c loom -n "__fish_loom_using_subcommand fork" -s e -l env -d 'Set a variable, or drop one by its name alone; may be given more than once' -r
+complete -c loom -n "__fish_loom_using_subcommand fork" -s p -l publish -d 'Publish a port, as nerdctl does; the source\'s are not. May be given more than once' -r
+complete -c loom -n "__fish_loom_using_subcommand fork" -l volumes -d 'What becomes of the source\'s named volumes' -r -f -a "share\t'It has them too'
+clone\t'It has copies, of the moment of its state'"
+complete -c loom -n "__fish_loom_using_subcommand fork" -l label -d 'A label for what is made; may be given more than once' -r
+complete -c loom -n "__fish_loom_using_subcommand fork" -l ttl -d 'How long what is made is kept unless it is pinned, such as 90s, 12h, 7d or 1h30m' -r
+complete -c loom -n "__fish_loom_using_subcommand fork" -l idempotency-key -d 'Done once under this key: the same command again prints the same again' -r
+complete -c loom -n "__fish_loom_using_subcommand fork" -l consistency -d 'How whole the state is' -r -f -a "crash\t'One point in time, as after a power cut'
+app\t'As agreed with the application: its labels loom.quiesce and loom.unquiesce name commands'"
 complete -c loom -n "__fish_loom_using_subcommand fork" -l address -d 'loomd\'s ttrpc socket' -r -F
 complete -c loom -n "__fish_loom_using_subcommand fork" -l containerd -d 'containerd\'s socket; without it, the one in loomd\'s configuration' -r -F
 complete -c loom -n "__fish_loom_using_subcommand fork" -s n -l namespace -d 'containerd\'s namespace' -r
-complete -c loom -n "__fish_loom_using_subcommand fork" -l no-start -d 'Leave them stopped'
+complete -c loom -n "__fish_loom_using_subcommand fork" -l no-start -d 'Leave it stopped: --resume manual'
 complete -c loom -n "__fish_loom_using_subcommand fork" -l json -d 'Print JSON for programs, errors too'
-complete -c loom -n "__fish_loom_using_subcommand fork" -s h -l help -d 'Print help'
+complete -c loom -n "__fish_loom_using_subcommand fork" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c loom -n "__fish_loom_using_subcommand clone" -l name -d 'The container\'s name; without it, "<container>-fork-<6 hex digits>"' -r
+complete -c loom -n "__fish_loom_using_subcommand clone" -l resume -d 'When its process starts' -r -f -a "manual\t'With `loom resume`'
+immediate\t'At once'"
+complete -c loom -n "__fish_loom_using_subcommand clone" -s e -l env -d 'Set a variable, or drop one by its name alone; may be given more than once' -r
+complete -c loom -n "__fish_loom_using_subcommand clone" -s p -l publish -d 'Publish a port, as nerdctl does; the source\'s are not. May be given more than once' -r
+complete -c loom -n "__fish_loom_using_subcommand clone" -l volumes -d 'What becomes of the source\'s named volumes' -r -f -a "share\t'It has them too'
+clone\t'It has copies, of the moment of its state'"
+complete -c loom -n "__fish_loom_using_subcommand clone" -l label -d 'A label for what is made; may be given more than once' -r
+complete -c loom -n "__fish_loom_using_subcommand clone" -l ttl -d 'How long what is made is kept unless it is pinned, such as 90s, 12h, 7d or 1h30m' -r
+complete -c loom -n "__fish_loom_using_subcommand clone" -l idempotency-key -d 'Done once under this key: the same command again prints the same again' -r
 complete -c loom -n "__fish_loom_using_subcommand clone" -l address -d 'loomd\'s ttrpc socket' -r -F
 complete -c loom -n "__fish_loom_using_subcommand clone" -l containerd -d 'containerd\'s socket; without it, the one in loomd\'s configuration' -r -F
 complete -c loom -n "__fish_loom_using_subcommand clone" -s n -l namespace -d 'containerd\'s namespace' -r
-complete -c loom -n "__fish_loom_using_subcommand clone" -l no-start -d 'Leave it stopped'
+complete -c loom -n "__fish_loom_using_subcommand clone" -l no-start -d 'Leave it stopped: --resume manual'
 complete -c loom -n "__fish_loom_using_subcommand clone" -l json -d 'Print JSON for programs, errors too'
-complete -c loom -n "__fish_loom_using_subcommand clone" -s h -l help -d 'Print help'
+complete -c loom -n "__fish_loom_using_subcommand clone" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c loom -n "__fish_loom_using_subcommand rollback" -l name -d 'The name of the snapshot that keeps what it had; without it, "<container>-<6 hex digits>"' -r
+complete -c loom -n "__fish_loom_using_subcommand rollback" -l resume -d 'When its process starts' -r -f -a "manual\t'With `loom resume`'
+immediate\t'At once'"
+complete -c loom -n "__fish_loom_using_subcommand rollback" -l label -d 'A label for what is made; may be given more than once' -r
+complete -c loom -n "__fish_loom_using_subcommand rollback" -l ttl -d 'How long what is made is kept unless it is pinned, such as 90s, 12h, 7d or 1h30m' -r
+complete -c loom -n "__fish_loom_using_subcommand rollback" -l idempotency-key -d 'Done once under this key: the same command again prints the same again' -r
+complete -c loom -n "__fish_loom_using_subcommand rollback" -l address -d 'loomd\'s ttrpc socket' -r -F
+complete -c loom -n "__fish_loom_using_subcommand rollback" -l containerd -d 'containerd\'s socket; without it, the one in loomd\'s configuration' -r -F
+complete -c loom -n "__fish_loom_using_subcommand rollback" -s n -l namespace -d 'containerd\'s namespace' -r
+complete -c loom -n "__fish_loom_using_subcommand rollback" -l discard -d 'Keep nothing of what it had'
+complete -c loom -n "__fish_loom_using_subcommand rollback" -l no-start -d 'Leave it stopped: --resume manual'
+complete -c loom -n "__fish_loom_using_subcommand rollback" -l json -d 'Print JSON for programs, errors too'
+complete -c loom -n "__fish_loom_using_subcommand rollback" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c loom -n "__fish_loom_using_subcommand promote" -l name -d 'The name of the snapshot that keeps what it had; without it, "<container>-<6 hex digits>"' -r
+complete -c loom -n "__fish_loom_using_subcommand promote" -l resume -d 'When its process starts' -r -f -a "manual\t'With `loom resume`'
+immediate\t'At once'"
+complete -c loom -n "__fish_loom_using_subcommand promote" -l label -d 'A label for what is made; may be given more than once' -r
+complete -c loom -n "__fish_loom_using_subcommand promote" -l ttl -d 'How long what is made is kept unless it is pinned, such as 90s, 12h, 7d or 1h30m' -r
+complete -c loom -n "__fish_loom_using_subcommand promote" -l idempotency-key -d 'Done once under this key: the same command again prints the same again' -r
+complete -c loom -n "__fish_loom_using_subcommand promote" -l consistency -d 'How whole the state is' -r -f -a "crash\t'One point in time, as after a power cut'
+app\t'As agreed with the application: its labels loom.quiesce and loom.unquiesce name commands'"
+complete -c loom -n "__fish_loom_using_subcommand promote" -l address -d 'loomd\'s ttrpc socket' -r -F
+complete -c loom -n "__fish_loom_using_subcommand promote" -l containerd -d 'containerd\'s socket; without it, the one in loomd\'s configuration' -r -F
+complete -c loom -n "__fish_loom_using_subcommand promote" -s n -l namespace -d 'containerd\'s namespace' -r
+complete -c loom -n "__fish_loom_using_subcommand promote" -l if-unchanged -d 'Refuse where the container has written since the fork, and say what'
+complete -c loom -n "__fish_loom_using_subcommand promote" -l discard -d 'Keep nothing of what it had'
+complete -c loom -n "__fish_loom_using_subcommand promote" -l no-start -d 'Leave it stopped: --resume manual'
+complete -c loom -n "__fish_loom_using_subcommand promote" -l json -d 'Print JSON for programs, errors too'
+complete -c loom -n "__fish_loom_using_subcommand promote" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c loom -n "__fish_loom_using_subcommand resume" -l idempotency-key -d 'Done once under this key: the same command again prints the same again' -r
 complete -c loom -n "__fish_loom_using_subcommand resume" -l address -d 'loomd\'s ttrpc socket' -r -F
 complete -c loom -n "__fish_loom_using_subcommand resume" -l containerd -d 'containerd\'s socket; without it, the one in loomd\'s configuration' -r -F
 complete -c loom -n "__fish_loom_using_subcommand resume" -s n -l namespace -d 'containerd\'s namespace' -r
 complete -c loom -n "__fish_loom_using_subcommand resume" -l json -d 'Print JSON for programs, errors too'
 complete -c loom -n "__fish_loom_using_subcommand resume" -s h -l help -d 'Print help'
+complete -c loom -n "__fish_loom_using_subcommand prune" -l older-than -d 'Only those that are older' -r
+complete -c loom -n "__fish_loom_using_subcommand prune" -l label -d 'Only those with this label; an empty value fits any; may be given more than once' -r
+complete -c loom -n "__fish_loom_using_subcommand prune" -l container -d 'Only states of this container, which may be gone' -r
+complete -c loom -n "__fish_loom_using_subcommand prune" -l address -d 'loomd\'s ttrpc socket' -r -F
+complete -c loom -n "__fish_loom_using_subcommand prune" -l containerd -d 'containerd\'s socket; without it, the one in loomd\'s configuration' -r -F
+complete -c loom -n "__fish_loom_using_subcommand prune" -s n -l namespace -d 'containerd\'s namespace' -r
+complete -c loom -n "__fish_loom_using_subcommand prune" -s a -l all -d 'All of them'
+complete -c loom -n "__fish_loom_using_subcommand prune" -l dry-run -d 'Print what would be removed, and remove nothing'
+complete -c loom -n "__fish_loom_using_subcommand prune" -l json -d 'Print JSON for programs, errors too'
+complete -c loom -n "__fish_loom_using_subcommand prune" -s h -l help -d 'Print help'
+complete -c loom -n "__fish_loom_using_subcommand operations" -l limit -d 'At most so many' -r
+complete -c loom -n "__fish_loom_using_subcommand operations" -l address -d 'loomd\'s ttrpc socket' -r -F
+complete -c loom -n "__fish_loom_using_subcommand operations" -l containerd -d 'containerd\'s socket; without it, the one in loomd\'s configuration' -r -F
+complete -c loom -n "__fish_loom_using_subcommand operations" -s n -l namespace -d 'containerd\'s namespace' -r
+complete -c loom -n "__fish_loom_using_subcommand operations" -s w -l watch -d 'Print those under way, and every change as it comes'
+complete -c loom -n "__fish_loom_using_subcommand operations" -l json -d 'Print JSON for programs, errors too'
+complete -c loom -n "__fish_loom_using_subcommand operations" -s h -l help -d 'Print help'
+complete -c loom -n "__fish_loom_using_subcommand operation" -l address -d 'loomd\'s ttrpc socket' -r -F
+complete -c loom -n "__fish_loom_using_subcommand operation" -l containerd -d 'containerd\'s socket; without it, the one in loomd\'s configuration' -r -F
+complete -c loom -n "__fish_loom_using_subcommand operation" -s n -l namespace -d 'containerd\'s namespace' -r
+complete -c loom -n "__fish_loom_using_subcommand operation" -s w -l watch -d 'Print every change as it comes, until it has ended'
+complete -c loom -n "__fish_loom_using_subcommand operation" -l json -d 'Print JSON for programs, errors too'
+complete -c loom -n "__fish_loom_using_subcommand operation" -s h -l help -d 'Print help'
+complete -c loom -n "__fish_loom_using_subcommand cancel" -l address -d 'loomd\'s ttrpc socket' -r -F
+complete -c loom -n "__fish_loom_using_subcommand cancel" -l containerd -d 'containerd\'s socket; without it, the one in loomd\'s configuration' -r -F
+complete -c loom -n "__fish_loom_using_subcommand cancel" -s n -l namespace -d 'containerd\'s namespace' -r
+complete -c loom -n "__fish_loom_using_subcommand cancel" -l json -d 'Print JSON for programs, errors too'
+complete -c loom -n "__fish_loom_using_subcommand cancel" -s h -l help -d 'Print help'
 complete -c loom -n "__fish_loom_using_subcommand completion" -l address -d 'loomd\'s ttrpc socket' -r -F
 complete -c loom -n "__fish_loom_using_subcommand completion" -l containerd -d 'containerd\'s socket; without it, the one in loomd\'s configuration' -r -F
 complete -c loom -n "__fish_loom_using_subcommand completion" -s n -l namespace -d 'containerd\'s namespace' -r
 complete -c loom -n "__fish_loom_using_subcommand completion" -l json -d 'Print JSON for programs, errors too'
 complete -c loom -n "__fish_loom_using_subcommand completion" -s h -l help -d 'Print help'
-complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone resume completion help" -f -a "status" -d 'Show loomd\'s version, its places, and how it branches'
-complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone resume completion help" -f -a "ls" -d 'List snapshots, oldest first'
-complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone resume completion help" -f -a "tree" -d 'Draw what was branched from what'
-complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone resume completion help" -f -a "lineage" -d 'Show the way from a snapshot to its root'
-complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone resume completion help" -f -a "inspect" -d 'Show all that is known of a snapshot, as JSON'
-complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone resume completion help" -f -a "pin" -d 'Keep a snapshot whatever containerd removes, until it is unpinned'
-complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone resume completion help" -f -a "unpin" -d 'End a pin; a snapshot that nothing else keeps goes with it'
-complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone resume completion help" -f -a "rm" -d 'Remove snapshots that loom keeps'
-complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone resume completion help" -f -a "snapshot" -d 'Make a snapshot of a container, which runs on'
-complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone resume completion help" -f -a "fork" -d 'Make containers that continue from the state of a live one'
-complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone resume completion help" -f -a "clone" -d 'Make a container whose files are a snapshot\'s'
-complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone resume completion help" -f -a "resume" -d 'Start the process of a container, or continue it where it is paused'
-complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone resume completion help" -f -a "completion" -d 'Print a shell\'s completions'
-complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone resume completion help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume prune operations operation cancel completion help" -f -a "status" -d 'Show loomd\'s version, its places, and how it branches'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume prune operations operation cancel completion help" -f -a "ls" -d 'List snapshots, oldest first'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume prune operations operation cancel completion help" -f -a "tree" -d 'Draw what was branched from what'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume prune operations operation cancel completion help" -f -a "lineage" -d 'Show the way from a snapshot to its root'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume prune operations operation cancel completion help" -f -a "inspect" -d 'Show all that is known of a snapshot, as JSON'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume prune operations operation cancel completion help" -f -a "pin" -d 'Keep a snapshot whatever containerd removes, until it is unpinned'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume prune operations operation cancel completion help" -f -a "unpin" -d 'End a pin; a snapshot that nothing else keeps goes with it'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume prune operations operation cancel completion help" -f -a "rm" -d 'Remove snapshots that loom keeps'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume prune operations operation cancel completion help" -f -a "snapshot" -d 'Make a snapshot of a container, which runs on'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume prune operations operation cancel completion help" -f -a "fork" -d 'Make containers that continue from the state of a live one'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume prune operations operation cancel completion help" -f -a "clone" -d 'Make a container whose files are a snapshot\'s'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume prune operations operation cancel completion help" -f -a "rollback" -d 'Give a container the files of a snapshot of its own; what it had is kept'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume prune operations operation cancel completion help" -f -a "promote" -d 'Give the container that a fork was made from the fork\'s files; what it had is kept'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume prune operations operation cancel completion help" -f -a "resume" -d 'Start the process of a container, or continue it where it is paused'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume prune operations operation cancel completion help" -f -a "prune" -d 'Remove the snapshots that loom keeps by name, but for pinned ones'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume prune operations operation cancel completion help" -f -a "operations" -d 'List operations, newest first: every branch is one'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume prune operations operation cancel completion help" -f -a "operation" -d 'Show an operation: its steps, warnings and error'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume prune operations operation cancel completion help" -f -a "cancel" -d 'Stop an operation at its next step, and undo it'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume prune operations operation cancel completion help" -f -a "completion" -d 'Print a shell\'s completions'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume prune operations operation cancel completion help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

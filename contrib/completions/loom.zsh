@@ -135,14 +135,18 @@ _arguments "${_arguments_options[@]}" : \
 (snapshot)
 _arguments "${_arguments_options[@]}" : \
 '--name=[The snapshot'\''s name; without it, "<container>-<6 hex digits>"]:NEW:_default' \
-'*--label=[A label for it; may be given more than once]:K=V:_default' \
+'*--label=[A label for what is made; may be given more than once]:K=V:_default' \
+'--ttl=[How long what is made is kept unless it is pinned, such as 90s, 12h, 7d or 1h30m]:DURATION:_default' \
+'--idempotency-key=[Done once under this key\: the same command again prints the same again]:KEY:_default' \
+'--consistency=[How whole the state is]:HOW:((crash\:"One point in time, as after a power cut"
+app\:"As agreed with the application\: its labels loom.quiesce and loom.unquiesce name commands"))' \
 '--address=[loomd'\''s ttrpc socket]:PATH:_files' \
 '--containerd=[containerd'\''s socket; without it, the one in loomd'\''s configuration]:PATH:_files' \
 '-n+[containerd'\''s namespace]:NAME:_default' \
 '--namespace=[containerd'\''s namespace]:NAME:_default' \
 '--json[Print JSON for programs, errors too]' \
-'-h[Print help]' \
-'--help[Print help]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
 ':reference -- A container, or a writable snapshot:_default' \
 && ret=0
 ;;
@@ -151,33 +155,104 @@ _arguments "${_arguments_options[@]}" : \
 '--name=[The fork'\''s name; without it, "<container>-fork-<6 hex digits>"; with a count, "<NEW>-1" and on]:NEW:_default' \
 '-c+[How many, all of one moment\: 1 to 1000]:N:_default' \
 '--count=[How many, all of one moment\: 1 to 1000]:N:_default' \
+'--resume=[When its process starts]:WHEN:((manual\:"With \`loom resume\`"
+immediate\:"At once"))' \
+'*-e+[Set a variable, or drop one by its name alone; may be given more than once]:K[=V]:_default' \
+'*--env=[Set a variable, or drop one by its name alone; may be given more than once]:K[=V]:_default' \
+'*-p+[Publish a port, as nerdctl does; the source'\''s are not. May be given more than once]:PORT:_default' \
+'*--publish=[Publish a port, as nerdctl does; the source'\''s are not. May be given more than once]:PORT:_default' \
+'--volumes=[What becomes of the source'\''s named volumes]:HOW:((share\:"It has them too"
+clone\:"It has copies, of the moment of its state"))' \
+'*--label=[A label for what is made; may be given more than once]:K=V:_default' \
+'--ttl=[How long what is made is kept unless it is pinned, such as 90s, 12h, 7d or 1h30m]:DURATION:_default' \
+'--idempotency-key=[Done once under this key\: the same command again prints the same again]:KEY:_default' \
+'--consistency=[How whole the state is]:HOW:((crash\:"One point in time, as after a power cut"
+app\:"As agreed with the application\: its labels loom.quiesce and loom.unquiesce name commands"))' \
 '--address=[loomd'\''s ttrpc socket]:PATH:_files' \
 '--containerd=[containerd'\''s socket; without it, the one in loomd'\''s configuration]:PATH:_files' \
 '-n+[containerd'\''s namespace]:NAME:_default' \
 '--namespace=[containerd'\''s namespace]:NAME:_default' \
-'--no-start[Leave them stopped]' \
+'(--resume)--no-start[Leave it stopped\: --resume manual]' \
 '--json[Print JSON for programs, errors too]' \
-'-h[Print help]' \
-'--help[Print help]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
 ':reference -- A container:_default' \
+'*::command -- A command in place of the source'\''s:_default' \
 && ret=0
 ;;
 (clone)
 _arguments "${_arguments_options[@]}" : \
 '--name=[The container'\''s name; without it, "<container>-fork-<6 hex digits>"]:NEW:_default' \
+'--resume=[When its process starts]:WHEN:((manual\:"With \`loom resume\`"
+immediate\:"At once"))' \
+'*-e+[Set a variable, or drop one by its name alone; may be given more than once]:K[=V]:_default' \
+'*--env=[Set a variable, or drop one by its name alone; may be given more than once]:K[=V]:_default' \
+'*-p+[Publish a port, as nerdctl does; the source'\''s are not. May be given more than once]:PORT:_default' \
+'*--publish=[Publish a port, as nerdctl does; the source'\''s are not. May be given more than once]:PORT:_default' \
+'--volumes=[What becomes of the source'\''s named volumes]:HOW:((share\:"It has them too"
+clone\:"It has copies, of the moment of its state"))' \
+'*--label=[A label for what is made; may be given more than once]:K=V:_default' \
+'--ttl=[How long what is made is kept unless it is pinned, such as 90s, 12h, 7d or 1h30m]:DURATION:_default' \
+'--idempotency-key=[Done once under this key\: the same command again prints the same again]:KEY:_default' \
 '--address=[loomd'\''s ttrpc socket]:PATH:_files' \
 '--containerd=[containerd'\''s socket; without it, the one in loomd'\''s configuration]:PATH:_files' \
 '-n+[containerd'\''s namespace]:NAME:_default' \
 '--namespace=[containerd'\''s namespace]:NAME:_default' \
-'--no-start[Leave it stopped]' \
+'(--resume)--no-start[Leave it stopped\: --resume manual]' \
 '--json[Print JSON for programs, errors too]' \
-'-h[Print help]' \
-'--help[Print help]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
 ':reference -- A snapshot of a container:_default' \
+'*::command -- A command in place of the source'\''s:_default' \
+&& ret=0
+;;
+(rollback)
+_arguments "${_arguments_options[@]}" : \
+'--name=[The name of the snapshot that keeps what it had; without it, "<container>-<6 hex digits>"]:KEEP:_default' \
+'--resume=[When its process starts]:WHEN:((manual\:"With \`loom resume\`"
+immediate\:"At once"))' \
+'*--label=[A label for what is made; may be given more than once]:K=V:_default' \
+'--ttl=[How long what is made is kept unless it is pinned, such as 90s, 12h, 7d or 1h30m]:DURATION:_default' \
+'--idempotency-key=[Done once under this key\: the same command again prints the same again]:KEY:_default' \
+'--address=[loomd'\''s ttrpc socket]:PATH:_files' \
+'--containerd=[containerd'\''s socket; without it, the one in loomd'\''s configuration]:PATH:_files' \
+'-n+[containerd'\''s namespace]:NAME:_default' \
+'--namespace=[containerd'\''s namespace]:NAME:_default' \
+'(--name --label --ttl)--discard[Keep nothing of what it had]' \
+'(--resume)--no-start[Leave it stopped\: --resume manual]' \
+'--json[Print JSON for programs, errors too]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':reference -- A container:_default' \
+':snapshot -- A snapshot of it, of what it was forked from, or of a fork of it:_default' \
+&& ret=0
+;;
+(promote)
+_arguments "${_arguments_options[@]}" : \
+'--name=[The name of the snapshot that keeps what it had; without it, "<container>-<6 hex digits>"]:KEEP:_default' \
+'--resume=[When its process starts]:WHEN:((manual\:"With \`loom resume\`"
+immediate\:"At once"))' \
+'*--label=[A label for what is made; may be given more than once]:K=V:_default' \
+'--ttl=[How long what is made is kept unless it is pinned, such as 90s, 12h, 7d or 1h30m]:DURATION:_default' \
+'--idempotency-key=[Done once under this key\: the same command again prints the same again]:KEY:_default' \
+'--consistency=[How whole the state is]:HOW:((crash\:"One point in time, as after a power cut"
+app\:"As agreed with the application\: its labels loom.quiesce and loom.unquiesce name commands"))' \
+'--address=[loomd'\''s ttrpc socket]:PATH:_files' \
+'--containerd=[containerd'\''s socket; without it, the one in loomd'\''s configuration]:PATH:_files' \
+'-n+[containerd'\''s namespace]:NAME:_default' \
+'--namespace=[containerd'\''s namespace]:NAME:_default' \
+'--if-unchanged[Refuse where the container has written since the fork, and say what]' \
+'(--name --label --ttl)--discard[Keep nothing of what it had]' \
+'(--resume)--no-start[Leave it stopped\: --resume manual]' \
+'--json[Print JSON for programs, errors too]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':reference -- A fork, which stays:_default' \
 && ret=0
 ;;
 (resume)
 _arguments "${_arguments_options[@]}" : \
+'--idempotency-key=[Done once under this key\: the same command again prints the same again]:KEY:_default' \
 '--address=[loomd'\''s ttrpc socket]:PATH:_files' \
 '--containerd=[containerd'\''s socket; without it, the one in loomd'\''s configuration]:PATH:_files' \
 '-n+[containerd'\''s namespace]:NAME:_default' \
@@ -186,6 +261,63 @@ _arguments "${_arguments_options[@]}" : \
 '-h[Print help]' \
 '--help[Print help]' \
 ':reference -- A container:_default' \
+&& ret=0
+;;
+(prune)
+_arguments "${_arguments_options[@]}" : \
+'--older-than=[Only those that are older]:DURATION:_default' \
+'*--label=[Only those with this label; an empty value fits any; may be given more than once]:K=V:_default' \
+'--container=[Only states of this container, which may be gone]:CONTAINER:_default' \
+'--address=[loomd'\''s ttrpc socket]:PATH:_files' \
+'--containerd=[containerd'\''s socket; without it, the one in loomd'\''s configuration]:PATH:_files' \
+'-n+[containerd'\''s namespace]:NAME:_default' \
+'--namespace=[containerd'\''s namespace]:NAME:_default' \
+'(--older-than --label --container)-a[All of them]' \
+'(--older-than --label --container)--all[All of them]' \
+'--dry-run[Print what would be removed, and remove nothing]' \
+'--json[Print JSON for programs, errors too]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+(operations)
+_arguments "${_arguments_options[@]}" : \
+'(-w --watch)--limit=[At most so many]:N:_default' \
+'--address=[loomd'\''s ttrpc socket]:PATH:_files' \
+'--containerd=[containerd'\''s socket; without it, the one in loomd'\''s configuration]:PATH:_files' \
+'-n+[containerd'\''s namespace]:NAME:_default' \
+'--namespace=[containerd'\''s namespace]:NAME:_default' \
+'-w[Print those under way, and every change as it comes]' \
+'--watch[Print those under way, and every change as it comes]' \
+'--json[Print JSON for programs, errors too]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+(operation)
+_arguments "${_arguments_options[@]}" : \
+'--address=[loomd'\''s ttrpc socket]:PATH:_files' \
+'--containerd=[containerd'\''s socket; without it, the one in loomd'\''s configuration]:PATH:_files' \
+'-n+[containerd'\''s namespace]:NAME:_default' \
+'--namespace=[containerd'\''s namespace]:NAME:_default' \
+'-w[Print every change as it comes, until it has ended]' \
+'--watch[Print every change as it comes, until it has ended]' \
+'--json[Print JSON for programs, errors too]' \
+'-h[Print help]' \
+'--help[Print help]' \
+':id -- Its id, or the first four or more of its digits:_default' \
+&& ret=0
+;;
+(cancel)
+_arguments "${_arguments_options[@]}" : \
+'--address=[loomd'\''s ttrpc socket]:PATH:_files' \
+'--containerd=[containerd'\''s socket; without it, the one in loomd'\''s configuration]:PATH:_files' \
+'-n+[containerd'\''s namespace]:NAME:_default' \
+'--namespace=[containerd'\''s namespace]:NAME:_default' \
+'--json[Print JSON for programs, errors too]' \
+'-h[Print help]' \
+'--help[Print help]' \
+':id -- Its id, or the first four or more of its digits:_default' \
 && ret=0
 ;;
 (completion)
@@ -256,7 +388,31 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
+(rollback)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(promote)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
 (resume)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(prune)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(operations)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(operation)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(cancel)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
@@ -291,11 +447,22 @@ _loom_commands() {
 'snapshot:Make a snapshot of a container, which runs on' \
 'fork:Make containers that continue from the state of a live one' \
 'clone:Make a container whose files are a snapshot'\''s' \
+'rollback:Give a container the files of a snapshot of its own; what it had is kept' \
+'promote:Give the container that a fork was made from the fork'\''s files; what it had is kept' \
 'resume:Start the process of a container, or continue it where it is paused' \
+'prune:Remove the snapshots that loom keeps by name, but for pinned ones' \
+'operations:List operations, newest first\: every branch is one' \
+'operation:Show an operation\: its steps, warnings and error' \
+'cancel:Stop an operation at its next step, and undo it' \
 'completion:Print a shell'\''s completions' \
 'help:Print this message or the help of the given subcommand(s)' \
     )
     _describe -t commands 'loom commands' commands "$@"
+}
+(( $+functions[_loom__subcmd__cancel_commands] )) ||
+_loom__subcmd__cancel_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom cancel commands' commands "$@"
 }
 (( $+functions[_loom__subcmd__clone_commands] )) ||
 _loom__subcmd__clone_commands() {
@@ -326,11 +493,22 @@ _loom__subcmd__help_commands() {
 'snapshot:Make a snapshot of a container, which runs on' \
 'fork:Make containers that continue from the state of a live one' \
 'clone:Make a container whose files are a snapshot'\''s' \
+'rollback:Give a container the files of a snapshot of its own; what it had is kept' \
+'promote:Give the container that a fork was made from the fork'\''s files; what it had is kept' \
 'resume:Start the process of a container, or continue it where it is paused' \
+'prune:Remove the snapshots that loom keeps by name, but for pinned ones' \
+'operations:List operations, newest first\: every branch is one' \
+'operation:Show an operation\: its steps, warnings and error' \
+'cancel:Stop an operation at its next step, and undo it' \
 'completion:Print a shell'\''s completions' \
 'help:Print this message or the help of the given subcommand(s)' \
     )
     _describe -t commands 'loom help commands' commands "$@"
+}
+(( $+functions[_loom__subcmd__help__subcmd__cancel_commands] )) ||
+_loom__subcmd__help__subcmd__cancel_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom help cancel commands' commands "$@"
 }
 (( $+functions[_loom__subcmd__help__subcmd__clone_commands] )) ||
 _loom__subcmd__help__subcmd__clone_commands() {
@@ -367,10 +545,30 @@ _loom__subcmd__help__subcmd__ls_commands() {
     local commands; commands=()
     _describe -t commands 'loom help ls commands' commands "$@"
 }
+(( $+functions[_loom__subcmd__help__subcmd__operation_commands] )) ||
+_loom__subcmd__help__subcmd__operation_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom help operation commands' commands "$@"
+}
+(( $+functions[_loom__subcmd__help__subcmd__operations_commands] )) ||
+_loom__subcmd__help__subcmd__operations_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom help operations commands' commands "$@"
+}
 (( $+functions[_loom__subcmd__help__subcmd__pin_commands] )) ||
 _loom__subcmd__help__subcmd__pin_commands() {
     local commands; commands=()
     _describe -t commands 'loom help pin commands' commands "$@"
+}
+(( $+functions[_loom__subcmd__help__subcmd__promote_commands] )) ||
+_loom__subcmd__help__subcmd__promote_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom help promote commands' commands "$@"
+}
+(( $+functions[_loom__subcmd__help__subcmd__prune_commands] )) ||
+_loom__subcmd__help__subcmd__prune_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom help prune commands' commands "$@"
 }
 (( $+functions[_loom__subcmd__help__subcmd__resume_commands] )) ||
 _loom__subcmd__help__subcmd__resume_commands() {
@@ -381,6 +579,11 @@ _loom__subcmd__help__subcmd__resume_commands() {
 _loom__subcmd__help__subcmd__rm_commands() {
     local commands; commands=()
     _describe -t commands 'loom help rm commands' commands "$@"
+}
+(( $+functions[_loom__subcmd__help__subcmd__rollback_commands] )) ||
+_loom__subcmd__help__subcmd__rollback_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom help rollback commands' commands "$@"
 }
 (( $+functions[_loom__subcmd__help__subcmd__snapshot_commands] )) ||
 _loom__subcmd__help__subcmd__snapshot_commands() {
@@ -417,10 +620,30 @@ _loom__subcmd__ls_commands() {
     local commands; commands=()
     _describe -t commands 'loom ls commands' commands "$@"
 }
+(( $+functions[_loom__subcmd__operation_commands] )) ||
+_loom__subcmd__operation_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom operation commands' commands "$@"
+}
+(( $+functions[_loom__subcmd__operations_commands] )) ||
+_loom__subcmd__operations_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom operations commands' commands "$@"
+}
 (( $+functions[_loom__subcmd__pin_commands] )) ||
 _loom__subcmd__pin_commands() {
     local commands; commands=()
     _describe -t commands 'loom pin commands' commands "$@"
+}
+(( $+functions[_loom__subcmd__promote_commands] )) ||
+_loom__subcmd__promote_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom promote commands' commands "$@"
+}
+(( $+functions[_loom__subcmd__prune_commands] )) ||
+_loom__subcmd__prune_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom prune commands' commands "$@"
 }
 (( $+functions[_loom__subcmd__resume_commands] )) ||
 _loom__subcmd__resume_commands() {
@@ -431,6 +654,11 @@ _loom__subcmd__resume_commands() {
 _loom__subcmd__rm_commands() {
     local commands; commands=()
     _describe -t commands 'loom rm commands' commands "$@"
+}
+(( $+functions[_loom__subcmd__rollback_commands] )) ||
+_loom__subcmd__rollback_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom rollback commands' commands "$@"
 }
 (( $+functions[_loom__subcmd__snapshot_commands] )) ||
 _loom__subcmd__snapshot_commands() {

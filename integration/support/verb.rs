@@ -27,6 +27,9 @@ pub struct Verb {
     pub lost: &'static [&'static str],
 }
 
+/// Has a container end at once when it is told to: its shell does not listen to the usual signal.
+const QUICK: &str = "ctr containers label there io.containerd.image.config.stop-signal=SIGKILL";
+
 pub const VERBS: &[Verb] = &[
     Verb {
         name: "prepare",
@@ -154,6 +157,22 @@ pub const VERBS: &[Verb] = &[
         set: &["loom snapshot source --name old"],
         request: &["loom rm old"],
         unset: &[],
+        lost: &[],
+    },
+    Verb {
+        name: "rollback",
+        under: Under::New,
+        set: &["loom fork source --name there", QUICK],
+        request: &["loom rollback there origin --name was"],
+        unset: &["drop there", "loom rm was"],
+        lost: &[],
+    },
+    Verb {
+        name: "promote",
+        under: Under::New,
+        set: &["loom fork source --name there", QUICK, "loom fork there --name child"],
+        request: &["loom promote child --name was"],
+        unset: &["drop child", "drop there", "loom rm was"],
         lost: &[],
     },
     Verb {

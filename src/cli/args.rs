@@ -173,8 +173,19 @@ pub enum Verb {
 
 /// `loom prune`.
 #[derive(Debug, Clone, PartialEq, Eq, ClapArgs)]
-#[group(id = "filters", required = true, multiple = true, args = ["older_than", "labels", "container", "all"])]
 pub struct Prune {
+    /// Which.
+    #[command(flatten)]
+    pub which: Which,
+    /// Print what would be removed, and remove nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// What a prune is about: at least one of these must be given.
+#[derive(Debug, Clone, PartialEq, Eq, ClapArgs)]
+#[group(required = true, multiple = true)]
+pub struct Which {
     /// Only those that are older
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub older_than: Option<Duration>,
@@ -184,12 +195,9 @@ pub struct Prune {
     /// Only states of this container, which may be gone
     #[arg(long, value_name = "CONTAINER", value_parser = reference)]
     pub container: Option<String>,
-    /// All of them: without a filter this must be said
+    /// All of them
     #[arg(long, short, conflicts_with_all = ["older_than", "labels", "container"])]
     pub all: bool,
-    /// Print what would be removed, and remove nothing
-    #[arg(long)]
-    pub dry_run: bool,
 }
 
 /// Reads a command line; its first word is the program's name.

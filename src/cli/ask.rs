@@ -82,11 +82,11 @@ pub(super) fn resume(operation: &str, args: Resume) -> admin::ResumeRequest {
 /// `loom prune`, at this moment.
 pub(super) fn prune(args: Prune, now: Timestamp) -> admin::PruneRequest {
     // What is older than time itself can be told: nothing is.
-    let before = args.older_than.map(|age| now.checked_sub(age).unwrap_or(Timestamp::UNIX_EPOCH));
+    let before = args.which.older_than.map(|age| now.checked_sub(age).unwrap_or(Timestamp::UNIX_EPOCH));
     admin::PruneRequest {
         before: before.map(wire).into(),
-        labels: args.labels.into_iter().collect(),
-        container: args.container.unwrap_or_default(),
+        labels: args.which.labels.into_iter().collect(),
+        container: args.which.container.unwrap_or_default(),
         dry_run: args.dry_run,
         ..Default::default()
     }

@@ -38,7 +38,7 @@ impl Run<'_> {
         let id = new_id()?;
         let made = self.wait(&id, self.client.fork(ask::fork(&id, args))).await?;
         let out = if self.json {
-            json::text(&json::Forks {
+            json::text(&json::Branched {
                 operation: &made.operation,
                 forks: made.forks.iter().map(Into::into).collect(),
                 cost: (&*made.cost).into(),

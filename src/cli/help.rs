@@ -17,6 +17,9 @@ Examples:
   loom fork web --name try --count 3   try-1, try-2 and try-3, all of one moment
   loom snapshot web --name before      remember this state; \"web\" runs on
   loom clone before --name again       a container with that state
+  loom rollback web before             \"web\" has that state again; what it had is kept
+  loom promote try-2                   \"web\" goes on from where \"try-2\" stands
+  loom operations                      what was done, and what is under way
   loom pin before                      keep it, whatever is removed
   loom tree                            what was branched from what
   loom ls --json | jq -r '.[].id'      the same for programs
@@ -27,7 +30,10 @@ Exit status:
   2  wrong usage: an unknown verb or flag, or a reference that can mean nothing or two things
   3  not found
   4  conflict or precondition: it already exists, it is pinned, its state does not allow it
-  5  unavailable: loomd, or containerd behind it, does not answer";
+  5  unavailable: loomd, or containerd behind it, does not answer
+
+Ctrl-C while a branch is under way has loomd undo it, and waits for that (1). A second one does not
+wait (130).";
 
 /// Below `loom ls --help`.
 pub(super) const LS: &str = "\
@@ -55,28 +61,90 @@ status is then that of the first failure.";
 
 /// Below `loom snapshot --help`.
 pub(super) const SNAPSHOT: &str = "\
-The container is paused around the last step only; how long is told on stderr.
+The container is paused around the last step only; how long is told on stderr. With --consistency app
+the command in its label loom.quiesce (a JSON array, such as '[\"pg_ctl\",\"stop\"]') is run in it
+before, and that in loom.unquiesce after.
 
 Examples:
   loom snapshot web --name before-upgrade
-  loom snapshot web --label job=nightly --label commit=4f2a
-  loom clone before-upgrade --name web-old";
+  loom snapshot web --label job=nightly --ttl 7d
+  loom snapshot db --consistency app
+  loom rollback web before-upgrade";
 
 /// Below `loom fork --help`.
 pub(super) const FORK: &str = "\
 A line for each fork: its name and its process. How long the source stood still is told on stderr.
 Where single forks fail, they are listed on stderr, the others stay, and the exit status is 1.
 
+A fork of a container of nerdctl's is made by nerdctl, and is one of its own: it has its networks and
+named volumes. It has none of its ports, which are taken: -p publishes others. An empty label drops
+the source's.
+
 Examples:
   loom fork web
-  loom fork web --name try --count 8
+  loom fork web --name try --count 8 --ttl 1h
+  loom fork web --name debug --env LOG=debug --env PROXY -- /bin/server --verbose
+  loom fork shop --publish 8081:80 --volumes clone
   loom fork container:k8s.io/web --no-start";
 
 /// Below `loom clone --help`.
 pub(super) const CLONE: &str = "\
 Examples:
   loom clone before-upgrade
-  loom clone snapshot:before-upgrade --name web-old --no-start";
+  loom clone snapshot:before-upgrade --name web-old --no-start
+  loom clone before-upgrade -- /bin/sh -c 'check /data'";
+
+/// Below `loom rollback --help`.
+pub(super) const ROLLBACK: &str = "\
+What the container had is kept as a snapshot, whose name is told on stderr: roll back to that one, and
+you are where you were. A running container is stopped, and started with its new content; a stopped one
+stays stopped. The snapshot must be of its own lineage: `loom lineage`, `loom tree`.
+
+Examples:
+  loom rollback web before-upgrade
+  loom rollback web before-upgrade --name after-upgrade
+  loom rollback web before-upgrade --discard --no-start";
+
+/// Below `loom promote --help`.
+pub(super) const PROMOTE: &str = "\
+What the container had is kept as a snapshot, as with `loom rollback`. The fork stays as it is and runs
+on. --if-unchanged refuses where the container has written since the fork was made, and names some of
+the files.
+
+Examples:
+  loom fork web --name try             try something in \"try\"; then, if it is good:
+  loom promote try --if-unchanged
+  nerdctl rm --force try";
+
+/// Below `loom prune --help`.
+pub(super) const PRUNE: &str = "\
+A snapshot must fit all that is given. It prints the names of what it removes. What has a --ttl goes by
+itself, and needs no prune.
+
+Examples:
+  loom prune --older-than 30d --dry-run
+  loom prune --label job=nightly --older-than 7d
+  loom prune --container web
+  loom prune --all";
+
+/// Below `loom operations --help`.
+pub(super) const OPERATIONS: &str = "\
+Ended ones are kept for 30 days, and 10000 of them at most. With --watch and --json it is an object a
+line.
+
+Examples:
+  loom operations
+  loom operations --watch
+  loom operations --json | jq '.[] | select(.state == \"failed\") | .error.message'";
+
+/// Below `loom operation --help`.
+pub(super) const OPERATION: &str = "\
+That an operation has failed is no failure of this command.
+
+Examples:
+  loom operation 4f2a
+  loom operation 4f2a --watch
+  loom operation 4f2a --json | jq .result";
 
 /// Below `loom completion --help`.
 pub(super) const COMPLETION: &str = "\
@@ -84,8 +152,3 @@ Examples:
   loom completion bash > /etc/bash_completion.d/loom
   loom completion zsh > /usr/local/share/zsh/site-functions/_loom
   loom completion fish > ~/.config/fish/completions/loom.fish";
-pub(super) const ROLLBACK: &str = "";
-pub(super) const PROMOTE: &str = "";
-pub(super) const PRUNE: &str = "";
-pub(super) const OPERATIONS: &str = "";
-pub(super) const OPERATION: &str = "";

@@ -103,7 +103,7 @@ pub(super) struct Snapshotted<'a> {
 
 /// What `loom fork` made.
 #[derive(Serialize)]
-pub(super) struct Forks<'a> {
+pub(super) struct Branched<'a> {
     pub(super) operation: &'a str,
     pub(super) forks: Vec<Forked<'a>>,
     pub(super) cost: Cost<'a>,

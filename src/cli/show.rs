@@ -245,7 +245,10 @@ pub(super) fn kept(rolled: &Rolled) -> String {
 
 /// What did not go as it should, a line each.
 pub(super) fn warnings(warnings: &[String]) -> String {
-    warnings.iter().map(|warning| format!("loom: warning: {}\n", clean(warning))).collect()
+    warnings
+        .iter()
+        .flat_map(|warning| ["loom: warning: ".to_owned(), clean(warning), "\n".to_owned()])
+        .collect()
 }
 
 /// A container and its process.

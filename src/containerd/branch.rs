@@ -66,7 +66,7 @@ impl Brancher {
     ) -> Result<(Id, Branched)> {
         let asked = Asked { target, reference, count, options, changes };
         let ask = asked.check(OperationKind::Fork)?;
-        self.operations.run(ask, |work| self.fork_live(work, asked)).await
+        Box::pin(self.operations.run(ask, |work| self.fork_live(work, asked))).await
     }
 
     /// Makes a container from a committed snapshot of one, which may be gone, and starts it unless the options
@@ -80,7 +80,7 @@ impl Brancher {
     ) -> Result<(Id, Branched)> {
         let asked = Asked { target, reference, count: 1, options, changes };
         let ask = asked.check(OperationKind::Clone)?;
-        self.operations.run(ask, |work| self.clone_committed(work, asked)).await
+        Box::pin(self.operations.run(ask, |work| self.clone_committed(work, asked))).await
     }
 
     async fn fork_live(&self, work: Work, asked: Asked<'_>) -> Result<Branched> {
@@ -251,7 +251,7 @@ impl Asked<'_> {
 
     /// What is written down before anything is made. Ports and volumes are nerdctl's alone.
     fn plan(&self, captured: &Captured, called: &str) -> Result<Plan> {
-        let way = captured.way()?;
+        let way = Way::of(captured)?;
         if way.is_none() && (!self.changes.publish.is_empty() || self.changes.volumes == Volumes::Clone) {
             return Err(Error::precondition(
                 format!("container {called:?}"),

@@ -18,7 +18,6 @@ use protobuf::{Message as _, UnknownValueRef};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::nerdctl::Way;
 use super::spec::{self, Place};
 use super::{Changes, NERDCTL, OPERATION_LABEL};
 use crate::error::{Error, Result};
@@ -108,11 +107,6 @@ impl Captured {
     /// another one like it.
     pub(super) fn is_nerdctls(&self) -> bool {
         self.labels.keys().any(|label| label.starts_with(NERDCTL))
-    }
-
-    /// The way to make another one like it where it is nerdctl's.
-    pub(super) fn way(&self) -> Result<Option<Way>> {
-        if self.is_nerdctls() { Way::of(self) } else { Ok(None) }
     }
 
     /// Its runtime's name, and the binary where that is not the runtime's own.

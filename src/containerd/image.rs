@@ -3,6 +3,8 @@
 //! It has no layers, so that it is unpacked everywhere and nothing is copied out of it. It is an operation's,
 //! and called after it.
 
+use std::path::Path;
+
 use containerd_client::services::v1::{
     CreateImageRequest, DeleteImageRequest, Image, WriteAction, WriteContentRequest,
 };
@@ -11,7 +13,6 @@ use containerd_client::types::Descriptor;
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use std::path::Path;
 
 use super::client::{Client, or_missing};
 use super::leases::Lease;
@@ -96,8 +97,7 @@ fn config(platform: Option<&str>) -> Value {
 /// Writes a document, which keeps another one; it may be there already.
 async fn write(client: &Client, media: &str, document: &Value, keeps: Option<&str>) -> Result<Descriptor> {
     let data = document.to_string().into_bytes();
-    let hex = Sha256::digest(&data).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let digest = format!("sha256:{hex}");
+    let digest = format!("sha256:{:x}", Sha256::digest(&data));
     let size = i64::try_from(data.len()).unwrap_or(i64::MAX);
     let descriptor =
         Descriptor { media_type: media.to_owned(), digest: digest.clone(), size, ..Descriptor::default() };

@@ -3,7 +3,8 @@
 use containerd_client::types::v1::Status;
 
 use super::captured::Captured;
-use super::{Brancher, Holder, Options, Resumed, Target, request, task};
+use super::nerdctl::Way;
+use super::{Brancher, Holder, Options, Resumed, Target, request, stop, task};
 use crate::error::{Error, Result};
 use crate::operation::Work;
 use crate::store::{Id, OperationKind};
@@ -53,9 +54,9 @@ impl Brancher {
 async fn start(holder: &Holder) -> Result<u32> {
     let Holder { client, container } = holder;
     let captured = Captured::of(&client.target().namespace, container)?;
-    if let Some(way) = captured.way()? {
-        return way.start(client, container).await;
+    let way = Way::of(&captured)?;
+    if way.is_none() {
+        task::delete(client, &container.id).await?;
     }
-    task::delete(client, &container.id).await?;
-    task::start(client, container).await
+    stop::start(client, container, way.as_ref()).await
 }

@@ -196,11 +196,13 @@ pub(super) async fn stop(client: &Client, container: &Container, way: Option<&Wa
     } else {
         let paused = task::get(client, id).await?.is_some_and(|task| task.status == Status::Paused);
         task::signal(client, id, stop_signal(container)).await?;
-        if paused {
-            // It gets the signal once it goes on.
-            task::resume(client, id).await?;
-        }
+        // It gets most signals only once it goes on, but has ended by others, which the shim learns later: then it
+        // cannot go on, and need not.
+        let stuck = if paused { task::resume(client, id).await.err() } else { None };
         if !task::ended_within(client, id, PATIENCE).await? {
+            if let Some(error) = stuck {
+                return Err(error);
+            }
             task::signal(client, id, Signal::SIGKILL as u32).await?;
             task::ended(client, id).await?;
         }

@@ -145,6 +145,7 @@ impl Brancher {
             work.step("replace")?;
             let (from, operation) = (target.id, work.id());
             blocking(&self.core, move |core| {
+                core.store().write(move |rows| owned(rows, from, keeping.own))?;
                 core.replace(from, content.state, &keeping.kept, Some(operation))
             })
             .await

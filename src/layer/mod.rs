@@ -23,6 +23,8 @@
 //! An id is the name of one layer for ever, in both homes: a new one is higher than that of every
 //! directory in `layers/` and `trash/`.
 //!
+//! Trees that are no layers, such as volumes, are copied by the same means (`outside`).
+//!
 //! A layer that is written to is hostile ground: `tree` says how it is walked. Trees are read and
 //! written where they lie, never through a mount of them.
 

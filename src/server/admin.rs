@@ -1,5 +1,6 @@
 //! loom's own service, `loom.admin.v1.Admin`, over ttrpc.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -215,7 +216,7 @@ impl admin_ttrpc::Admin for Admin {
 
     async fn resume(&self, _: &TtrpcContext, request: ResumeRequest) -> ttrpc::Result<ResumeResponse> {
         let target = self.target(request.containerd.into_option());
-        let options = request::options(request.options.into_option(), String::new(), Default::default())?;
+        let options = request::options(request.options.into_option(), String::new(), HashMap::default())?;
         let reference = request.reference;
         let (id, resumed) = self
             .branch(|brancher| async move { brancher.resume(&target, &reference, options).await })

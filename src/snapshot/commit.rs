@@ -39,6 +39,8 @@ impl Snapshots {
             labels,
             created: now,
             updated: now,
+            // What containerd commits is no branch's any more.
+            expires: None,
             ..active
         };
         self.seal(&committed, &layer)

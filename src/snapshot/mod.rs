@@ -17,6 +17,8 @@
 //!   any number of snapshots stand on a sealed one. A layer goes when no snapshot stands on it and no
 //!   layer is stacked on it.
 //! - containerd owns what has a key; loom *holds* what has a name, a pin, or a request under way.
+//! - A key may move to a new row, with other content (`replace`); the row that had it keeps its id and lineage.
+//! - A state has the moment that its source stood still (`moment`): what its source changed since can be told.
 //!
 //! The stages of a layer, and what a restart does with one that it finds in each:
 //!

@@ -48,7 +48,8 @@ impl Snapshots {
     /// `since` (`Snapshot::taken`), relative to its root. Only what lies in its own layer is looked at: nothing
     /// else can have changed.
     ///
-    /// A write through a mapping that was dirty at that moment is seen once the kernel has written the page out.
+    /// A write through a mapping that was dirty at that moment is seen once the kernel has written the page out,
+    /// and what is changed while the machine's clock is set back is not seen.
     pub fn changed_since(&self, id: Id, since: Time, limit: usize) -> Result<Vec<String>> {
         let gone = || Error::SnapshotNotFound(id.to_string());
         let row = self.store.read(|rows| rows.snapshot(id))?.ok_or_else(gone)?;

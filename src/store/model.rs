@@ -36,15 +36,15 @@ prop_compose! {
         (pinned, transient) in any::<(bool, bool)>(),
         reference in prop::option::of("[rs]"),
         created in 0..4_i64,
+        (operation, expires, taken) in
+            (prop::option::weighted(0.3, id()), prop::option::of(0..4_i64), prop::option::of(0..4_i64)),
     ) -> Snapshot {
         let labels = reference.map(|r| ("containerd.io/snapshot.ref".to_string(), r)).into_iter().collect();
         let (created, updated) = (Time(created), Time(-created));
         Snapshot {
             id, key, name, kind, parent, source, layer: None, pinned, transient, labels, created, updated,
             captured: None,
-            operation: None,
-            expires: None,
-            taken: None,
+            operation, expires: expires.map(Time), taken: taken.map(Time),
         }
     }
 }
@@ -121,6 +121,9 @@ fn compare(rows: &Rows<'_>, model: &Model) -> Result<()> {
         assert!(child.as_ref().map_or(listed.is_empty(), |child| listed.contains(child)));
         let prefix = &snapshot.id.to_string()[..4];
         assert_eq!(rows.by_prefix(prefix)?, std::slice::from_ref(snapshot));
+    }
+    for operation in model.values().filter_map(|s| s.operation) {
+        assert_eq!(rows.by_operation(operation)?, select(&|s| s.operation == Some(operation)));
     }
     for reference in ["r", "s"] {
         let carries = |s: &Snapshot| s.labels.values().any(|value| value == reference);

@@ -66,14 +66,12 @@ impl Way {
         let mut child = command.spawn().map_err(io)?;
         // The command holds the lock too.
         drop(command);
-        let status = match tokio::time::timeout(limit, child.wait()).await {
-            Ok(status) => status.map_err(io)?,
-            Err(_) => {
-                child.kill().await.map_err(io)?;
-                let late = format!("it had not ended after {} s, and was killed", limit.as_secs());
-                return Err(failed(late, Kind::DeadlineExceeded));
-            }
+        let Ok(status) = tokio::time::timeout(limit, child.wait()).await else {
+            child.kill().await.map_err(io)?;
+            let late = format!("it had not ended after {} s, and was killed", limit.as_secs());
+            return Err(failed(late, Kind::DeadlineExceeded));
         };
+        let status = status.map_err(io)?;
         if status.success() {
             return out.read().map_err(io);
         }

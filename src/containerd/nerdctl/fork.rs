@@ -10,7 +10,7 @@ use super::{Order, Origin, create, merge};
 use crate::containerd::birth::some_at_once;
 use crate::containerd::state::Taking;
 use crate::containerd::{Branched, Brancher, Forked, blocking, containers, image, snapshots};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::operation::Work;
 use crate::snapshot::{Cost, Keep, Made};
 use crate::store::Snapshot;
@@ -51,13 +51,12 @@ impl Brancher {
         let made = self.make_all(work, order, origin).await;
         let failed = match made {
             Ok((mut forks, cost)) => {
-                let first = match forks.iter().all(|fork| fork.error.is_some()) {
-                    true => forks.iter_mut().find_map(|fork| fork.error.take()),
-                    false => None,
-                };
-                match first {
-                    Some(error) => Error::from(error),
-                    None => return Ok(Branched { forks, cost: Cost { total: begun.elapsed(), ..cost } }),
+                if forks.iter().any(|fork| fork.error.is_none()) {
+                    return Ok(Branched { forks, cost: Cost { total: begun.elapsed(), ..cost } });
+                }
+                match forks.iter_mut().find_map(|fork| fork.error.take()) {
+                    Some(first) => Error::from(first),
+                    None => Error::Internal("a fork made nothing".to_owned()),
                 }
             }
             Err(error) => error,
@@ -114,7 +113,7 @@ impl Brancher {
                 self.take(source.id, taking, Some(holder)).await?
             }
             Origin::State(state) => {
-                volume::warn_of_now(work, order, volumes);
+                volume::warn_of_now(work, volumes);
                 let id = state.id;
                 let method = blocking(&self.core, move |core| {
                     also()?;
@@ -262,5 +261,11 @@ async fn place(mold: Mold<'_>, made: &Container) -> Result<()> {
     crate::fault::point("containerd.nerdctl.place")?;
     let Container { snapshotter, snapshot_key, .. } = made;
     snapshots::remove(mold.order.client, snapshotter, snapshot_key).await?;
-    snapshots::prepare(mold.order.client, snapshotter, snapshot_key, mold.parent, mold.grant).await
+    let prepare =
+        |parent| snapshots::prepare(mold.order.client, snapshotter, snapshot_key, parent, mold.grant);
+    match prepare(mold.parent).await {
+        // Where nothing else stood on it, containerd may have collected the parent since it was looked up.
+        Err(error) if error.kind() == Kind::NotFound && !mold.parent.is_empty() => prepare("").await,
+        answer => answer,
+    }
 }

@@ -74,10 +74,8 @@ pub(super) fn merged(
 
 /// True where a label has this name, or begins so.
 fn is_one_of(label: &str, names: &[&str]) -> bool {
-    names.iter().any(|name| match name.ends_with(['/', '.']) {
-        true => label.starts_with(name),
-        false => label == *name,
-    })
+    let is = |name: &&str| label == *name || (name.ends_with(['/', '.']) && label.starts_with(name));
+    names.iter().any(is)
 }
 
 /// What is mounted, as nerdctl keeps it.

@@ -168,4 +168,4 @@ fn store(captured: &Captured) -> Option<PathBuf> {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+mod tests;

@@ -82,10 +82,11 @@ pub(super) async fn make(order: Order<'_>, operation: Id, trail: &Trail) -> Resu
         let mut volumes = Vec::new();
         for Private { name: of, path: of_path, anonymous } in &private {
             crate::fault::point("containerd.nerdctl.volume")?;
-            let name = match anonymous {
-                // As nerdctl calls them.
-                true => format!("{}{}", Id::random()?, Id::random()?),
-                false => format!("{fork}_{of}"),
+            // Anonymous ones as nerdctl calls them.
+            let name = if *anonymous {
+                format!("{}{}", Id::random()?, Id::random()?)
+            } else {
+                format!("{fork}_{of}")
             };
             let path = create(order, operation, trail, &name).await?;
             let (of, of_path, anonymous) = (of.clone(), of_path.clone(), *anonymous);
@@ -142,14 +143,12 @@ pub(super) async fn spread(core: &Arc<Snapshots>, all: &[Vec<Volume>]) -> Result
 }
 
 /// Says what a state does not hold: the content of volumes is that of now.
-pub(super) fn warn_of_now(work: &Work, order: Order<'_>, all: &[Vec<Volume>]) {
+pub(super) fn warn_of_now(work: &Work, all: &[Vec<Volume>]) {
     for volume in all.first().into_iter().flatten() {
-        work.warn(match Path::new(&volume.of_path).is_dir() {
-            true => format!(
-                "snapshots hold no volumes: the copy of volume {:?} is as that is now, at {:?}",
-                volume.of, order.captured.id
-            ),
-            false => format!("volume {:?} is gone: its copy is empty", volume.of),
+        work.warn(if Path::new(&volume.of_path).is_dir() {
+            format!("snapshots hold no volumes: the copy of volume {:?} is as that is now", volume.of)
+        } else {
+            format!("volume {:?} is gone: its copy is empty", volume.of)
         });
     }
 }

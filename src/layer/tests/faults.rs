@@ -24,6 +24,11 @@ fn child() {
         layers.measure(&target)?;
         layers.seal(&target, &manifest(target.id))?;
         layers.materialize(&target, clone.id)?;
+        layers.changed_since(&target, crate::store::Time(0), 10)?;
+        let volume = tempfile::tempdir_in(&root).unwrap();
+        layers.copy_tree(&layers.fs(home, source.id), volume.path()).inspect_err(|_| {
+            assert_eq!(std::fs::read_dir(volume.path()).unwrap().count(), 0);
+        })?;
         layers.unseal(&target)?;
         layers.seal(&target, &manifest(target.id))?;
         layers.discard(home, source.id)?;

@@ -59,6 +59,14 @@ fn nothing_outside_a_live_tree_is_read_or_removed() {
             let leaked = sh(&place.fs(&target), "grep -r OUTSIDE . || true");
             assert!(leaked.is_empty(), "{}", String::from_utf8_lossy(&leaked));
             place.layers.measure(&source).unwrap();
+            let changed = place.layers.changed_since(&source, Time(0), 100_000).unwrap();
+            assert!(changed.iter().all(|path| path.matches('/').count() <= 2), "{changed:?}");
+            let volume = place.layers.root().join("volume");
+            std::fs::create_dir(&volume).unwrap();
+            place.layers.copy_tree(&fs, &volume).unwrap();
+            let leaked = sh(&volume, "grep -r OUTSIDE . || true");
+            assert!(leaked.is_empty(), "{}", String::from_utf8_lossy(&leaked));
+            std::fs::remove_dir_all(&volume).unwrap();
             place.layers.discard(Home::Plain, target.id).unwrap();
         }
         assert_eq!(place.layers.reclaim().unwrap(), 0);

@@ -2,11 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod branch;
+mod changed;
 #[cfg(feature = "fault-points")]
 mod faults;
 mod hostile;
 pub(crate) mod image;
 mod life;
+mod outside;
 mod shape;
 mod zoo;
 

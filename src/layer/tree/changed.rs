@@ -23,7 +23,7 @@ pub(in crate::layer) fn changed(root: OwnedFd, at: &Path, since: Time, limit: us
     let status = rustix::fs::fstat(root.as_fd()).map_err(Error::io("look for changes in", at))?;
     changed.levels.push(changed.level(&status, PathBuf::new()));
     walk(root, at, &mut changed)?;
-    changed.close(PathBuf::from("."));
+    changed.close(Path::new("."));
     Ok(changed.found)
 }
 
@@ -69,12 +69,12 @@ impl Changed {
     }
 
     /// Leaves the deepest directory, which is told as `path` where nothing in it was.
-    fn close(&mut self, path: PathBuf) {
+    fn close(&mut self, path: &Path) {
         if let Some(level) = self.levels.pop()
             && level.changed
             && level.before == self.found.len()
         {
-            self.tell(&path);
+            self.tell(path);
         }
     }
 }
@@ -92,10 +92,9 @@ impl Visit for Changed {
         if FileType::from_raw_mode(status.st_mode) == FileType::Directory {
             return Ok(Entry::Directory);
         }
-        // The whiteouts of an overlay are links to one: each new one changes all. One that is new itself has
-        // changed its directory too.
-        let shared = status.st_nlink > 1 && status.st_rdev == 0 && is_device(&status);
-        let possible = !shared || self.levels.last().is_some_and(|level| level.changed);
+        // The whiteouts of an overlay are links to one, which changes with each that comes and with every mount.
+        // One that is new itself has changed its directory too.
+        let possible = !is_whiteout(&status) || self.levels.last().is_some_and(|level| level.changed);
         if possible && self.is_newer(&status) {
             let path = self.path(name);
             self.tell(&path);
@@ -114,11 +113,11 @@ impl Visit for Changed {
 
     fn leave(&mut self, _: Option<BorrowedFd<'_>>, _: &CStr) -> io::Result<()> {
         let path = self.levels.last().map(|level| level.path.clone());
-        self.close(path.unwrap_or_default());
+        self.close(&path.unwrap_or_default());
         Ok(())
     }
 }
 
-fn is_device(status: &Stat) -> bool {
-    FileType::from_raw_mode(status.st_mode) == FileType::CharacterDevice
+fn is_whiteout(status: &Stat) -> bool {
+    FileType::from_raw_mode(status.st_mode) == FileType::CharacterDevice && status.st_rdev == 0
 }

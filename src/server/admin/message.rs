@@ -193,8 +193,8 @@ mod tests {
             created: Time(1_500_000_000),
             updated: Time(2_000_000_000),
             captured: None,
-            operation: None,
-            expires: None,
+            operation: Some("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa".parse().unwrap()),
+            expires: Some(Time(9_000_000_000)),
             taken: None,
         }
     }
@@ -262,6 +262,7 @@ mod tests {
         assert_eq!((message.home.as_str(), message.depth), ("pool", 2));
         assert_eq!((message.created.seconds, message.created.nanos), (1, 500_000_000));
         assert_eq!(message.kind.enum_value(), Ok(proto::Kind::KIND_ACTIVE));
+        assert_eq!((message.operation, message.expires.seconds), ("a".repeat(32), 9));
     }
 
     #[test]
@@ -287,5 +288,67 @@ mod tests {
         });
         assert_eq!((failed.snapshot.as_str(), failed.pid), ("", 0));
         assert!(failed.error.contains("already exists"), "{}", failed.error);
+    }
+
+    #[test]
+    fn a_message_tells_all_of_an_operation_but_its_plan() {
+        let step = |name: &str, took_us| store::Step { name: name.into(), took_us };
+        let failed = store::Operation {
+            id: "0123456789abcdef0123456789abcdef".parse().unwrap(),
+            kind: OperationKind::Promote,
+            subject: "try".into(),
+            address: "/run/c".into(),
+            namespace: "prod".into(),
+            state: OperationState::Failed,
+            done: 1,
+            total: 3,
+            steps: vec![step("stop", Some(0)), step("replace", Some(9)), step("start", None)],
+            warnings: vec!["slow".into()],
+            error: Some(Error::Busy("web".into()).into()),
+            key: Some("k".into()),
+            request: "{}".into(),
+            plan: Some("{}".into()),
+            result: None,
+            created: Time(1_500_000_000),
+            ended: Some(Time(2_000_000_000)),
+        };
+        let message = operation(failed.clone());
+        assert_eq!(message.kind.enum_value(), Ok(proto::OperationKind::OPERATION_KIND_PROMOTE));
+        assert_eq!(message.state.enum_value(), Ok(proto::OperationState::OPERATION_STATE_FAILED));
+        assert_eq!((message.error_code.as_str(), message.idempotency_key.as_str()), ("BUSY", "k"));
+        assert!(message.error.contains("web"), "{}", message.error);
+        assert_eq!((message.done, message.total, message.ended.seconds), (1, 3, 2));
+        // Zero is for what is under way.
+        assert_eq!(message.steps.iter().map(|step| step.took_us).collect::<Vec<_>>(), [1, 9, 0]);
+        let accepted = store::Operation {
+            state: OperationState::Accepted,
+            error: None,
+            key: None,
+            ended: None,
+            ..failed
+        };
+        let message = operation(accepted);
+        assert!(message.ended.is_none() && message.error.is_empty() && message.result.is_empty());
+    }
+
+    #[test]
+    fn a_container_that_was_rolled_back() {
+        let id: Id = "0123456789abcdef0123456789abcdef".parse().unwrap();
+        let cost = Cost { method: Method::Copy, paused: Duration::ZERO, total: Duration::ZERO };
+        let stopped = Rolled {
+            container: "c0ffee".into(),
+            name: "web".into(),
+            namespace: "prod".into(),
+            snapshot: id,
+            kept: None,
+            kept_name: None,
+            pid: None,
+            cost,
+        };
+        let message = rolled(stopped.clone());
+        assert_eq!((message.container.as_str(), message.name.as_str()), ("c0ffee", "web"));
+        assert_eq!((message.kept.as_str(), message.kept_name.as_str(), message.pid), ("", "", 0));
+        let message = rolled(Rolled { kept: Some(id), kept_name: Some("old".into()), ..stopped });
+        assert_eq!((message.kept, message.kept_name.as_str()), (id.to_string(), "old"));
     }
 }

@@ -71,8 +71,8 @@ impl House {
     /// A file as a container on this snapshot would see it; empty where there is none.
     pub(super) fn text(&self, id: Id, file: &str) -> Vec<u8> {
         let chain = self.core.get(id).unwrap().chain;
-        let files = chain.iter().map(|layer| self.core.layers().fs(layer.home, layer.id).join(file));
-        files.filter_map(|file| std::fs::read(file).ok()).next().unwrap_or_default()
+        let mut files = chain.iter().map(|layer| self.core.layers().fs(layer.home, layer.id).join(file));
+        files.find_map(|file| std::fs::read(file).ok()).unwrap_or_default()
     }
 
     /// A committed snapshot with one file of its own name.

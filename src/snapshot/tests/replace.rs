@@ -46,17 +46,20 @@ fn back_and_forward(house: House) {
     let (mut house, web, one) = rolled(house);
     house.core.snapshot(web, &named("two"), &mut Still).unwrap();
     house.write(WEB, "log", "three");
-    let operation = Some(Id::random().unwrap());
-    let replaced = house.core.replace(web, one, &keep("three"), operation).unwrap();
+    let operation = Id::random().unwrap();
+    let replaced = house.core.replace(web, one, &keep("three"), Some(operation)).unwrap();
     assert_eq!(replaced.kept, Some(web));
     let now = row(&house, replaced.now);
     assert_eq!((now.id, now.kind, now.source), (house.id(WEB), Kind::Active, Some(one)));
-    assert_eq!((now.parent, now.operation, now.taken), (Some(house.id("default/1/base")), operation, None));
+    assert_eq!(
+        (now.parent, now.operation, now.taken),
+        (Some(house.id("default/1/base")), Some(operation), None)
+    );
     assert_eq!(
         (now.labels, house.core.stat(WEB).unwrap().parent.as_str()),
         (labels("a", "b"), "default/1/base")
     );
-    assert_eq!(house.core.store().read(|rows| rows.by_operation(operation.unwrap())).unwrap().len(), 1);
+    assert_eq!(house.core.store().read(|rows| rows.by_operation(operation)).unwrap().len(), 1);
     let kept = row(&house, web);
     assert_eq!((kept.kind, kept.key, kept.name.as_deref()), (Kind::Committed, None, Some("three")));
     assert_eq!(house.core.get(web).unwrap().chain[0].stage, Stage::Sealed);

@@ -98,6 +98,16 @@ fn a_container_that_expires_is_removed_by_its_key() {
 }
 
 #[test]
+fn what_containerd_commits_does_not_expire() {
+    let (house, web) = live();
+    let made = Made { operation: None, expires: Some(Time(5)) };
+    let grant = house.core.grant(expiring(&house, web, "state", 99), made).unwrap();
+    house.core.prepare("default/3/fork", "default/1/base", labels(FORK_LABEL, &grant.label())).unwrap();
+    house.core.commit("default/4/image", "default/3/fork", BTreeMap::new()).unwrap();
+    assert!(expired(&house, 10).is_empty());
+}
+
+#[test]
 fn a_prune_is_about_named_states_that_fit() {
     let (house, web) = live();
     let state = |name: &str, namespace: &str, id: &str, nerdctl: &str, label: &str| {

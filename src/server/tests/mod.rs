@@ -18,12 +18,15 @@ use crate::protos::{admin, admin_ttrpc, snapshots};
 use crate::snapshot::Rules;
 use crate::store::Store;
 
+mod operations;
+
 /// Longer than any test waits.
 const LONG: Duration = Duration::from_mins(1);
 
 /// A served core in a directory of its own.
 struct House {
     core: Arc<Snapshots>,
+    operations: Arc<Operations>,
     server: Server,
     dir: tempfile::TempDir,
 }
@@ -35,16 +38,14 @@ impl House {
         let layers = Layers::open(dir.path(), None).unwrap();
         let core = Snapshots::open(store, layers, Rules::default()).unwrap();
         let sockets = Sockets::open(&dir.path().join("state")).await.unwrap();
+        let operations = Operations::open(Arc::clone(core.store())).unwrap();
         let served = Served {
             core: Arc::clone(&core),
-            brancher: Arc::new(Brancher::new(
-                Arc::clone(&core),
-                Operations::open(Arc::clone(core.store())).unwrap(),
-            )),
-            operations: Operations::open(Arc::clone(core.store())).unwrap(),
+            brancher: Arc::new(Brancher::new(Arc::clone(&core), Arc::clone(&operations))),
+            operations: Arc::clone(&operations),
             containerd: "/nowhere/containerd.sock".into(),
         };
-        Self { server: Server::start(sockets, served).await.unwrap(), core, dir }
+        Self { server: Server::start(sockets, served).await.unwrap(), core, operations, dir }
     }
 
     fn socket(&self, name: &str) -> std::path::PathBuf {
@@ -58,6 +59,10 @@ impl House {
     async fn dial(&self) -> ::ttrpc::r#async::Client {
         let address = format!("unix://{}", self.socket("loom.sock.ttrpc").display());
         ::ttrpc::r#async::Client::connect(&address).await.unwrap()
+    }
+
+    async fn admin(&self) -> admin_ttrpc::AdminClient {
+        admin_ttrpc::AdminClient::new(self.dial().await)
     }
 
     async fn ttrpc(&self) -> SnapshotsClient {
@@ -185,7 +190,7 @@ async fn the_admin_service_tells_how_things_are() {
     let house = House::open().await;
     house.core.prepare("default/1/c1", "", BTreeMap::new()).unwrap();
     house.core.prepare("default/2/extract-1 sha256:aa", "", BTreeMap::new()).unwrap();
-    let client = admin_ttrpc::AdminClient::new(house.dial().await);
+    let client = house.admin().await;
     let status = client.status(context::Context::default(), &admin::StatusRequest::new()).await.unwrap();
     assert_eq!((status.pid, status.listed, status.held), (std::process::id(), 2, 0));
     assert_eq!((status.root.as_str(), status.pool.as_str()), (house.dir.path().to_str().unwrap(), ""));
@@ -213,7 +218,7 @@ async fn a_lineage_is_longer_than_a_message() {
         house.core.commit(&name, "k", labels.clone()).unwrap();
         parent = name;
     }
-    let client = admin_ttrpc::AdminClient::new(house.dial().await);
+    let client = house.admin().await;
     let request = admin::LineageRequest { reference: format!("snapshot:{parent}"), ..Default::default() };
     let mut stream = client.lineage(context::Context::default(), &request).await.unwrap();
     let mut way = Vec::new();
