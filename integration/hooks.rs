@@ -1,5 +1,5 @@
-//! Consistency `app`, where the commands in a container's labels misbehave or somebody dies: there is a state
-//! or there is none, and the container runs on.
+//! The commands of consistency `app`, where they misbehave (`quiesce` has those that behave): there is no state,
+//! the error names them, and the container runs on.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // Tests panic.
 #![allow(clippy::needless_pass_by_value)] // A stage ends with its test.
 
@@ -123,66 +123,33 @@ fn misbehave(stage: Stage) {
     stage.end(&image);
 }
 
-/// What its user has paused stays paused; a snapshot needs no process; and each hook is run once a state.
-fn odd_states(stage: Stage) {
+/// Each runs once a state, however many stand on that; of a promotion, the fork's do.
+fn once(stage: Stage) {
     let image = stage.import(&small());
     let told = Told::start(&stage, &image);
     label(&stage, &tell("quiesce"), &tell("unquiesce"));
-    for verb in [&["snapshot", "db", "--name", "state", "--consistency", "app"][..], &FORK] {
-        stage.loom_json(verb);
-        assert_eq!(told.take(), ["quiesce", "unquiesce"], "{verb:?}");
+    for request in [
+        &["snapshot", "db", "--name", "state", "--consistency", "app"][..],
+        &FORK,
+        &["fork", "db", "--name", "more", "--count", "3", "--consistency", "app"],
+        &["promote", "try", "--consistency", "app", "--discard"],
+    ] {
+        stage.loom_json(request);
+        assert_eq!(told.take(), ["quiesce", "unquiesce"], "{request:?}");
     }
-    stage.loom_json(&["fork", "db", "--name", "more", "--count", "3", "--consistency", "app"]);
-    assert_eq!(told.take(), ["quiesce", "unquiesce"], "one moment for all");
-    // A promotion is of the fork's state.
-    stage.loom_json(&["promote", "try", "--consistency", "app", "--discard"]);
-    assert_eq!(told.take(), ["quiesce", "unquiesce"], "the fork's");
-
-    let is = |status: &str| assert_eq!(stage.containerd.status_of("db").as_deref(), Some(status));
-    stage.containerd.ctr(&["tasks", "pause", "db"]);
-    wait_until("the pause", || stage.containerd.status_of("db").as_deref() == Some("PAUSED"));
-    let said = stage.loom_fails(4, &["fork", "db", "--consistency", "app"]);
-    assert!(said.contains("db") && said.contains("paused"), "{said}");
-    is("PAUSED");
-    stage.loom_json(&["fork", "db", "--name", "of-paused"]);
-    is("PAUSED");
-    assert_eq!(told.take(), Vec::<String>::new());
-    stage.loom_json(&["resume", "db"]);
-    is("RUNNING");
-    Counter::of(&stage, "db").assert_advances();
-
-    // Where nothing runs, nothing is to be got ready.
-    stage.containerd.ctr(&["tasks", "kill", "-s", "SIGKILL", "db"]);
-    wait_until("its end", || stage.containerd.status_of("db").as_deref() == Some("STOPPED"));
-    stage.loom_json(&["fork", "db", "--name", "of-stopped", "--consistency", "app"]);
+    // Without consistency `app`, never.
+    stage.loom_json(&["fork", "db", "--name", "crash"]);
+    stage.loom_json(&["rollback", "db", "state", "--discard"]);
     assert_eq!(told.take(), Vec::<String>::new());
     stage.loom_json(&["rm", "state"]);
     stage.end(&image);
 }
 
-/// loomd dies while the command runs, while the container stands still, and before it is told to go on: the
-/// next loomd sees to all of it.
+/// loomd is killed while the command runs, which then is nobody's: the next loomd sees to it.
 fn death(mut stage: Stage) {
     let image = stage.import(&small());
     let told = Told::start(&stage, &image);
     let before = stage.inventory();
-    label(&stage, &tell("quiesce"), &tell("unquiesce"));
-    for point in ["containerd.freeze.pause", "snapshot.frozen", "containerd.thaw.resume"] {
-        stage.loomd.stop();
-        stage.loomd.fail_at(&format!("{point}:abort"));
-        stage.start_again();
-        stage.loom_fails(5, &FORK);
-        wait_until("loomd to die", || !stage.loomd.daemon().is_running());
-        assert_eq!(told.take(), ["quiesce"], "{point}");
-        stage.loomd.fail_nowhere();
-        stage.start_again();
-        wait_until("it to go on", || fs::read_to_string(&told.file).is_ok_and(|told| told == "unquiesce\n"));
-        assert_eq!(stage.containerd.status_of("db").as_deref(), Some("RUNNING"), "{point}");
-        told.counter.assert_advances();
-        stage.wait_until_again(&before, point);
-        told.take();
-    }
-    // Killed while the command runs, which then is nobody's.
     label(&stage, &sh("echo quiesce >>/told/hooks; exec sleep 9876543"), &tell("unquiesce"));
     let mut fork = stage.loom_command(&FORK).spawn().unwrap();
     wait_until("the command to run", || told.file.exists());
@@ -190,6 +157,8 @@ fn death(mut stage: Stage) {
     assert_eq!(fork.wait().unwrap().code(), Some(5));
     stage.start_again();
     wait_until("it to go on", || fs::read_to_string(&told.file).unwrap().ends_with("unquiesce\n"));
+    assert_eq!(stage.containerd.status_of("db").as_deref(), Some("RUNNING"));
+    wait_until("the command's end", || !runs("9876543"));
     stage.wait_until_again(&before, "a command that hung");
     label(&stage, &tell("quiesce"), &tell("unquiesce"));
     told.take();
@@ -203,10 +172,8 @@ fn death(mut stage: Stage) {
 on_stages! {
     misbehave_on_xfs: misbehave(Xfs, Debian);
     misbehave_with_a_pool_and_the_current_containerd: misbehave(Ext4Pool, Current);
-    odd_states_on_ext4: odd_states(Ext4, Debian);
-    odd_states_with_a_pool: odd_states(Ext4Pool, Debian);
-    odd_states_with_a_pool_and_the_current_containerd: odd_states(Ext4Pool, Current);
+    once_on_ext4: once(Ext4, Debian);
+    once_with_a_pool_and_the_current_containerd: once(Ext4Pool, Current);
     death_on_xfs: death(Xfs, Debian);
-    death_with_a_pool: death(Ext4Pool, Debian);
     death_with_a_pool_and_the_current_containerd: death(Ext4Pool, Current);
 }

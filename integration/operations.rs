@@ -262,7 +262,7 @@ fn called_off(stage: Stage) {
     stage.loom(&["cancel", text(&running["id"])]);
     let output = client.end();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert_eq!(output.status.code(), Some(4), "{said}");
     assert!(said.contains("cancelled"), "{said}");
     stage.wait_until_again(&before, "loom cancel");
     assert_eq!(stage.loom_json(&["operation", text(&running["id"])])["state"], "cancelled");

@@ -152,6 +152,9 @@ impl Stage {
     /// # Panics
     /// With what is more or less.
     pub fn wait_until_again(&self, before: &[String], after: &str) {
+        // Where loomd was away, containerd's collector has given up, and looks again after a removal.
+        self.containerd.ctr(&["snapshots", "--snapshotter", "loom", "prepare", "passing"]);
+        self.containerd.ctr(&["snapshots", "--snapshotter", "loom", "rm", "passing"]);
         wait_until_none(&format!("differences after {after}"), || {
             self.containerd.collect();
             let now = self.inventory();

@@ -331,7 +331,8 @@ async fn thaw(core: &Arc<Snapshots>, pause: &Pause) -> Result<()> {
         tokio::time::sleep(LATE).await;
         continued(&client, &row).await?;
     }
-    match wake(&client, core, &row).await {
+    let ready = quiesce::end_left(&client, &row.container).await;
+    match ready.and(wake(&client, core, &row).await) {
         Err(error) if is_silence(&error) => return Err(error),
         Err(error) => tracing::warn!(container = row.container, %error, "a container goes on unready"),
         Ok(()) => {}

@@ -134,6 +134,11 @@ pub(super) async fn run(
     }
 }
 
+/// Ends the command that an earlier daemon was making a container ready with.
+pub(super) async fn end_left(client: &Client, container: &str) -> Result<()> {
+    task::Exec { client, container, id: Hook::Quiesce.process() }.end().await
+}
+
 /// Forgets what commands of an earlier daemon printed.
 pub(super) fn forget_outputs(root: &Path) {
     match std::fs::remove_dir_all(root.join(OUTPUT)) {
