@@ -88,8 +88,10 @@ impl Way<'_> {
         succeed(&mut self.stage.containerd.nerdctl_command(self.snapshotter, args))
     }
 
+    /// Runs what heeds a stop, as an agent's container would.
     fn run(&self, name: &str, image: &str) {
-        self.nerdctl(&["run", "-d", "--net=none", "--name", name, image, "sleep", "100000"]);
+        let idle = "trap exit TERM; sleep 100000 & wait";
+        self.nerdctl(&["run", "-d", "--net=none", "--name", name, image, "bash", "-c", idle]);
     }
 
     /// Tries each edit in a container of its own; how many clashes each came to, where it built and passed.
@@ -149,8 +151,10 @@ fn with_loom(stage: &Stage, image: &str) -> Session {
     let all = begun.elapsed();
 
     println!("{tree}");
-    for wanted in (1..=EDITS.len()).map(|n| format!("try-{n}")).chain(["agent".into(), "before".into()]) {
-        assert!(tree.contains(&wanted), "{wanted} is not in\n{tree}");
+    let ids =
+        forks.iter().chain([&promoted["container"]]).map(|each| &each["container"].as_str().unwrap()[..12]);
+    for wanted in ids.chain(["before"]) {
+        assert!(tree.contains(wanted), "{wanted} is not in\n{tree}");
     }
     assert_eq!(promoted["container"]["name"], "agent", "{promoted}");
     assert_eq!(promoted["container"]["kept_name"], "before", "{promoted}");
