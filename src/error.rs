@@ -290,8 +290,7 @@ impl Error {
             | Self::Precondition { .. }
             | Self::TooDeep { .. }
             | Self::NotOnLoom { .. } => Kind::FailedPrecondition,
-            Self::Containerd { kind, .. } | Self::Nerdctl { kind, .. } => *kind,
-            Self::Recorded { kind, .. } => *kind,
+            Self::Containerd { kind, .. } | Self::Nerdctl { kind, .. } | Self::Recorded { kind, .. } => *kind,
             Self::Busy(_) | Self::Cancelled(_) => Kind::Aborted,
             Self::Io { source, .. } => match source.kind() {
                 std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {

@@ -284,7 +284,7 @@ impl Layers {
 
     /// True where a mount table of any process has the layer as what is written to, or bound.
     pub fn in_use(&self, layer: &Layer) -> Result<bool> {
-        mounted::to_write(layer.id, &self.fs(layer.home, layer.id))
+        mounted::to_write(&self.fs(layer.home, layer.id))
     }
 
     /// Every directory of a layer.

@@ -12,6 +12,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use rustix::fs::{AtFlags, CWD, StatxFlags};
+
 use super::area::parse;
 use crate::error::{Error, Result};
 use crate::store::LayerId;
@@ -23,13 +25,27 @@ pub(super) fn layers() -> Result<HashSet<LayerId>> {
     Ok(found)
 }
 
-/// True where a mount table has the tree `fs` of the layer `id` as an overlay's upper, or a layer of this id
-/// bound. As an upper it is known by its path: another root may have a mounted layer of the same id, and what
-/// asks here is refused for good.
-pub(super) fn to_write(id: LayerId, fs: &Path) -> Result<bool> {
+/// True where a mount table has the tree `fs` of a layer as an overlay's upper, or bound. Another root may have a
+/// mounted layer of the same id, and what asks here is refused for good: as an upper it is known by its path,
+/// bound by its filesystem too.
+pub(super) fn to_write(fs: &Path) -> Result<bool> {
+    let device = device(fs)?;
     let mut found = false;
-    tables(|line| found |= Line::parse(line).is_some_and(|line| line.writes(id, fs)))?;
+    tables(|line| found |= Line::parse(line).is_some_and(|line| line.writes(fs, &device)))?;
     Ok(found)
+}
+
+/// The device, as mount tables have it, of the filesystem that a path lies on. A stat would tell another one of
+/// a btrfs subvolume.
+fn device(path: &Path) -> Result<String> {
+    let flags = StatxFlags::MNT_ID;
+    let mount =
+        rustix::fs::statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, flags).map_err(Error::io("inspect", path))?;
+    let table = fs::read("/proc/self/mountinfo").map_err(Error::io("read", "/proc/self/mountinfo"))?;
+    let lines = table.split(|b| *b == b'\n').filter_map(Line::parse);
+    let line = lines.into_iter().find(|line| line.id == mount.stx_mnt_id);
+    let line = line.ok_or_else(|| Error::Internal(format!("{} lies on no mount", path.display())))?;
+    Ok(line.device)
 }
 
 /// Hands every line of every mount table to `look`.
@@ -72,6 +88,10 @@ fn namespace(thread: &Path, seen: &mut HashSet<OsString>, look: &mut impl FnMut(
 
 /// What a line of a mount table says.
 struct Line {
+    /// The mount's number in its namespace.
+    id: u64,
+    /// The device of its filesystem.
+    device: String,
     /// The directory of its filesystem that is mounted.
     root: String,
     /// The options of an overlay; empty for every other type.
@@ -83,11 +103,12 @@ impl Line {
         let fields: Vec<&[u8]> = line.split(|b| *b == b' ').collect();
         // ID, parent, device, root, mount point, options, then optional fields up to a dash, then the
         // filesystem's type, its source and its own options.
-        let root = unescape(fields.get(3)?);
+        let id = std::str::from_utf8(fields.first()?).ok()?.parse().ok()?;
+        let (device, root) = (unescape(fields.get(2)?), unescape(fields.get(3)?));
         let mut rest = fields.iter().skip(6).skip_while(|field| **field != b"-").skip(1);
         let overlay = rest.next().is_some_and(|kind| *kind == b"overlay");
         let options = rest.nth(1).filter(|_| overlay).map(|options| unescape(options));
-        Some(Self { root, options: options.unwrap_or_default() })
+        Some(Self { id, device, root, options: options.unwrap_or_default() })
     }
 
     /// The paths that its options name, each with the option.
@@ -96,9 +117,17 @@ impl Line {
         options.flat_map(|(name, paths)| paths.split(':').map(move |path| (name, path)))
     }
 
-    fn writes(&self, id: LayerId, fs: &Path) -> bool {
+    fn writes(&self, fs: &Path, device: &str) -> bool {
+        // A bind's path begins where its filesystem does, and may end deeper in the layer.
+        let bound = |layer: &Path| {
+            let at = |above: &Path| {
+                above.file_name() == layer.file_name()
+                    && above.strip_prefix("/").is_ok_and(|above| layer.ends_with(above))
+            };
+            self.device == device && Path::new(&self.root).ancestors().any(at)
+        };
         self.paths().any(|(name, path)| name == "upperdir" && Path::new(path) == fs)
-            || whole(&self.root) == Some(id)
+            || fs.parent().is_some_and(bound)
     }
 }
 
@@ -182,7 +211,7 @@ mod tests {
     #[test]
     fn what_is_written_to_is_known_by_its_path() {
         let writes = |line: &str, fs: &str| {
-            Line::parse(line.as_bytes()).is_some_and(|line| line.writes(LayerId(4), Path::new(fs)))
+            Line::parse(line.as_bytes()).is_some_and(|line| line.writes(Path::new(fs), "8:1"))
         };
         let overlay =
             "50 30 0:45 / /x rw - overlay overlay rw,lowerdir=/r/layers/3/fs,upperdir=/r/layers/4/fs";
@@ -190,6 +219,12 @@ mod tests {
         assert!(!writes(overlay, "/other/layers/4/fs") && !writes(overlay, "/r/layers/3/fs"));
         let bind = "1 2 8:1 /r/layers/4/fs /x rw - ext4 /dev/sda1 rw";
         assert!(writes(bind, "/mnt/r/layers/4/fs") && !writes("", "/r/layers/4/fs"));
+        assert!(writes("1 2 8:1 /layers/4/fs/deep /x rw - ext4 /dev/sda1 rw", "/r/layers/4/fs"));
+        assert!(
+            !writes(bind, "/mnt/s/layers/4/fs")
+                && !writes("1 2 8:1 / / rw - ext4 /dev/sda1 rw", "/r/layers/4/fs")
+        );
+        assert!(!writes("1 2 8:2 /r/layers/4/fs /x rw - ext4 /dev/sdb1 rw", "/mnt/r/layers/4/fs"));
     }
 
     #[test]
