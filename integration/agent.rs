@@ -235,6 +235,5 @@ fn session(stage: Stage) {
 
 on_stages! {
     session_on_xfs: session(Xfs, Debian);
-    session_with_a_pool: session(Ext4Pool, Debian);
     session_with_a_pool_and_the_current_containerd: session(Ext4Pool, Current);
 }
