@@ -177,13 +177,13 @@ fn with_commits(stage: &Stage, image: &str) -> (Session, Duration) {
     way.nerdctl(&["exec", "agent", "bash", "-c", SETUP]);
 
     let begun = Instant::now();
-    let mut committing = Duration::ZERO;
+    let mut spent = Duration::ZERO;
     for number in 1..=EDITS.len() {
-        let state = format!("loom.test/state:{number}");
+        let saved = format!("loom.test/state:{number}");
         let commit = Instant::now();
-        way.nerdctl(&["commit", "agent", &state]);
-        committing += commit.elapsed();
-        way.run(&format!("try-{number}"), &state);
+        way.nerdctl(&["commit", "agent", &saved]);
+        spent += commit.elapsed();
+        way.run(&format!("try-{number}"), &saved);
     }
     let ran = begun.elapsed();
     let clashes = way.attempts();
@@ -201,14 +201,14 @@ fn with_commits(stage: &Stage, image: &str) -> (Session, Duration) {
     for state in (1..=EDITS.len()).map(|number| number.to_string()).chain(["best".into()]) {
         way.nerdctl(&["rmi", "-f", &format!("loom.test/state:{state}")]);
     }
-    (Session { all, branching, clashes }, committing)
+    (Session { all, branching, clashes }, spent)
 }
 
 fn session(stage: Stage) {
     let image = stage.import(&workshop());
     stage.containerd.import("overlayfs", &workshop().archive);
     let loom = with_loom(&stage, &image);
-    let (stock, committing) = with_commits(&stage, &image);
+    let (stock, spent) = with_commits(&stage, &image);
     assert_eq!(loom.clashes, stock.clashes, "the same edits come to the same");
     let failed = loom.clashes.iter().filter(|clashes| clashes.is_none()).count();
     assert_eq!(failed, 2, "{:?}", loom.clashes);
@@ -223,7 +223,7 @@ fn session(stage: Stage) {
         seconds(stock.all),
         seconds(stock.branching),
         EDITS.len(),
-        seconds(committing),
+        seconds(spent),
     );
     stage.end(&image);
     assert_eq!(stage.loom_json(&["ls", "--all"]), Value::Array(Vec::new()));

@@ -82,8 +82,8 @@ fn keys(mut stage: Stage) {
     let first = stage.loom_json(&fork);
     assert_eq!(first, stage.loom_json(&fork), "no name was given, and it is the same fork");
     let snapshot = ["snapshot", "web", "--name", "state", "--idempotency-key", "b"];
-    let state = stage.loom_json(&snapshot);
-    assert_eq!(state, stage.loom_json(&snapshot));
+    let kept = stage.loom_json(&snapshot);
+    assert_eq!(kept, stage.loom_json(&snapshot));
     let before = stage.inventory();
 
     // Another request: another name, another verb, other changes.
