@@ -153,6 +153,11 @@ impl Life {
         let Some(container) = containers::get(client, &self.container).await? else { return Ok(None) };
         let task = task::get(client, &self.container).await?;
         match task {
+            // Whoever made it came no further.
+            Some(task) if self.runs() && task.status == Status::Created => {
+                task::end(client, &self.container).await?;
+                self.go_on(client, &container).await
+            }
             Some(task) if self.runs() && task.status != Status::Stopped && Some(task.pid) != self.pid => {
                 if self.doing == Doing::Paused && task.status == Status::Running {
                     task::pause(client, &self.container).await?;
