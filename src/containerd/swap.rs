@@ -204,8 +204,14 @@ impl Brancher {
             let (now, operation) = (replaced.now, work.id());
             let Some(kept) = replaced.kept else { return Ok(()) };
             blocking(&self.core, move |core| {
-                core.replace(now, kept, &Kept::Discarded, Some(operation))?;
-                core.forget(kept)
+                match core.put_back(now, kept) {
+                    // Somebody has branched it by its name already.
+                    Err(Error::Busy(_)) => {
+                        core.replace(now, kept, &Kept::Discarded, Some(operation))?;
+                        core.forget(kept)
+                    }
+                    done => done,
+                }
             })
             .await
         };

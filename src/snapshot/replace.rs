@@ -153,6 +153,43 @@ impl Snapshots {
         Ok(Replaced { now, kept, method: top.method })
     }
 
+    /// Undoes a replace that kept what was there: the key goes back to the row that had it, which is written to
+    /// again, and what it got is dropped. Fails with `Busy` where something stands on that row's layer by now.
+    /// A crash leaves all of it or nothing, as above.
+    pub fn put_back(&self, now: Id, kept: Id) -> Result<()> {
+        let key = self.store.read(|rows| keyed(rows, now))?;
+        let _seal = self.take_seal(&key)?;
+        let _swap = self.take_swap(&key)?;
+        let looked = self.store.read(|rows| Looked::at(rows, now, kept, &Kept::Discarded))?;
+        self.unmounted(&looked)?;
+        let (layer, ended) = self.store.write(move |rows| {
+            let row = |id: Id| rows.snapshot(id)?.ok_or_else(|| Error::SnapshotNotFound(id.to_string()));
+            let (new, old) = (row(now)?, row(kept)?);
+            let layer = old.layer.map(|layer| rows.layer(layer)).transpose()?.flatten();
+            let layer = layer.ok_or_else(|| Error::SnapshotNotFound(old.title()))?;
+            let alone = old.kind == Kind::Committed && old.key.is_none() && rows.standing_on(layer.id)? == 1;
+            if new.key.as_ref() != Some(&key) || !alone {
+                return Err(Error::Busy(format!("snapshot {:?}", old.title())));
+            }
+            let gone = Snapshot { key: None, ..new.clone() };
+            rows.update(&gone)?;
+            rows.update(&Snapshot {
+                key: new.key,
+                name: None,
+                kind: Kind::Active,
+                labels: new.labels,
+                expires: new.expires,
+                updated: Time::now(),
+                ..old
+            })?;
+            rows.update_layer(&Layer { stage: Stage::Writable, ..layer })?;
+            Ok((layer, collect(rows, gone)?))
+        })?;
+        self.layers.unseal(&layer)?;
+        self.end(ended);
+        Ok(())
+    }
+
     fn seal_old(&self, looked: &Looked, kept: &Kept) -> Result<()> {
         crate::fault::point("snapshot.replace.seal")?;
         self.layers.seal(&looked.layer, &manifest(&retired(looked.old.clone(), kept), &looked.layer))

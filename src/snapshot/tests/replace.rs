@@ -42,6 +42,23 @@ fn state(house: &House, source: Id, keep: Keep) -> Snapshot {
     house.core.snapshot(source, &take, &mut Still).unwrap().0
 }
 
+fn put_back(house: House) {
+    let (mut house, web, one) = rolled(house);
+    let before = row(&house, web);
+    let replaced = house.core.replace(web, one, &keep("two"), None).unwrap();
+    house.write(WEB, "log", "meanwhile");
+    house.core.put_back(replaced.now, web).unwrap();
+    for _ in 0..2 {
+        let after = row(&house, web);
+        assert_eq!(Snapshot { created: before.created, updated: before.updated, ..after }, before);
+        assert_eq!(house.core.get(web).unwrap().chain[0].stage, Stage::Writable);
+        assert_eq!(house.text(web, "log"), b"two");
+        assert!(house.core.get(replaced.now).is_err());
+        house.write(WEB, "log", "two");
+        house = house.reopen();
+    }
+}
+
 fn back_and_forward(house: House) {
     let (mut house, web, one) = rolled(house);
     house.core.snapshot(web, &named("two"), &mut Still).unwrap();
@@ -92,6 +109,26 @@ fn back_and_forward(house: House) {
     house.core.remove(WEB).unwrap();
     house.core.remove("default/1/base").unwrap();
     assert!(house.core.all().unwrap().is_empty() && house.directories().is_empty());
+}
+
+#[test]
+fn what_was_replaced_is_put_back_on_plain_layers() {
+    put_back(House::new());
+}
+
+#[test]
+fn what_was_replaced_is_put_back_in_a_pool() {
+    put_back(House::pooled());
+}
+
+#[test]
+fn what_somebody_branched_is_not_written_to_again() {
+    let (house, web, one) = rolled(House::new());
+    house.core.replace(web, one, &keep("two"), None).unwrap();
+    let replaced = house.core.replace(house.id(WEB), web, &Kept::Discarded, None).unwrap();
+    let error = house.core.put_back(replaced.now, web).unwrap_err();
+    assert!(matches!(error, Error::Busy(_)), "{error}");
+    assert_eq!(house.text(replaced.now, "log"), b"two");
 }
 
 #[test]
