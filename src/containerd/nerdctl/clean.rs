@@ -13,7 +13,7 @@ use containerd_client::services::v1::Container;
 use super::trail::Trail;
 use super::{OPERATION_LABEL, Way};
 use crate::containerd::client::Client;
-use crate::containerd::{containers, image, snapshots};
+use crate::containerd::{containers, image, leases, snapshots};
 use crate::error::{Error, Kind, Result};
 use crate::store::Id;
 
@@ -67,6 +67,7 @@ impl Way {
             volume_rm(self, client, None, volume).await?;
         }
         image::remove(client, operation).await?;
+        leases::end(client, &leases::of_operation(operation), false).await?;
         trail.map_or(Ok(()), Trail::end)
     }
 
