@@ -1,6 +1,7 @@
 //! Every step that touches the disk or the store fails once, and loomd dies once at each, under every
 //! verb. Whatever happened, the container that is branched runs on, the request has happened wholly or
-//! not at all, nothing half-made stays, and what has not happened can be asked for again.
+//! not at all, nothing half-made stays, no operation is left open, and the request can be made again: what has
+//! happened answers the same then, what has not happens.
 //!
 //! A verb is run once as it should; that shows the world before and behind it, and the points that it
 //! passes. Then each of these is made to fail, and the world must come to be one of the two:
@@ -22,6 +23,7 @@ use std::path::PathBuf;
 use std::process::Output;
 use std::time::Instant;
 
+use serde_json::Value;
 use support::containerd::Version;
 use support::fault::{Action, Fault, in_source, passed};
 use support::image::{small, tiny};
@@ -30,6 +32,7 @@ use support::loom::try_loom;
 use support::stage::Stage;
 use support::verb::{Under, VERBS, Verb};
 use support::wait::{DEADLINE, wait_for, wait_until};
+use support::world::{self, World};
 
 /// Points that nothing here passes: where, which and why.
 const NEVER: &[(Layout, &str, &str)] = &[
@@ -37,16 +40,29 @@ const NEVER: &[(Layout, &str, &str)] = &[
     (Layout::Ext4, "layer.materialize.cleanse", "what is copied file by file has nothing to cleanse"),
     (Layout::Ext4Pool, "layer.materialize.copy", "a pool layer is a snapshot of another"),
     (Layout::Ext4Pool, "layer.copy.entry", "a pool layer is a snapshot of another"),
+    (Layout::Ext4, "containerd.image.create", NERDCTL),
+    (Layout::Ext4, "containerd.container.update", NERDCTL),
+    (Layout::Ext4, "containerd.nerdctl.create", NERDCTL),
+    (Layout::Ext4, "containerd.nerdctl.fill", NERDCTL),
+    (Layout::Ext4, "containerd.nerdctl.place", NERDCTL),
+    (Layout::Ext4, "containerd.nerdctl.start", NERDCTL),
+    (Layout::Ext4, "containerd.nerdctl.stop", NERDCTL),
+    (Layout::Ext4, "containerd.nerdctl.trail", NERDCTL),
+    (Layout::Ext4, "containerd.nerdctl.volume", NERDCTL),
+    (Layout::Ext4, "layer.copy_tree.begin", NERDCTL),
+    (Layout::Ext4, "layer.copy_tree.sync", NERDCTL),
 ];
+/// nerdctl has one namespace, and its containers one bridge.
+const NERDCTL: &str = "nerdctl and its volumes know nothing of layouts, and are with the pool";
 
-/// The beginnings of points that are nerdctl's alone: `nerdctl_fork` has them fail.
-const ELSEWHERE: [&str; 3] = ["containerd.nerdctl.", "containerd.image.", "containerd.container."];
+/// Where nerdctl's containers are forked.
+const NERDCTLS: Layout = Layout::Ext4Pool;
+
+/// What a request printed, or why it failed.
+type Answer = Result<String, String>;
 
 /// How often each point was passed.
 type Passed = BTreeMap<String, usize>;
-
-/// What there is, a line each.
-type World = BTreeSet<String>;
 
 /// A source container, a state of it, and what faults have been tried on them.
 struct Sweep {
@@ -58,16 +74,43 @@ struct Sweep {
     armed: Option<Fault>,
     /// For each point, what it did.
     fired: BTreeMap<String, BTreeSet<Action>>,
+    /// How many faults there were.
+    faults: usize,
+    /// The idempotency key of the requests.
+    key: String,
 }
 
 impl Sweep {
     fn new(layout: Layout, version: Version) -> Sweep {
-        const COUNT: &str =
-            "n=0; while :; do n=$((n+1)); echo $n >/root/new; mv /root/new /root/count; sleep 0.02; done";
-        let stage = Stage::new(layout, version);
+        const COUNT: &str = "trap 'exit 0' TERM
+            n=0; while :; do n=$((n+1)); echo $n >/root/new; mv /root/new /root/count; sleep 0.02; done";
+        let mut stage = Stage::prepared(layout, version);
+        if layout != NERDCTLS {
+            // Two containers of one name in one namespace would share their control group.
+            stage.containerd.namespace = "sweep".into();
+        }
+        stage.loomd.start();
+        stage.containerd.start();
         let image = stage.import(&small());
-        let run = ["run", "-d", "--snapshotter", "loom", &image, "source", "sh", "-c", COUNT];
-        stage.containerd.ctr(&run);
+        let run = ["run", "-d", "--snapshotter", "loom"];
+        let labels =
+            ["loom.quiesce=[\"touch\",\"/root/quiet\"]", "loom.unquiesce=[\"rm\",\"-f\",\"/root/quiet\"]"];
+        let labels = ["--label", labels[0], "--label", labels[1]];
+        stage.containerd.ctr(&[&run[..], &labels, &[&image, "source", "sh", "-c", COUNT]].concat());
+        if layout == NERDCTLS {
+            stage.containerd.nerdctl(&[
+                "run",
+                "-d",
+                "--name",
+                "web",
+                "-v",
+                "data:/data",
+                &image,
+                "sh",
+                "-c",
+                COUNT,
+            ]);
+        }
         let layer = stage.containerd.snapshots("loom").into_iter().find(|key| key.starts_with("sha256:"));
         let mut sweep = Sweep {
             layer: layer.unwrap(),
@@ -75,6 +118,8 @@ impl Sweep {
             seen: stage.scratch.path().join("seen"),
             armed: None,
             fired: BTreeMap::new(),
+            faults: 0,
+            key: String::new(),
             stage,
         };
         sweep.counts_on("at first");
@@ -132,6 +177,7 @@ impl Sweep {
                 "$layer" => &self.layer,
                 "$archive" => tiny.to_str().unwrap(),
                 "$pinned" => &pinned,
+                "$key" => &self.key,
                 word => word,
             })
             .collect();
@@ -140,7 +186,12 @@ impl Sweep {
         match (words[0], &words[1..]) {
             ("ctr", args) => ctr(args),
             ("snap", args) => snap(args),
-            ("loom", args) => try_loom(&self.stage.loomd.ttrpc_socket(), args),
+            ("loom", args) => {
+                let namespace = ["--namespace", &self.stage.containerd.namespace];
+                try_loom(&self.stage.loomd.ttrpc_socket(), &[&namespace, args].concat())
+            }
+            ("nerdctl", args) => self.stage.containerd.try_nerdctl(args),
+            ("in", args) => ctr(&[&["tasks", "exec", "--exec-id", "in"], args].concat()),
             ("drop", name) => {
                 ctr(&["tasks", "rm", "-f", name[0]]);
                 ctr(&["containers", "rm", name[0]])
@@ -172,61 +223,7 @@ impl Sweep {
 
     /// What there is; None while loomd, or containerd's way to it, is not there.
     fn world(&self) -> Option<World> {
-        let mut world = World::new();
-        let mut add = |what: &str, each: &str| {
-            let each = each.split_whitespace().collect::<Vec<_>>().join(" ");
-            world.insert(format!("{what} {each}"));
-        };
-        let commands = [
-            "snap ls",
-            "ctr containers ls -q",
-            "ctr tasks ls",
-            "ctr leases ls -q",
-            "loom ls --all --json",
-            "loom status --json",
-        ];
-        let [snapshots, containers, tasks, leases, rows, status] = std::thread::scope(|scope| {
-            let running = commands.map(|command| scope.spawn(|| printed(self.run(command))));
-            running.map(|thread| thread.join().unwrap())
-        });
-        for line in snapshots?.lines().skip(1) {
-            add("containerd's snapshot", line);
-        }
-        for name in containers?.lines() {
-            add("container", name);
-        }
-        for line in tasks?.lines().skip(1) {
-            let fields: Vec<&str> = line.split_whitespace().collect();
-            if fields[2] == "CREATED" {
-                continue; // Nothing of it runs yet, and whoever starts it finds it made.
-            }
-            add("task", &format!("{} {}", fields[0], fields[2]));
-        }
-        for name in leases?.lines() {
-            add("lease", name);
-        }
-        let json = |text: String| serde_json::from_str::<serde_json::Value>(&text).unwrap();
-        let (rows, status) = (json(rows?), json(status?));
-        let mut lineage = 0;
-        for row in rows.as_array().unwrap() {
-            let text = |field: &str| row[field].as_str().unwrap_or("-").to_owned();
-            let key = row["key"].as_str().map(|key| key.splitn(3, '/').nth(2).unwrap_or(key));
-            if row["key"].is_null() && row["name"].is_null() && row["pinned"] == false {
-                lineage += 1;
-                continue;
-            }
-            let (name, kind, home) = (text("name"), text("kind"), text("home"));
-            let pinned = if row["pinned"] == true { "pinned" } else { "" };
-            add("loom's snapshot", &format!("{} {name} {kind} {home} {pinned}", key.unwrap_or("-")));
-        }
-        add("rows that only lineage keeps:", &lineage.to_string());
-        let place = &self.stage.place;
-        add("layers:", &format!("{}, directories: {}", status["layers"], place.layers().len()));
-        add("subvolumes:", &place.subvolumes().len().to_string());
-        for path in place.trash() {
-            add("trash", &path.display().to_string());
-        }
-        Some(world)
+        world::read(&self.stage, |command| printed(self.run(command)))
     }
 
     /// The source is not paused, and does not stay so.
@@ -273,15 +270,16 @@ impl Sweep {
             let wanted = |action: &Action| match (verb.under, point.as_str(), action) {
                 // The one cannot fail; and what fails where a transaction begins fails where it ends.
                 (_, "store.answer", Action::Error) | (_, "store.begin", _) => !known(*action),
-                (Under::All, ..) => true,
+                (Under::All | Under::Each, ..) => true,
                 (Under::New, ..) => store || !known(*action),
+                (Under::Unmet, ..) => !known(*action),
                 (Under::Deaths, point, Action::Abort) => point.starts_with("containerd."),
                 (Under::Deaths, ..) => false,
             };
             let passages: BTreeSet<usize> = match verb.under {
                 _ if first > last => continue,
                 Under::All | Under::New if store => (first..=last).collect(),
-                Under::New => [first].into(),
+                Under::New | Under::Unmet | Under::Each => [first].into(),
                 Under::All | Under::Deaths => [first, last].into(),
             };
             for action in [Action::Error, Action::Abort].into_iter().filter(wanted) {
@@ -295,23 +293,29 @@ impl Sweep {
         let began = Instant::now();
         let set = |sweep: &Sweep| verb.set.iter().for_each(|command| sweep.succeed(command));
         let unset = |sweep: &Sweep| verb.unset.iter().for_each(|command| sweep.succeed(command));
-        let request = |sweep: &Sweep| {
+        let request = |sweep: &Sweep| -> Answer {
             let outputs: Vec<Output> = verb.request.iter().map(|command| sweep.run(command)).collect();
-            let failed = outputs.into_iter().find(|output| !output.status.success());
-            failed.map_or(Ok(()), |output| Err(said(&output)))
+            match outputs.iter().find(|output| !output.status.success()) {
+                Some(failed) => Err(said(failed)),
+                None => Ok(outputs.iter().map(|output| String::from_utf8_lossy(&output.stdout)).collect()),
+            }
         };
         set(self);
         self.restart(None);
         let before = self.steady();
         let at_start = passed(&self.seen);
-        request(self).unwrap();
+        self.key = verb.name.to_owned();
+        let answer = request(self);
+        answer.as_ref().unwrap();
         let after = self.steady();
         let faults = self.faults(verb, &at_start, &passed(&self.seen));
+        self.assert_told(verb, None, &answer, true);
         unset(self);
         self.settle(verb.name, &[baseline]);
 
-        for fault in &faults {
+        for (turn, fault) in faults.iter().enumerate() {
             let when = format!("{} with {fault}", verb.name);
+            self.key = format!("{} {turn}", verb.name);
             set(self);
             self.restart(Some(fault));
             let answer = request(self);
@@ -326,20 +330,65 @@ impl Sweep {
             if self.armed.is_some() && !self.has_fired() {
                 self.restart(None);
             }
-            if which == 0 && before != after {
-                assert!(answer.is_err(), "{when}: it was answered, and did not happen");
-                request(self).unwrap_or_else(|error| panic!("{when}: it cannot be repeated: {error}"));
-                self.settle(&format!("{when}, repeated"), &[&after]);
-            } else if fault.action == Action::Error
-                && let Err(error) = answer
-                && before != after
-            {
-                panic!("{when}: it was refused, and happened: {error}");
+            let happened = which == 1;
+            if before != after {
+                assert!(happened || answer.is_err(), "{when}: it was answered, and did not happen");
+                self.assert_told(verb, Some(fault), &answer, happened);
+                if happened && fault.action == Action::Error {
+                    assert!(answer.is_ok(), "{when}: it was refused, and happened: {answer:?}");
+                }
+                if !happened || verb.has_key() {
+                    let again = request(self);
+                    assert!(again.is_ok(), "{when}: it cannot be repeated: {again:?}");
+                    if happened && answer.is_ok() {
+                        assert_eq!(again, answer, "{when}: repeated, it answers something else");
+                    }
+                    self.settle(&format!("{when}, repeated"), &[&after]);
+                    self.assert_told(verb, None, &again, true);
+                }
             }
             unset(self);
             self.settle(&format!("{when}, taken away"), &[baseline]);
         }
-        eprintln!("{}: {} faults in {:?}", verb.name, faults.len(), began.elapsed());
+        self.faults += faults.len();
+        let layout = self.stage.layout;
+        eprintln!("{layout:?}, {}: {} faults in {:?}", verb.name, faults.len(), began.elapsed());
+    }
+
+    /// What loom tells of the newest operation with the request's key is what has become of it, and it says
+    /// so where it was cut off.
+    fn assert_told(&self, verb: &Verb, fault: Option<&Fault>, answer: &Answer, happened: bool) {
+        if !verb.has_key() {
+            return;
+        }
+        let all: Value = serde_json::from_str(&printed(self.run("loom operations --json")).unwrap()).unwrap();
+        let told = all.as_array().unwrap().iter().find(|one| one["idempotency_key"] == *self.key);
+        let when = format!("{} with {fault:?}: {answer:?}: {told:?}", verb.name);
+        let Some(told) = told else {
+            assert!(!happened, "no operation did it: {when}");
+            return;
+        };
+        let died = fault.is_some_and(|fault| fault.action == Action::Abort);
+        assert!(!told["ended"].is_null(), "it is left open: {when}");
+        if happened {
+            assert_eq!(told["state"], "succeeded", "{when}");
+            // What containerd was asked for last is behind the result.
+            let early = fault.is_some_and(|fault| {
+                fault.point.starts_with("containerd.") && fault.point != "containerd.lease.end"
+            });
+            let says = told["warnings"].to_string().contains("finished later");
+            assert!(!died || !early || says, "it does not say that it was cut off: {when}");
+        } else {
+            assert_eq!(told["state"], "failed", "{when}");
+            assert!(
+                !died || told["error"]["code"] == "CUT_OFF",
+                "it does not say that it was cut off: {when}"
+            );
+        }
+        if let Ok(answer) = answer {
+            let answer: Value = serde_json::from_str(answer).unwrap();
+            assert_eq!(answer["operation"], told["id"], "it was another one: {when}");
+        }
     }
 
     /// Every step of a start that has something to put right fails once, and is the last once.
@@ -382,15 +431,13 @@ impl Sweep {
             self.succeed("snap rm work");
             self.settle(&format!("{when}, taken away"), &[baseline]);
         }
-        eprintln!("start: {} faults in {:?}", turn - 1, began.elapsed());
+        self.faults += turn - 1;
+        eprintln!("{:?}, start: {} faults in {:?}", self.stage.layout, turn - 1, began.elapsed());
     }
 
     /// Every point of the source has failed, and was the last, somewhere.
     fn assert_all(&self, layout: Layout) {
-        let explained = |point: &str| {
-            NEVER.iter().any(|(at, name, _)| (*at, *name) == (layout, point))
-                || ELSEWHERE.iter().any(|beginning| point.starts_with(beginning))
-        };
+        let explained = |point: &str| NEVER.iter().any(|(at, name, _)| (*at, *name) == (layout, point));
         let both = |point: &str| self.fired.get(point).is_some_and(|actions| actions.len() == 2);
         let never: Vec<String> =
             in_source().into_iter().filter(|point| !both(point) && !explained(point)).collect();
@@ -403,6 +450,8 @@ impl Sweep {
     fn steady(&self) -> World {
         let mut last = World::new();
         wait_for("nothing to change any more", || {
+            // What nerdctl looked at only once is containerd's collector's.
+            self.run("collect");
             let world = self.world()?;
             // A row may stay a moment longer than its directory.
             let even = |line: &str| match line
@@ -434,27 +483,36 @@ fn difference(wanted: &World, found: &World) -> String {
     format!("\n  it would be:\n    {}", lines.join("\n    "))
 }
 
-fn sweep(layout: Layout, version: Version) {
+/// Makes all faults on one layout; answers how many.
+fn sweep(layout: Layout, version: Version) -> usize {
     // A few of them, while one looks for a cause.
     let only = std::env::var("LOOM_TEST_VERBS").ok();
     let chosen = |name: &str| only.as_deref().is_none_or(|only| only.split(',').any(|one| one == name));
     let mut sweep = Sweep::new(layout, version);
     let baseline = sweep.steady();
-    for verb in VERBS.iter().filter(|verb| chosen(verb.name)) {
+    let here = |verb: &&Verb| !verb.nerdctls || layout == NERDCTLS;
+    for verb in VERBS.iter().filter(here).filter(|verb| chosen(verb.name)) {
         sweep.verb(verb, &baseline);
     }
-    if only.is_none() {
+    if only.is_none() || chosen("start") {
         sweep.starts(&baseline);
+    }
+    if only.is_none() {
         sweep.assert_all(layout);
     }
+    sweep.faults
 }
 
+/// Both at once: most of a sweep is waiting, and neither knows of the other.
 #[test]
-fn on_ext4() {
-    sweep(Layout::Ext4, Version::Debian);
-}
-
-#[test]
-fn with_a_pool() {
-    sweep(Layout::Ext4Pool, Version::Current);
+fn on_ext4_and_with_a_pool() {
+    let began = Instant::now();
+    // Made once, and not by both at the same time.
+    drop((small(), tiny()));
+    let faults: usize = std::thread::scope(|scope| {
+        let sweeps = [(Layout::Ext4, Version::Debian), (Layout::Ext4Pool, Version::Current)];
+        let running = sweeps.map(|(layout, version)| scope.spawn(move || sweep(layout, version)));
+        running.into_iter().map(|thread| thread.join().unwrap()).sum()
+    });
+    println!("faults | {} points | {faults} faults | {:?}", in_source().len(), began.elapsed());
 }

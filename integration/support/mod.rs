@@ -22,3 +22,4 @@ pub mod stage;
 pub mod tree;
 pub mod verb;
 pub mod wait;
+pub mod world;

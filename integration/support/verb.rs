@@ -5,15 +5,20 @@
 pub enum Under {
     /// All that there are.
     All,
+    /// Each point once: an error and a death.
+    Each,
     /// The store's, and those that no verb met before on this layout.
     New,
+    /// Those that no verb met before on this layout.
+    Unmet,
     /// Deaths among its calls to containerd. An error there is one part's, which is reported in its place
     /// and undone, while the other parts are made.
     Deaths,
 }
 
-/// A request, and what makes and takes away what it is about. Commands are ctr's and loom's; `snap` is
-/// `ctr snapshots` on loom, and `drop` ends a container, its task and its snapshot.
+/// A request, and what makes and takes away what it is about. Commands are ctr's, nerdctl's and loom's; `snap` is
+/// `ctr snapshots` on loom, `in` runs something in a container, and `drop` ends a container, its task and its
+/// snapshot.
 #[derive(Clone, Copy, Debug)]
 pub struct Verb {
     pub name: &'static str,
@@ -25,170 +30,161 @@ pub struct Verb {
     /// cannot ask for it again: a commit is a step inside of a transaction of containerd's own, and its key
     /// is gone when that is rolled back. It is so with every snapshotter.
     pub lost: &'static [&'static str],
+    /// It is about containers of nerdctl's.
+    pub nerdctls: bool,
 }
 
-/// Has a container end at once when it is told to: its shell does not listen to the usual signal.
-const QUICK: &str = "ctr containers label there io.containerd.image.config.stop-signal=SIGKILL";
+impl Verb {
+    /// True where its request has an idempotency key: it is tracked as an operation.
+    pub fn has_key(&self) -> bool {
+        self.request.iter().any(|command| command.contains("$key"))
+    }
+}
+
+/// A verb of nothing: what most verbs have of each field.
+const VERB: Verb =
+    Verb { name: "", under: Under::New, set: &[], request: &[], unset: &[], lost: &[], nerdctls: false };
+
+/// A fork that writes nothing by itself, and ends when it is told to.
+const VICTIM: &str =
+    "loom fork source --name victim --label io.containerd.image.config.stop-signal=SIGKILL -- sleep 10000";
+/// A fork of that.
+const BETTER: &str = "loom fork victim --name better";
+/// containerd's restart monitor looks after it, and does not any more.
+const WATCHED: &str = "ctr containers label victim containerd.io/restart.status=running";
+const UNWATCHED: &str = "ctr containers label victim containerd.io/restart.status=";
 
 pub const VERBS: &[Verb] = &[
-    Verb {
-        name: "prepare",
-        under: Under::New,
-        set: &[],
-        request: &["snap prepare made $layer"],
-        unset: &["snap rm made"],
-        lost: &[],
-    },
-    Verb {
-        name: "view",
-        under: Under::New,
-        set: &[],
-        request: &["snap view seen $layer"],
-        unset: &["snap rm seen"],
-        lost: &[],
-    },
-    Verb {
-        name: "view of nothing",
-        under: Under::New,
-        set: &[],
-        request: &["snap view seen"],
-        unset: &["snap rm seen"],
-        lost: &[],
-    },
-    Verb {
-        name: "usage",
-        under: Under::New,
-        set: &[],
-        request: &["snap usage source"],
-        unset: &[],
-        lost: &[],
-    },
+    Verb { name: "prepare", request: &["snap prepare made $layer"], unset: &["snap rm made"], ..VERB },
+    Verb { name: "view", request: &["snap view seen $layer"], unset: &["snap rm seen"], ..VERB },
+    Verb { name: "view of nothing", request: &["snap view seen"], unset: &["snap rm seen"], ..VERB },
+    Verb { name: "usage", request: &["snap usage source"], ..VERB },
     Verb {
         name: "commit",
-        under: Under::New,
         set: &["snap prepare work $layer"],
         request: &["snap commit done work"],
         unset: &["snap rm done"],
         lost: &["snap rm work", "collect"],
+        ..VERB
     },
     Verb {
         name: "remove an active one",
-        under: Under::New,
         set: &["snap prepare old $layer"],
         request: &["snap rm old", "collect"],
-        unset: &[],
-        lost: &[],
+        ..VERB
     },
     Verb {
         name: "remove a committed one",
-        under: Under::New,
         set: &["snap prepare work $layer", "snap commit old work"],
         request: &["snap rm old", "collect"],
-        unset: &[],
-        lost: &[],
+        ..VERB
     },
     Verb {
         name: "remove a pinned one",
-        under: Under::New,
         set: &["loom fork source --name held --no-start", "loom pin held"],
         request: &["drop held", "collect"],
         unset: &["loom unpin $pinned"],
-        lost: &[],
+        ..VERB
     },
     Verb {
         name: "import",
-        under: Under::New,
-        set: &[],
         request: &["ctr images import --snapshotter loom $archive"],
         unset: &["ctr images rm --sync loom.test/tiny:1"],
-        lost: &[],
+        ..VERB
     },
     Verb {
         name: "snapshot",
         under: Under::All,
-        set: &[],
-        request: &["loom snapshot source --name state"],
+        request: &["loom snapshot source --name state --idempotency-key $key --json"],
         unset: &["loom rm state"],
-        lost: &[],
-    },
-    Verb {
-        name: "snapshot of an application",
-        under: Under::New,
-        set: &[r#"ctr containers label source loom.quiesce=["true"] loom.unquiesce=["true"]"#],
-        request: &["loom snapshot source --name state --consistency app"],
-        unset: &["loom rm state", "ctr containers label source loom.quiesce= loom.unquiesce="],
-        lost: &[],
+        ..VERB
     },
     Verb {
         name: "fork",
-        under: Under::New,
-        set: &[],
-        request: &["loom fork source --name one"],
+        under: Under::Each,
+        request: &["loom fork source --name one --idempotency-key $key --json"],
         unset: &["drop one"],
-        lost: &[],
+        ..VERB
     },
     Verb {
         name: "fork three",
         under: Under::Deaths,
-        set: &[],
-        request: &["loom fork source --name many --count 3"],
+        request: &["loom fork source --name many --count 3 --idempotency-key $key --json"],
         unset: &["drop many-1", "drop many-2", "drop many-3"],
-        lost: &[],
+        ..VERB
     },
     Verb {
         name: "clone",
-        under: Under::New,
-        set: &[],
-        request: &["loom clone origin --name copy"],
+        request: &["loom clone origin --name copy --idempotency-key $key --json"],
         unset: &["drop copy"],
-        lost: &[],
+        ..VERB
     },
-    Verb {
-        name: "pin",
-        under: Under::New,
-        set: &[],
-        request: &["loom pin source"],
-        unset: &["loom unpin source"],
-        lost: &[],
-    },
-    Verb {
-        name: "unpin",
-        under: Under::New,
-        set: &["loom pin source"],
-        request: &["loom unpin source"],
-        unset: &[],
-        lost: &[],
-    },
-    Verb {
-        name: "rm",
-        under: Under::New,
-        set: &["loom snapshot source --name old"],
-        request: &["loom rm old"],
-        unset: &[],
-        lost: &[],
-    },
-    Verb {
-        name: "rollback",
-        under: Under::New,
-        set: &["loom fork source --name there", QUICK],
-        request: &["loom rollback there origin --name was"],
-        unset: &["drop there", "loom rm was"],
-        lost: &[],
-    },
-    Verb {
-        name: "promote",
-        under: Under::New,
-        set: &["loom fork source --name there", QUICK, "loom fork there --name child"],
-        request: &["loom promote child --name was"],
-        unset: &["drop child", "drop there", "loom rm was"],
-        lost: &[],
-    },
+    Verb { name: "pin", request: &["loom pin source"], unset: &["loom unpin source"], ..VERB },
+    Verb { name: "unpin", set: &["loom pin source"], request: &["loom unpin source"], ..VERB },
+    Verb { name: "rm", set: &["loom snapshot source --name old"], request: &["loom rm old"], ..VERB },
     Verb {
         name: "resume",
         under: Under::All,
         set: &["loom fork source --name still --no-start"],
-        request: &["loom resume still"],
+        request: &["loom resume still --idempotency-key $key --json"],
         unset: &["drop still"],
-        lost: &[],
+        ..VERB
+    },
+    Verb {
+        name: "snapshot of an application",
+        under: Under::Unmet,
+        request: &["loom snapshot source --name state --consistency app --idempotency-key $key --json"],
+        unset: &["loom rm state"],
+        ..VERB
+    },
+    Verb {
+        name: "nerdctl's fork",
+        under: Under::Unmet,
+        request: &["loom fork web --name try --volumes clone --idempotency-key $key --json"],
+        unset: &["nerdctl rm -f -v try", "nerdctl volume rm try_data"],
+        nerdctls: true,
+        ..VERB
+    },
+    Verb {
+        name: "nerdctl's rollback",
+        under: Under::Unmet,
+        set: &["loom fork web --name victim", "loom snapshot victim --name state"],
+        request: &["loom rollback victim state --name before --idempotency-key $key --json"],
+        unset: &["nerdctl rm -f -v victim", "loom rm before", "loom rm state"],
+        nerdctls: true,
+        ..VERB
+    },
+    Verb {
+        name: "rollback",
+        under: Under::All,
+        set: &[VICTIM, "in victim touch /root/own", WATCHED],
+        request: &["loom rollback victim origin --name before --idempotency-key $key --json"],
+        unset: &[UNWATCHED, "drop victim", "loom rm before"],
+        ..VERB
+    },
+    Verb {
+        name: "rollback and discard",
+        under: Under::Deaths,
+        set: &[VICTIM, "in victim touch /root/own"],
+        request: &["loom rollback victim origin --discard --idempotency-key $key --json"],
+        unset: &["drop victim"],
+        ..VERB
+    },
+    Verb {
+        name: "promote",
+        under: Under::Each,
+        set: &[VICTIM, "in victim touch /root/own", BETTER, "in better touch /root/new-state"],
+        request: &["loom promote better --name before --if-unchanged --idempotency-key $key --json"],
+        unset: &["drop victim", "drop better", "loom rm before"],
+        ..VERB
+    },
+    Verb {
+        name: "prune",
+        set: &[
+            "loom snapshot source --name old --label by=sweep",
+            "loom snapshot source --name older --label by=sweep",
+        ],
+        request: &["loom prune --label by=sweep"],
+        ..VERB
     },
 ];

@@ -1,0 +1,158 @@
+//! All that there is on a stage, a line each, so that two moments can be compared: what differs is what a
+//! request has done, or has left behind.
+//!
+//! Ids that are made at random are not in it; a container of nerdctl's is called by its name.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::stage::Stage;
+
+/// What there is, a line each.
+pub type World = BTreeSet<String>;
+
+/// A container's files that its work changes all the time.
+const CHANGING: [&str; 2] = ["count", "new"];
+/// Where CNI keeps whose an address is.
+const ADDRESSES: &str = "/var/lib/cni/networks/bridge";
+
+/// What `run` answers to each of these commands.
+const COMMANDS: [&str; 9] = [
+    "snap ls",
+    "ctr containers ls -q",
+    "ctr containers ls -q labels.\"containerd.io/restart.status\"==running",
+    "ctr tasks ls",
+    "ctr leases ls -q",
+    "ctr images ls -q",
+    "loom ls --all --json",
+    "loom status --json",
+    "loom operations --limit 10 --json",
+];
+
+/// Reads it. `run` answers what a command printed, and None where it failed: then there is no world, since
+/// loomd, or containerd's way to it, is not there.
+pub fn read(stage: &Stage, run: impl Fn(&str) -> Option<String> + Sync) -> Option<World> {
+    let mut world = World::new();
+    let names = names(stage);
+    let mut add = |what: &str, each: &str| {
+        let mut line = format!("{what} {}", each.split_whitespace().collect::<Vec<_>>().join(" "));
+        for (id, name) in &names {
+            line = line.replace(id, name);
+        }
+        world.insert(line);
+    };
+    let [snapshots, containers, watched, tasks, leases, images, rows, status, operations] =
+        std::thread::scope(|scope| {
+            let running = COMMANDS.map(|command| scope.spawn(|| run(command)));
+            running.map(|thread| thread.join().unwrap())
+        });
+    for line in snapshots?.lines().skip(1) {
+        add("containerd's snapshot", line);
+    }
+    for name in containers?.lines() {
+        add("container", name);
+    }
+    for name in watched?.lines() {
+        add("watched by the restart monitor:", name);
+    }
+    for line in tasks?.lines().skip(1) {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [name, pid, status] = fields[..] else { continue };
+        if status == "CREATED" {
+            continue; // Nothing of it runs yet, and whoever starts it finds it made.
+        }
+        let files = names_in(&PathBuf::from(format!("/proc/{pid}/root/root")));
+        let files: Vec<_> = files.into_iter().filter(|file| !CHANGING.contains(&file.as_str())).collect();
+        add("task", &format!("{name} {status} with {}", files.join(",")));
+    }
+    for name in leases?.lines() {
+        add("lease", name);
+    }
+    for name in images?.lines() {
+        add("image", name);
+    }
+    let json = |text: String| serde_json::from_str::<Value>(&text).unwrap();
+    for operation in json(operations?).as_array().unwrap() {
+        if operation["ended"].is_null() {
+            add("operation under way:", &operation.to_string());
+        }
+    }
+    let (rows, status) = (json(rows?), json(status?));
+    let mut lineage = 0;
+    for row in rows.as_array().unwrap() {
+        let text = |field: &str| row[field].as_str().unwrap_or("-").to_owned();
+        let key = row["key"].as_str().map(|key| key.splitn(3, '/').nth(2).unwrap_or(key));
+        if row["key"].is_null() && row["name"].is_null() && row["pinned"] == false {
+            lineage += 1;
+            continue;
+        }
+        let (name, kind, home) = (text("name"), text("kind"), text("home"));
+        let pinned = if row["pinned"] == true { "pinned" } else { "" };
+        add("loom's snapshot", &format!("{} {name} {kind} {home} {pinned}", key.unwrap_or("-")));
+    }
+    add("rows that only lineage keeps:", &lineage.to_string());
+    add("pauses:", &pauses(stage).to_string());
+    let place = &stage.place;
+    add("layers:", &format!("{}, directories: {}", status["layers"], place.layers().len()));
+    add("subvolumes:", &place.subvolumes().len().to_string());
+    for path in place.trash() {
+        add("trash", &path.display().to_string());
+    }
+    for trail in names_in(&place.root.join("nerdctl")) {
+        add("trail of nerdctl's", &trail);
+    }
+    for store in stores(stage) {
+        for kind in ["containers", "etchosts", "names", "volumes"] {
+            for each in names_in(&store.join(kind).join("default")) {
+                add(&format!("nerdctl's {kind}:"), &each);
+            }
+        }
+    }
+    let uses_nerdctl = !stores(stage).is_empty();
+    for address in names_in(Path::new(ADDRESSES)).into_iter().filter(|_| uses_nerdctl) {
+        // Of the other files there, one is a lock and one says which address was given last.
+        if address.starts_with(|first: char| first.is_ascii_digit()) {
+            add("address of", &fs::read_to_string(Path::new(ADDRESSES).join(address)).unwrap_or_default());
+        }
+    }
+    Some(world)
+}
+
+/// What nerdctl calls its containers, by their ids.
+fn names(stage: &Stage) -> BTreeMap<String, String> {
+    let mut names = BTreeMap::new();
+    for store in stores(stage) {
+        let dir = store.join("names/default");
+        for name in names_in(&dir) {
+            let id = fs::read_to_string(dir.join(&name)).unwrap_or_default();
+            names.insert(id.trim().to_owned(), name);
+        }
+    }
+    names.remove("");
+    names
+}
+
+/// Where nerdctl keeps what it knows.
+fn stores(stage: &Stage) -> Vec<PathBuf> {
+    let data = stage.scratch.path().join("run/nerdctl");
+    names_in(&data).into_iter().map(|name| data.join(name)).collect()
+}
+
+/// How many containers loom has written down as paused.
+fn pauses(stage: &Stage) -> i64 {
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let store = rusqlite::Connection::open_with_flags(stage.place.root.join("loom.db"), flags).unwrap();
+    store.query_row("SELECT count(*) FROM pauses", [], |row| row.get(0)).unwrap()
+}
+
+/// The names in a directory but for hidden ones, in order; none where it is not there.
+fn names_in(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut names: Vec<String> = names.filter(|name| !name.starts_with('.')).collect();
+    names.sort();
+    names
+}
