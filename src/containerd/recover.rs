@@ -46,8 +46,16 @@ impl Places {
 
 impl Brancher {
     /// Finishes or undoes what a crash cut off: everywhere that operations were left, and in all namespaces of
-    /// the containerd at `address`. Tries as long as the daemon runs: containerd may come up after us.
+    /// the containerd at `address`. Tries as long as the daemon runs: containerd may come up after us, and be away
+    /// when something is to be undone.
     pub async fn recover_left(&self, address: &str) {
+        loop {
+            self.recover_all(address).await;
+            self.operations.some_left().await;
+        }
+    }
+
+    async fn recover_all(&self, address: &str) {
         for (address, namespace) in self.operations.left_at() {
             // What needs no containerd does not wait for one.
             for operation in self.operations.left(&address, &namespace) {

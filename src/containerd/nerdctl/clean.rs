@@ -47,11 +47,7 @@ impl Way {
         operation: Id,
         root: &Path,
     ) -> Result<()> {
-        let root = root.to_owned();
-        let trail = match tokio::task::spawn_blocking(move || Trail::ended(&root, operation)).await {
-            Ok(trail) => trail?,
-            Err(died) => return Err(Error::Internal(format!("the wait for nerdctl died: {died}"))),
-        };
+        let trail = Trail::ended(root, operation).await?;
         let wanted = operation.to_string();
         for container in containers::of_operation(client, operation).await? {
             self.remove_under(client, None, &container).await?;
