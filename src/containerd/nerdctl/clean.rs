@@ -11,16 +11,19 @@ use std::path::Path;
 use containerd_client::services::v1::Container;
 
 use super::trail::Trail;
-use super::{OPERATION_LABEL, Way};
+use super::{OPERATION_LABEL, Way, volume};
 use crate::containerd::client::Client;
 use crate::containerd::{containers, image, snapshots};
 use crate::error::{Error, Kind, Result};
 use crate::store::Id;
 
 impl Way {
-    /// Removes one whatever it is doing, with its anonymous volumes. One that is gone is gone.
+    /// Removes one that has expired, whatever it is doing, with its anonymous volumes and the copies of others that
+    /// were made for it. One that is gone is gone.
     pub(in crate::containerd) async fn remove(&self, client: &Client, container: &Container) -> Result<()> {
-        self.remove_under(client, None, container).await
+        self.remove_under(client, None, container).await?;
+        volume::remove_copies(self, client, container).await;
+        Ok(())
     }
 
     async fn remove_under(&self, client: &Client, lock: Option<&File>, container: &Container) -> Result<()> {
