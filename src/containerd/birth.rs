@@ -106,7 +106,10 @@ impl Brancher {
                 let (nest, done) = (&nest, &done);
                 async move {
                     let fork = self.birth(work, nest, name, made, !options.no_start).await;
-                    work.progress(done.fetch_add(1, Ordering::Relaxed) + 1, total);
+                    // What is undone soon is not done.
+                    if work.check().is_ok() {
+                        work.progress(done.fetch_add(1, Ordering::Relaxed) + 1, total);
+                    }
                     fork
                 }
             });

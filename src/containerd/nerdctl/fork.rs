@@ -179,7 +179,10 @@ impl Brancher {
         let total = order.names.len() as u64;
         let births = ones.map(|one| async {
             let born = self.born(mold, one).await;
-            work.progress(done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1, total);
+            // What is undone soon is not done.
+            if work.check().is_ok() {
+                work.progress(done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1, total);
+            }
             born
         });
         // A port that nerdctl has chosen is taken only once its container runs.

@@ -65,7 +65,7 @@ pub(super) fn merged(
     annotate(&mut merged, &own_spec, &labels);
     if !spec::change(&mut merged, changes) {
         return Err(Error::precondition(
-            format!("container {:?}", captured.id),
+            format!("container {:?}", captured.called()),
             "it has no process whose environment or command could be changed",
         ));
     }

@@ -109,7 +109,7 @@ impl Way {
         if !captured.is_nerdctls() {
             return Ok(None);
         }
-        let refused = |why: String| Error::precondition(format!("container {:?}", captured.id), why);
+        let refused = |why: String| Error::precondition(format!("container {:?}", captured.called()), why);
         let way = Self::in_spec(captured).ok_or_else(|| {
             refused(
                 "it is nerdctl's, but no hook of its says where nerdctl is; make it anew with nerdctl".into(),
