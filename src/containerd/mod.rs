@@ -246,7 +246,7 @@ impl Brancher {
         let key = holder.container.snapshot_key.clone();
         let found = blocking(&self.core, move |core| core.by_client_key(&namespace, &key)).await?;
         found.ok_or_else(|| Error::NotOnLoom {
-            name: holder.container.id.clone(),
+            name: containers::display_name(&holder.container).to_owned(),
             snapshotter: match holder.container.snapshotter.as_str() {
                 "" => "no snapshotter".to_owned(),
                 name => name.to_owned(),

@@ -106,15 +106,18 @@ impl Way {
     }
 }
 
-/// Removes a volume; one that is gone is gone.
+/// Removes a volume; one that is gone is gone. Why it stays nerdctl only warns of, so what counts is again what
+/// is there behind it.
 pub(super) async fn volume_rm(way: &Way, client: &Client, lock: Option<&File>, name: &str) -> Result<()> {
-    match way.call(client, lock, &["volume", "rm", name]).await {
-        Err(error) if !gone(&error) => Err(error),
-        _ => Ok(()),
+    if way.call(client, lock, &["volume", "rm", name]).await.is_ok() {
+        return Ok(());
     }
-}
-
-fn gone(error: &Error) -> bool {
-    let Error::Nerdctl { message, .. } = error else { return false };
-    ["not found", "no such volume"].iter().any(|text| message.to_lowercase().contains(text))
+    let there = way.call(client, lock, &["volume", "ls", "--quiet"]).await?;
+    if there.lines().any(|line| line.trim() == name) {
+        return Err(Error::precondition(
+            format!("volume {name:?}"),
+            "nerdctl does not remove it; look at `nerdctl volume rm` of it for why: a container may use it",
+        ));
+    }
+    Ok(())
 }

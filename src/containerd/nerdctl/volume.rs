@@ -121,7 +121,8 @@ async fn create(order: Order<'_>, operation: Id, trail: &Trail, name: &str) -> R
 /// What nerdctl says of a volume.
 async fn inspect(way: &Way, client: &Client, lock: Option<&File>, name: &str) -> Result<Value> {
     let json = way.call(client, lock, &["volume", "inspect", name]).await?;
-    Ok(serde_json::from_str::<Value>(&json).unwrap_or_default()[0].take())
+    let all: Vec<Value> = serde_json::from_str(&json).unwrap_or_default();
+    Ok(all.into_iter().next().unwrap_or_default())
 }
 
 /// Removes the copies that were made for a container which is gone: those of its own operation. One that another
