@@ -136,6 +136,10 @@ fn eight(stage: Stage) {
         assert_ne!(mounts(&seen, "/anon"), mounts(&source, "/anon"));
         assert!(nerdctl(&["logs", &name]).starts_with("line 1"));
     }
+    let names = stage.loom(&["ls"]);
+    for name in ["web", "try-1", "try-8"] {
+        assert!(names.split_whitespace().any(|word| word == name), "{name} is not called so:\n{names}");
+    }
     let operations = stage.loom_json(&["operations"]);
     assert!(operations[0]["warnings"].to_string().contains("published"), "{operations}");
     assert_eq!(nerdctl(&["port", "web"]), "80/tcp -> 0.0.0.0:18080");
@@ -235,6 +239,15 @@ fn changed(stage: Stage) {
     nerdctl(&["start", "later"]);
     assert_eq!(sh(&stage, "later", "cat /www/state"), "kept");
 
+    // What expires takes the copies along that were made for it, and nothing else.
+    stage.fork(&["web", "--name", "brief", "--volumes", "clone", "--ttl", "1s"]);
+    wait_until_none("a container that has expired, or its volume", || {
+        let left =
+            nerdctl(&["ps", "-a", "--format", "{{.Names}}"]) + "\n" + &nerdctl(&["volume", "ls", "-q"]);
+        left.lines().filter(|name| name.starts_with("brief")).map(str::to_owned).collect()
+    });
+    assert_eq!(sh(&stage, "web", "cat /named/f"), "now");
+
     nerdctl(&["rm", "-f", "-v", "web", "own", "later"]);
     nerdctl(&["volume", "rm", "named", "own_named"]);
     wait_until_bare(&stage);
@@ -273,7 +286,7 @@ fn without(stage: Stage) {
     begin(&stage);
     let moved = stage.scratch.path().join("nerdctl-here");
     fs::copy(support::containerd::tools().join("nerdctl"), &moved).unwrap();
-    let mut command = stage.containerd.nerdctl_command(
+    let command = stage.containerd.nerdctl_command(
         "loom",
         &["run", "-d", "--net=none", "--name", "web", &small().name, "sleep", "1000"],
     );
@@ -281,7 +294,6 @@ fn without(stage: Stage) {
     let mut own = Command::new(&moved);
     own.args(args).envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     support::process::succeed(&mut own);
-    drop(command.arg("unused"));
     let away = moved.with_extension("away");
     fs::rename(&moved, &away).unwrap();
     let said = stage.loom_fails(4, &["fork", "web", "--name", "try"]);
@@ -340,6 +352,36 @@ fn interrupted(mut stage: Stage) {
     wait_until_bare(&stage);
 }
 
+/// A containerd that goes away in the middle: nothing stays of the fork once it is back.
+fn away(mut stage: Stage) {
+    begin(&stage);
+    web(&stage, "web", &["-v", "/anon", "-v", "named:/named", "--net", "none"]);
+    let source = inspect(&stage, "web")["Id"].as_str().unwrap().to_owned();
+    let socket = stage.loomd.ttrpc_socket();
+    let fork = std::thread::spawn(move || {
+        support::loom::try_loom(
+            &socket,
+            &["fork", "web", "--name", "try", "--count", "3", "--volumes", "clone"],
+        )
+    });
+    wait_until("its volumes", || {
+        stage.containerd.try_nerdctl(&["volume", "inspect", "try-2_named"]).status.success()
+    });
+    stage.containerd.stop();
+    let output = fork.join().unwrap();
+    assert!(!output.status.success());
+    stage.containerd.start();
+    wait_until("the fork to be undone", || {
+        let ids = stage.containerd.nerdctl(&["ps", "-aq", "--no-trunc"]);
+        let volumes = stage.containerd.nerdctl(&["volume", "ls", "-q"]);
+        ids == source && volumes.lines().count() == 2
+    });
+    wait_until("the operation to end", || stage.loom_json(&["operations"])[0]["state"] == "failed");
+    stage.containerd.nerdctl(&["rm", "-f", "-v", "web"]);
+    stage.containerd.nerdctl(&["volume", "rm", "named"]);
+    wait_until_bare(&stage);
+}
+
 macro_rules! on {
     ($($scenario:ident),+) => { $(
         mod $scenario {
@@ -357,4 +399,4 @@ macro_rules! on {
         }
     )+ };
 }
-on!(eight, changed, generations, without, interrupted);
+on!(eight, changed, generations, without, interrupted, away);

@@ -4,7 +4,8 @@
 //!  accepted ──► running ──┬─► succeeded   its result is kept
 //!     │            │      ├─► failed      its error is kept, and nothing else of it
 //!     │            │      └─► cancelled   likewise: its client called it off
-//!     └─ a crash ──┴──► left: the room that does the work finishes or undoes it, and settles it
+//!     └─ a crash ──┴──► left: the room that does the work finishes or undoes it, and settles it;
+//!                       so is one that has failed and could not be undone yet
 //! ```
 //!
 //! An operation is on disk before its work begins, with its request and its idempotency key; what a restart
@@ -40,6 +41,8 @@ const KEPT: (Duration, usize) = (Duration::from_hours(30 * 24), 10_000);
 const BEHIND: usize = 1024;
 /// How long a repeated request waits for one that a crash left: containerd may be starting too.
 const SETTLED: Duration = Duration::from_mins(1);
+/// What is told of one that is left.
+const LEFT: &str = "it was cut off; it is finished or undone as soon as containerd lets it";
 /// Shorter prefixes of ids are more likely a slip than meant.
 const PREFIX: usize = 4;
 
@@ -227,9 +230,16 @@ impl Operations {
         Ok(kept.into_iter().map(|operation| self.now(operation)).collect())
     }
 
-    /// What is told of one that is under way is newer than its row.
+    /// What is told of one that is under way, or left, is newer than its row.
     fn now(&self, operation: Operation) -> Operation {
-        lock(&self.live).get(&operation.id).map_or(operation, |live| live.operation())
+        if let Some(live) = lock(&self.live).get(&operation.id) {
+            return live.operation();
+        }
+        let Some(mut left) = lock(&self.left).iter().find(|left| left.id == operation.id).cloned() else {
+            return operation;
+        };
+        left.warnings.push(LEFT.to_owned());
+        left
     }
 
     /// Asks one to stop at its next step and undo what it made. One that has ended, or that has come too far,
@@ -272,7 +282,18 @@ impl Operations {
         places
     }
 
-    /// Ends one that an earlier daemon left. Undone, it has failed, and says that it was cut off.
+    /// Waits until there are some that are left.
+    pub async fn some_left(&self) {
+        let mut ended = self.ended.subscribe();
+        while lock(&self.left).is_empty() {
+            // Fails only once nobody can leave any more.
+            if ended.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Ends one that was left. Undone, it has failed, and says that it was cut off.
     pub async fn settle(&self, id: Id, outcome: Outcome) -> Result<()> {
         let found = lock(&self.left).iter().find(|left| left.id == id).cloned();
         let Some(mut operation) = found else { return Ok(()) };
@@ -284,12 +305,15 @@ impl Operations {
             }
             Outcome::Undone => {
                 operation.state = OperationState::Failed;
-                operation.error = Some(Failure {
-                    kind: Kind::Aborted,
-                    code: "CUT_OFF".to_owned(),
-                    message: "loomd ended in the middle of it; what it had made was undone, and the request \
+                operation.error = operation.error.or_else(|| {
+                    Some(Failure {
+                        kind: Kind::Aborted,
+                        code: "CUT_OFF".to_owned(),
+                        message:
+                            "loomd ended in the middle of it; what it had made was undone, and the request \
                               may be made again"
-                        .to_owned(),
+                                .to_owned(),
+                    })
                 });
             }
         }

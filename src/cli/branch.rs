@@ -6,7 +6,7 @@ use super::args::{Clone, Fork, Promote, Resume, Rollback, Snapshot};
 use super::client::Failure;
 use super::track::{Line, track};
 use super::{Answer, Run, ask, json, show, units};
-use crate::protos::admin::{Cost, Forked, Rolled};
+use crate::protos::admin::{Cost, Forked, ResumeResponse, Rolled};
 use crate::store::Id;
 
 /// An id for an operation, so that it can be watched and cancelled before loomd has answered.
@@ -97,10 +97,11 @@ impl Run<'_> {
             return json::answer(&json::Resumed {
                 operation: &resumed.operation,
                 container: &resumed.container,
+                name: resumed.called(),
                 pid: resumed.pid,
             });
         }
-        let answer = Answer::of(show::container(&self.look, &resumed.container, resumed.pid));
+        let answer = Answer::of(show::container(&self.look, resumed.called(), resumed.pid));
         self.noted(answer, &resumed.operation, String::new()).await
     }
 
@@ -136,6 +137,13 @@ fn not_made(fork: &Forked) -> Option<Failure> {
 }
 
 impl Forked {
+    /// What people call it.
+    pub(super) fn called(&self) -> &str {
+        if self.name.is_empty() { &self.container } else { &self.name }
+    }
+}
+
+impl ResumeResponse {
     /// What people call it.
     pub(super) fn called(&self) -> &str {
         if self.name.is_empty() { &self.container } else { &self.name }

@@ -32,12 +32,12 @@ Exit status:
   4  conflict or precondition: it already exists, it is pinned, its state does not allow it
   5  unavailable: loomd, or containerd behind it, does not answer
 
-Ctrl-C while a branch is under way has loomd undo it, and waits for that (1). A second one does not
+Ctrl-C while a branch is under way has loomd undo it, and waits for that (1). A second one does not \
 wait (130).";
 
 /// Below `loom ls --help`.
 pub(super) const LS: &str = "\
-FROM is what a snapshot was branched from, else its parent. A container in another namespace than
+FROM is what a snapshot was branched from, else its parent. A container in another namespace than \
 --namespace is shown as NAMESPACE/NAME.
 
 Examples:
@@ -47,22 +47,22 @@ Examples:
 
 /// Below `loom tree --help`.
 pub(super) const TREE: &str = "\
-A snapshot hangs below its source, else below its parent; the oldest comes first. The layers of an
-image are one line unless --all is given. \"gone\" is a snapshot that was removed and that only its
+A snapshot hangs below its source, else below its parent; the oldest comes first. The layers of an \
+image are one line unless --all is given. \"gone\" is a snapshot that was removed and that only its \
 descendants' lineage remembers.
 
 With --json it is a flat array in the order of the drawing; \"source\" and \"parent\" tell its shape.";
 
 /// Below `loom rm --help`.
 pub(super) const RM: &str = "\
-A snapshot that containerd has a key for is containerd's to remove (nerdctl rm, nerdctl rmi), and a
-pinned one must be unpinned first. What cannot be removed does not keep the others from it; the exit
+A snapshot that containerd has a key for is containerd's to remove (nerdctl rm, nerdctl rmi), and a \
+pinned one must be unpinned first. What cannot be removed does not keep the others from it; the exit \
 status is then that of the first failure.";
 
 /// Below `loom snapshot --help`.
 pub(super) const SNAPSHOT: &str = "\
-The container is paused around the last step only; how long is told on stderr. With --consistency app
-the command in its label loom.quiesce (a JSON array, such as '[\"pg_ctl\",\"stop\"]') is run in it
+The container is paused around the last step only; how long is told on stderr. With --consistency app \
+the command in its label loom.quiesce (a JSON array, such as '[\"pg_ctl\",\"stop\"]') is run in it \
 before, and that in loom.unquiesce after.
 
 Examples:
@@ -73,11 +73,11 @@ Examples:
 
 /// Below `loom fork --help`.
 pub(super) const FORK: &str = "\
-A line for each fork: its name and its process. How long the source stood still is told on stderr.
+A line for each fork: its name and its process. How long the source stood still is told on stderr. \
 Where single forks fail, they are listed on stderr, the others stay, and the exit status is 1.
 
-A fork of a container of nerdctl's is made by nerdctl, and is one of its own: it has its networks and
-named volumes. It has none of its ports, which are taken: -p publishes others. An empty label drops
+A fork of a container of nerdctl's is made by nerdctl, and is one of its own: it has its networks and \
+named volumes. It has none of its ports, which are taken: -p publishes others. An empty label drops \
 the source's.
 
 Examples:
@@ -96,8 +96,8 @@ Examples:
 
 /// Below `loom rollback --help`.
 pub(super) const ROLLBACK: &str = "\
-What the container had is kept as a snapshot, whose name is told on stderr: roll back to that one, and
-you are where you were. A running container is stopped, and started with its new content; a stopped one
+What the container had is kept as a snapshot, whose name is told on stderr: roll back to that one, and \
+you are where you were. A running container is stopped, and started with its new content; a stopped one \
 stays stopped. The snapshot must be of its own lineage: `loom lineage`, `loom tree`.
 
 Examples:
@@ -107,8 +107,8 @@ Examples:
 
 /// Below `loom promote --help`.
 pub(super) const PROMOTE: &str = "\
-What the container had is kept as a snapshot, as with `loom rollback`. The fork stays as it is and runs
-on. --if-unchanged refuses where the container has written since the fork was made, and names some of
+What the container had is kept as a snapshot, as with `loom rollback`. The fork stays as it is and runs \
+on. --if-unchanged refuses where the container has written since the fork was made, and names some of \
 the files.
 
 Examples:
@@ -118,7 +118,7 @@ Examples:
 
 /// Below `loom prune --help`.
 pub(super) const PRUNE: &str = "\
-A snapshot must fit all that is given. It prints the names of what it removes. What has a --ttl goes by
+A snapshot must fit all that is given. It prints the names of what it removes. What has a --ttl goes by \
 itself, and needs no prune.
 
 Examples:
@@ -129,7 +129,7 @@ Examples:
 
 /// Below `loom operations --help`.
 pub(super) const OPERATIONS: &str = "\
-Ended ones are kept for 30 days, and 10000 of them at most. With --watch and --json it is an object a
+Ended ones are kept for 30 days, and 10000 of them at most. With --watch and --json it is an object a \
 line.
 
 Examples:

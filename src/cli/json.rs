@@ -25,6 +25,7 @@ pub(super) struct Snapshot<'a> {
     home: Option<&'a str>,
     depth: u32,
     container: Option<&'a str>,
+    container_name: Option<&'a str>,
     namespace: Option<&'a str>,
     image_layer: bool,
     operation: Option<&'a str>,
@@ -47,6 +48,7 @@ impl<'a> From<&'a admin::Snapshot> for Snapshot<'a> {
             home: present(&snapshot.home),
             depth: snapshot.depth,
             container: present(&snapshot.container),
+            container_name: present(&snapshot.container_name).or(present(&snapshot.container)),
             namespace: present(&snapshot.namespace),
             image_layer: snapshot.image_layer,
             operation: present(&snapshot.operation),
@@ -163,6 +165,7 @@ pub(super) struct Pruned<'a> {
 pub(super) struct Resumed<'a> {
     pub(super) operation: &'a str,
     pub(super) container: &'a str,
+    pub(super) name: &'a str,
     pub(super) pid: u32,
 }
 

@@ -1,6 +1,7 @@
 //! The verbs about operations, and what they print.
 
 use jiff::Timestamp;
+use serde_json::Value;
 use ttrpc::Code;
 
 use super::client::Failure;
@@ -171,12 +172,16 @@ fn whole(look: &Look, operation: &Operation) -> String {
         ("key", &operation.idempotency_key),
         ("error", &operation.error),
         ("error code", &operation.error_code),
-        ("result", &operation.result),
     ] {
         if !value.is_empty() {
             lines.push(format!("{name}: {value}"));
         }
     }
+    let made = made(&operation.result);
+    if !made.is_empty() {
+        lines.push("result:".to_owned());
+    }
+    lines.extend(made.iter().map(|one| format!("  {one}")));
     lines.extend(operation.warnings.iter().map(|warning| format!("warning: {warning}")));
     if !operation.steps.is_empty() {
         lines.push("steps:".to_owned());
@@ -190,6 +195,26 @@ fn whole(look: &Look, operation: &Operation) -> String {
         lines.push(format!("  {:<widest$}   {took}", step.name));
     }
     lines.iter().fold(String::new(), |text, line| text + &clean(line) + "\n")
+}
+
+/// What an operation came to, a line for each thing.
+fn made(result: &str) -> Vec<String> {
+    let Ok(result) = serde_json::from_str::<Value>(result) else { return Vec::new() };
+    let ones = result["forks"].as_array().cloned().unwrap_or_else(|| vec![result]);
+    let line = |one: &Value| {
+        let text = |field: &str| one[field].as_str().filter(|text| !text.is_empty());
+        let called = text("name").or(text("container")).map(str::to_owned);
+        let called = called.or_else(|| text("snapshot").map(|id| format!("snapshot {}", short_id(id))));
+        let end = match (one["error"]["message"].as_str(), one["pid"].as_u64(), text("kept_name")) {
+            (Some(error), ..) => format!("   {error}"),
+            (None, pid, kept) => {
+                let pid = pid.map(|pid| format!("   pid {pid}")).unwrap_or_default();
+                pid + &kept.map(|kept| format!("   what it had is kept as {kept}")).unwrap_or_default()
+            }
+        };
+        Some(called? + &end)
+    };
+    ones.iter().filter_map(line).collect()
 }
 
 fn moment(then: Option<Timestamp>, now: Timestamp) -> String {

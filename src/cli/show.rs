@@ -73,20 +73,27 @@ pub(super) fn short_key(key: &str) -> &str {
     }
 }
 
+/// What people call the container of a snapshot; empty for none.
+fn called(snapshot: &Snapshot) -> &str {
+    let Snapshot { container, container_name, .. } = snapshot;
+    if container_name.is_empty() { short_name(container) } else { short_name(container_name) }
+}
+
 /// The container of a snapshot, as a reference names it from `namespace`.
 fn owner(snapshot: &Snapshot, namespace: &str) -> Option<String> {
     if snapshot.container.is_empty() {
         None
     } else if snapshot.namespace.is_empty() || snapshot.namespace == namespace {
-        Some(short_name(&snapshot.container).to_owned())
+        Some(called(snapshot).to_owned())
     } else {
-        Some(format!("{}/{}", snapshot.namespace, short_name(&snapshot.container)))
+        Some(format!("{}/{}", snapshot.namespace, called(snapshot)))
     }
 }
 
-/// loom's name for a snapshot, else containerd's.
+/// loom's name for a snapshot, else its container's while that writes to it, else containerd's.
 fn own_name(snapshot: &Snapshot) -> Option<String> {
-    [snapshot.name.as_str(), short_key(&snapshot.key)]
+    let container = if kind(snapshot) == "active" { called(snapshot) } else { "" };
+    [snapshot.name.as_str(), container, short_key(&snapshot.key)]
         .into_iter()
         .find(|name| !name.is_empty())
         .map(str::to_owned)
@@ -298,6 +305,8 @@ mod tests {
         (snapshot.container, snapshot.namespace) = ("a".repeat(64), "ci".into());
         assert_eq!(title(&snapshot, "ci"), "aaaaaaaaaaaa");
         assert_eq!(title(&snapshot, "default"), "ci/aaaaaaaaaaaa");
+        snapshot.container_name = "shop".into();
+        assert_eq!(title(&snapshot, "default"), "ci/shop");
         snapshot.name = "before".into();
         assert_eq!(title(&snapshot, "default"), "before");
     }

@@ -106,7 +106,10 @@ impl Brancher {
                 let (nest, done) = (&nest, &done);
                 async move {
                     let fork = self.birth(work, nest, name, made, !options.no_start).await;
-                    work.progress(done.fetch_add(1, Ordering::Relaxed) + 1, total);
+                    // What is undone soon is not done.
+                    if work.check().is_ok() {
+                        work.progress(done.fetch_add(1, Ordering::Relaxed) + 1, total);
+                    }
                     fork
                 }
             });
@@ -130,7 +133,11 @@ impl Brancher {
             }
             Err(error) => {
                 let Nest { client, snapshotter, operation, .. } = &nest;
-                undo(&operation.to_string(), || self.unmake_all(client, snapshotter, *operation)).await;
+                let undone =
+                    undo(&operation.to_string(), || self.unmake_all(client, snapshotter, *operation)).await;
+                if undone.is_err() {
+                    work.abandon();
+                }
                 Err(error)
             }
         }
@@ -219,7 +226,7 @@ async fn make(leased: &Client, mold: &Mold, grant: &str, name: &str) -> Result<C
     match containers::create(leased, container.clone()).await {
         Ok(()) => Ok(container),
         Err(error) => {
-            undo(name, || async {
+            let _told = undo(name, || async {
                 // One whose answer was lost may be there all the same.
                 if !matches!(error, Error::ContainerExists { .. }) {
                     containers::delete(leased, name).await?;
@@ -237,7 +244,7 @@ async fn start_or_undo(client: &Client, container: &Container) -> Result<u32> {
     match task::start(client, container).await {
         Ok(pid) => Ok(pid),
         Err(error) => {
-            undo(&container.id, || unmake(client, &container.snapshotter, &container.id)).await;
+            let _told = undo(&container.id, || unmake(client, &container.snapshotter, &container.id)).await;
             Err(error)
         }
     }
@@ -257,18 +264,19 @@ pub(super) async fn unmake(client: &Client, snapshotter: &str, name: &str) -> Re
 }
 
 /// Undoes what a branch that failed has made, in steps that can be taken again: a containerd that is
-/// being restarted is waited for a little. What cannot be undone is told, and does not hide why it had
+/// being restarted is waited for a little. What cannot be undone is logged, and does not hide why it had
 /// to be.
-async fn undo<W: Future<Output = Result<()>>>(what: &str, steps: impl Fn() -> W) {
+pub(super) async fn undo<W: Future<Output = Result<()>>>(what: &str, steps: impl Fn() -> W) -> Result<()> {
     let mut tries = 1;
     while let Err(error) = steps().await {
         if error.kind() != crate::error::Kind::Unavailable || tries == UNDOS {
             tracing::warn!(what, %error, "a branch that failed leaves something behind");
-            return;
+            return Err(error);
         }
         tries += 1;
         tokio::time::sleep(BREATH).await;
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -282,7 +290,7 @@ mod tests {
     /// Undoes while containerd answers with this error `away` times; answers how often it tried.
     async fn tries(kind: crate::error::Kind, away: u32) -> u32 {
         let tried = Cell::new(0);
-        undo("try", || async {
+        let _told = undo("try", || async {
             tried.set(tried.get() + 1);
             if tried.get() > away {
                 return Ok(());

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::spec::{self, Place};
-use super::{Changes, NERDCTL, OPERATION_LABEL};
+use super::{Changes, NERDCTL, NERDCTL_NAME, OPERATION_LABEL};
 use crate::error::{Error, Result};
 use crate::store::Id;
 
@@ -103,6 +103,11 @@ impl Captured {
         })
     }
 
+    /// What people call it: nerdctl's name, else its id.
+    pub(super) fn called(&self) -> &str {
+        self.labels.get(NERDCTL_NAME).unwrap_or(&self.id)
+    }
+
     /// True where nerdctl has made it: its labels point at nerdctl's own files, so that only nerdctl can make
     /// another one like it.
     pub(super) fn is_nerdctls(&self) -> bool {
@@ -128,7 +133,7 @@ impl Captured {
         let mut branch_spec = self.spec.clone();
         if !spec::change(&mut branch_spec, &unlike.changes) {
             return Err(Error::precondition(
-                format!("container {:?}", self.id),
+                format!("container {:?}", self.called()),
                 "it has no process whose environment or command could be changed",
             ));
         }

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::store::Id;
 
 /// Where nerdctl keeps the name that it shows.
-const NERDCTL_NAME: &str = "nerdctl/name";
+pub const NERDCTL_NAME: &str = "nerdctl/name";
 
 /// A container by its whole id.
 pub(super) async fn get(client: &Client, id: &str) -> Result<Option<Container>> {
@@ -79,6 +79,12 @@ pub(super) async fn of_snapshot(client: &Client, key: &str) -> Result<Option<Con
 /// What people call a container: nerdctl's name, else its id.
 pub(super) fn display_name(container: &Container) -> &str {
     container.labels.get(NERDCTL_NAME).unwrap_or(&container.id)
+}
+
+/// The names that nerdctl has given, by the containers' ids.
+pub(super) async fn nerdctls_names(client: &Client) -> Result<Vec<(String, String)>> {
+    let all = list(client, vec![format!("labels.\"{NERDCTL_NAME}\"")], |_| true).await?;
+    Ok(all.into_iter().map(|container| (container.id.clone(), display_name(&container).to_owned())).collect())
 }
 
 /// The containers that carry an operation's label.

@@ -22,7 +22,9 @@
 //!
 //! Every call that changes something runs to its end only if its future does: a server spawns it.
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use containerd_client::services::v1::Container;
 
@@ -57,6 +59,7 @@ mod stop;
 mod swap;
 mod task;
 
+pub use containers::NERDCTL_NAME;
 pub use request::{Branched, Changes, Consistency, Forked, Options, Resumed, Rolled, Taken, Volumes};
 
 use captured::Captured;
@@ -67,6 +70,8 @@ use nerdctl::OPERATION_LABEL;
 use recover::Places;
 use reference::Reference;
 
+/// How long what is only shown may take.
+const GLANCE: Duration = Duration::from_secs(2);
 /// What nerdctl's labels begin with.
 const NERDCTL: &str = "nerdctl/";
 
@@ -122,6 +127,25 @@ impl Brancher {
             None => snapshot.captured.clone(),
         };
         Ok((snapshot, captured))
+    }
+
+    /// What people call the containers of these namespaces that nerdctl has named, by namespace and id. It is for
+    /// showing: a containerd that does not answer soon tells none.
+    pub async fn names(
+        &self,
+        address: &str,
+        namespaces: BTreeSet<String>,
+    ) -> HashMap<(String, String), String> {
+        let looks = namespaces.into_iter().map(|namespace| async move {
+            let target = Target { address: address.to_owned(), namespace };
+            let names = containers::nerdctls_names(&Client::connect(&target).await?).await?;
+            Ok::<_, Error>(
+                names.into_iter().map(|(id, name)| ((target.namespace.clone(), id), name)).collect(),
+            )
+        });
+        let all = futures::future::join_all(looks);
+        let found: Vec<Result<Vec<_>>> = tokio::time::timeout(GLANCE, all).await.unwrap_or_default();
+        found.into_iter().flat_map(std::result::Result::unwrap_or_default).collect()
     }
 
     /// What stops the containers of this containerd where a fork is asked for by label
@@ -222,7 +246,7 @@ impl Brancher {
         let key = holder.container.snapshot_key.clone();
         let found = blocking(&self.core, move |core| core.by_client_key(&namespace, &key)).await?;
         found.ok_or_else(|| Error::NotOnLoom {
-            name: holder.container.id.clone(),
+            name: containers::display_name(&holder.container).to_owned(),
             snapshotter: match holder.container.snapshotter.as_str() {
                 "" => "no snapshotter".to_owned(),
                 name => name.to_owned(),

@@ -66,7 +66,7 @@ impl Hooks {
     pub(super) fn of(captured: &Captured) -> Result<Self> {
         let Some(quiesce) = captured.labels.get(QUIESCE) else {
             return Err(Error::precondition(
-                format!("container {:?}", captured.id),
+                format!("container {:?}", captured.called()),
                 format!(
                     "it does not say how it gets ready for consistency `app`: set its label {QUIESCE} to a JSON \
                      array such as [\"sync\"], and {UNQUIESCE} where it has to be told to go on; or ask for `crash`"
@@ -107,7 +107,7 @@ pub(super) async fn run(
     }
     let failed = |why: String| {
         Error::precondition(
-            format!("container {container:?}"),
+            format!("container {:?}", containers::display_name(&found)),
             format!("its {} {command:?} {why}", hook.label()),
         )
     };

@@ -46,8 +46,16 @@ impl Places {
 
 impl Brancher {
     /// Finishes or undoes what a crash cut off: everywhere that operations were left, and in all namespaces of
-    /// the containerd at `address`. Tries as long as the daemon runs: containerd may come up after us.
+    /// the containerd at `address`. Tries as long as the daemon runs: containerd may come up after us, and be away
+    /// when something is to be undone.
     pub async fn recover_left(&self, address: &str) {
+        loop {
+            self.recover_all(address).await;
+            self.operations.some_left().await;
+        }
+    }
+
+    async fn recover_all(&self, address: &str) {
         for (address, namespace) in self.operations.left_at() {
             // What needs no containerd does not wait for one.
             for operation in self.operations.left(&address, &namespace) {
@@ -200,12 +208,15 @@ async fn outcome_of_resume(client: &Client, operation: &Operation) -> Result<Out
     let name = operation.subject.strip_prefix("container:").unwrap_or(&operation.subject);
     let name = name.rsplit_once('/').map_or(name, |(_, name)| name);
     let container = match containers::resolve(client, name).await {
-        Ok(container) => container.id,
+        Ok(container) => container,
         Err(error) if is_silence(&error) => return Err(error),
         Err(_) => return Ok(Outcome::Undone),
     };
-    match task::get(client, &container).await? {
-        Some(task) if task.status == Status::Running => finished(&Resumed { container, pid: task.pid }),
+    match task::get(client, &container.id).await? {
+        Some(task) if task.status == Status::Running => {
+            let name = containers::display_name(&container).to_owned();
+            finished(&Resumed { container: container.id, name, pid: task.pid })
+        }
         _ => Ok(Outcome::Undone),
     }
 }

@@ -101,8 +101,10 @@ impl Changes {
     pub(super) fn check(&self) -> Result<()> {
         for variable in &self.env {
             if variable.is_empty() || variable.starts_with('=') || variable.contains('\0') {
+                // Its value may be a secret.
+                let name = variable.split('=').next().unwrap_or_default();
                 return Err(Error::invalid(
-                    format!("environment {variable:?}"),
+                    format!("environment variable {name:?}"),
                     "write NAME=VALUE, or NAME alone to drop one",
                 ));
             }
@@ -214,6 +216,8 @@ pub struct Rolled {
 pub struct Resumed {
     /// Its id in containerd.
     pub container: String,
+    /// What people call it.
+    pub name: String,
     /// Its process.
     pub pid: u32,
 }

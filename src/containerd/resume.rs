@@ -4,7 +4,7 @@ use containerd_client::types::v1::Status;
 
 use super::captured::Captured;
 use super::nerdctl::Way;
-use super::{Brancher, Holder, Options, Resumed, Target, request, stop, task};
+use super::{Brancher, Holder, Options, Resumed, Target, containers, request, stop, task};
 use crate::error::{Error, Result};
 use crate::operation::Work;
 use crate::store::{Id, OperationKind};
@@ -39,14 +39,14 @@ impl Brancher {
                 Status::Stopped => start(&holder).await?,
                 Status::Pausing | Status::Unknown => {
                     return Err(Error::precondition(
-                        format!("container {id:?}"),
+                        format!("container {:?}", containers::display_name(container)),
                         "its task is changing; try again",
                     ));
                 }
             },
         };
         work.progress(1, 1);
-        Ok(Resumed { container: id.clone(), pid })
+        Ok(Resumed { container: id.clone(), name: containers::display_name(container).to_owned(), pid })
     }
 }
 

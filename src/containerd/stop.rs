@@ -68,7 +68,9 @@ impl Life {
     /// What a container does now. Refuses, before anything is done, one that would not survive a stop.
     pub(super) async fn of(client: &Client, container: &Container) -> Result<Self> {
         let task = task::get(client, &container.id).await?;
-        let refused = |why: &str| Error::precondition(format!("container {:?}", container.id), why);
+        let refused = |why: &str| {
+            Error::precondition(format!("container {:?}", containers::display_name(container)), why)
+        };
         let doing = match task.map(|task| task.status) {
             None | Some(Status::Stopped) => Doing::Stopped,
             Some(Status::Running) => Doing::Running,
@@ -227,7 +229,9 @@ pub(super) async fn start(client: &Client, container: &Container, way: Option<&W
 
 /// Refuses a container that somebody takes away, or replaces, once it has stopped.
 fn survives_a_stop(container: &Container) -> Result<()> {
-    let refused = |why: &str| Err(Error::precondition(format!("container {:?}", container.id), why));
+    let refused = |why: &str| {
+        Err(Error::precondition(format!("container {:?}", containers::display_name(container)), why))
+    };
     let annotated = |label: &str| {
         let spec = spec::read(container).ok()?;
         Some(spec.get("annotations")?.get(label)?.as_str()?.to_owned())

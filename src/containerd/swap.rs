@@ -290,7 +290,8 @@ fn owned(rows: &Rows<'_>, id: Id, own: String) -> Result<()> {
 /// Makes a container do what it did before a swap that failed.
 async fn go_on_as_it_was(work: &Work, holder: &Holder, life: &Life) {
     if let Err(error) = life.revive(&holder.client).await {
-        work.warn(format!("container {:?} could not be started again: {error}", holder.container.id));
+        let name = containers::display_name(&holder.container);
+        work.warn(format!("container {name:?} could not be started again: {error}"));
     }
 }
 

@@ -257,3 +257,22 @@ async fn one_is_found_by_a_prefix() {
     }
     assert_eq!(house.operations.list(2).unwrap().len(), 2);
 }
+
+#[tokio::test]
+async fn what_could_not_be_undone_is_left_and_keeps_its_error() {
+    let house = House::new();
+    let work = async |work: Work| {
+        work.plan(&json!({})).await?;
+        work.abandon();
+        fails().await
+    };
+    house.operations.run(ask(None, 1), work).await.unwrap_err();
+    house.operations.some_left().await;
+    let left = house.only();
+    assert_eq!(left.state, OperationState::Running);
+    assert!(left.plan.is_some() && left.warnings.iter().any(|warning| warning == LEFT), "{left:?}");
+    house.operations.settle(left.id, Outcome::Undone).await.unwrap();
+    let settled = house.again().only();
+    assert_eq!((settled.state, settled.warnings.len()), (OperationState::Failed, 0));
+    assert_eq!(settled.error.unwrap().code, "FAILED_PRECONDITION");
+}

@@ -31,6 +31,8 @@ struct Now {
     cancelled: bool,
     /// Its result is on disk, or on its way there.
     decided: bool,
+    /// What it made could not be undone.
+    abandoned: bool,
 }
 
 /// An operation whose end is still to be written. Dropped without one, it is left as a crash leaves one.
@@ -101,6 +103,12 @@ impl Work {
         lock(&self.live.now).check()
     }
 
+    /// Tells that what it made could not be undone: once it has failed it is left as a crash leaves one, and is
+    /// undone when that can be done.
+    pub fn abandon(&self) {
+        lock(&self.live.now).abandoned = true;
+    }
+
     /// Keeps the result: what was done holds from here on, over a crash too, and it cannot be cancelled any
     /// more. Where it fails the work undoes what it made.
     pub async fn decided(&self, result: &impl Serialize) -> Result<()> {
@@ -150,7 +158,7 @@ impl Tracked {
     pub(super) fn begin(operations: &Arc<Operations>, operation: Operation) -> Self {
         let id = operation.id;
         operations.tell(operation.clone());
-        let now = Now { operation, step: Instant::now(), cancelled: false, decided: false };
+        let now = Now { operation, step: Instant::now(), cancelled: false, decided: false, abandoned: false };
         let live = Arc::new(Live { now: Mutex::new(now) });
         lock(&operations.live).insert(id, Arc::clone(&live));
         Self { work: Work { live, operations: Arc::clone(operations) }, ended: false }
@@ -193,6 +201,10 @@ impl Tracked {
         let mut operation = {
             let mut now = lock(&self.work.live.now);
             now.end_step();
+            if now.abandoned {
+                now.operation.error = Some(error.into());
+                return;
+            }
             now.operation.clone()
         };
         operation.state = match error {

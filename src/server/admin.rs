@@ -95,6 +95,21 @@ impl Admin {
         self.core.call(move |_| call(&operations)).await
     }
 
+    /// Snapshots as they are told, with what people call their containers now.
+    async fn told(&self, all: Vec<Seen>) -> Vec<proto::Snapshot> {
+        let mut all: Vec<_> = all.into_iter().map(snapshot).collect();
+        // Only nerdctl's containers are called by other names than their ids, which are digests.
+        let unnamed = |told: &&mut proto::Snapshot| told.container_name.len() == 64;
+        let namespaces = all.iter_mut().filter(unnamed).map(|told| told.namespace.clone()).collect();
+        let names = self.brancher.names(&self.containerd, namespaces).await;
+        for told in all.iter_mut().filter(unnamed) {
+            if let Some(name) = names.get(&(told.namespace.clone(), told.container.clone())) {
+                told.container_name.clone_from(name);
+            }
+        }
+        all
+    }
+
     /// A snapshot that a branch made. One that is gone since, by its time or by another request, was made
     /// all the same.
     async fn made(&self, id: Id, by: Id) -> Result<proto::Snapshot> {
@@ -223,6 +238,7 @@ impl admin_ttrpc::Admin for Admin {
             .await?;
         Ok(ResumeResponse {
             container: resumed.container,
+            name: resumed.name,
             pid: resumed.pid,
             operation: id.to_string(),
             ..Default::default()
@@ -239,7 +255,7 @@ impl admin_ttrpc::Admin for Admin {
         let path = self
             .on(request.containerd.into_option(), request.reference, |core, found| core.lineage(found.id))
             .await?;
-        send_all(&sender, stream::iter(path.into_iter().map(snapshot).map(Ok)), answer).await
+        send_all(&sender, stream::iter(self.told(path).await.into_iter().map(Ok)), answer).await
     }
 
     async fn pin(&self, _: &TtrpcContext, request: PinRequest) -> ttrpc::Result<PinResponse> {
@@ -255,7 +271,7 @@ impl admin_ttrpc::Admin for Admin {
                 core.call(pin).await
             })
             .await?;
-        Ok(PinResponse { snapshot: Some(snapshot(seen)).into(), ..Default::default() })
+        Ok(PinResponse { snapshot: self.told(vec![seen]).await.pop().into(), ..Default::default() })
     }
 
     async fn unpin(&self, _: &TtrpcContext, request: UnpinRequest) -> ttrpc::Result<UnpinResponse> {
@@ -271,16 +287,16 @@ impl admin_ttrpc::Admin for Admin {
         sender: ServerStreamSender<ListResponse>,
     ) -> ttrpc::Result<()> {
         let answer = |snapshots| ListResponse { snapshots, ..Default::default() };
-        let all = self.core.call(Snapshots::all).await?.into_iter();
-        let asked = all.filter(|seen| request.all || shown(seen)).map(snapshot);
-        send_all(&sender, stream::iter(asked.map(Ok)), answer).await
+        let mut all = self.core.call(Snapshots::all).await?;
+        all.retain(|seen| request.all || shown(seen));
+        send_all(&sender, stream::iter(self.told(all).await.into_iter().map(Ok)), answer).await
     }
 
     async fn get(&self, _: &TtrpcContext, request: GetRequest) -> ttrpc::Result<GetResponse> {
         let seen = self
             .on(request.containerd.into_option(), request.reference, |core, found| core.get(found.id))
             .await?;
-        Ok(GetResponse { snapshot: Some(snapshot(seen)).into(), ..Default::default() })
+        Ok(GetResponse { snapshot: self.told(vec![seen]).await.pop().into(), ..Default::default() })
     }
 
     async fn remove(&self, _: &TtrpcContext, request: RemoveRequest) -> ttrpc::Result<RemoveResponse> {
@@ -300,7 +316,7 @@ impl admin_ttrpc::Admin for Admin {
         let dry_run = request.dry_run;
         let pruned = request::pruned(request, &target.namespace)?;
         let gone = self.core.call(move |core| prune(core, &pruned, dry_run)).await?;
-        send_all(&sender, stream::iter(gone.into_iter().map(snapshot).map(Ok)), answer).await
+        send_all(&sender, stream::iter(self.told(gone).await.into_iter().map(Ok)), answer).await
     }
 
     async fn get_operation(

@@ -70,9 +70,26 @@ pub struct Cost {
     /// How its bytes were put in place.
     pub method: Method,
     /// How long the source stood still; nothing where nothing ran.
+    #[serde(rename = "paused_us", with = "micros")]
     pub paused: Duration,
     /// The whole.
+    #[serde(rename = "total_us", with = "micros")]
     pub total: Duration,
+}
+
+/// Durations as they are told everywhere: whole microseconds.
+mod micros {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(u64::try_from(time.as_micros()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Duration, D::Error> {
+        u64::deserialize(from).map(Duration::from_micros)
+    }
 }
 
 /// Makes a source stand still around the last step of a branch: `ready`, then `freeze`, `still` and `thaw`.

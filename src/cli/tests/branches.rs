@@ -103,7 +103,10 @@ fn programs_read_what_a_branch_made() {
         assert_eq!((&container["kept"], &container["kept_name"]), (&Value::Null, &Value::Null));
         assert_eq!(container["pid"], Value::Null);
         let (_, out, _) = loom("resume web --json");
-        assert_eq!(object(&out), json!({"operation": "d".repeat(32), "container": "web", "pid": 9}));
+        assert_eq!(
+            object(&out),
+            json!({"operation": "d".repeat(32), "container": "web", "name": "web", "pid": 9})
+        );
         let (_, out, _) = loom("clone before --name again --json");
         assert_eq!(object(&out)["clone"]["name"], "again");
         let (_, out, _) = loom("snapshot web --name after --json");

@@ -84,10 +84,13 @@ fn done() -> Operation {
         idempotency_key: "nightly-7".into(),
         created: at(1_700_000_000, 0),
         ended: at(1_700_000_000, 367_000_000),
-        result: r#"{"forks":[]}"#.into(),
+        result: FORKS.into(),
         ..Default::default()
     }
 }
+
+/// Its result.
+pub(super) const FORKS: &str = r#"{"forks":[{"name":"try-1","pid":1192,"error":null},{"name":"try-2","pid":null,"error":{"message":"no"}}]}"#;
 
 /// The same while it was under way.
 fn running() -> Operation {

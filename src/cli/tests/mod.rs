@@ -137,6 +137,7 @@ fn programs_read_json() {
   "home": "pool",
   "depth": 3,
   "container": "web",
+  "container_name": "web",
   "namespace": "default",
   "image_layer": false,
   "operation": "5eed5eed5eed5eed5eed5eed5eed5eed",

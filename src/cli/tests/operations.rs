@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::fake::SEED;
+use super::fake::{FORKS, SEED};
 use super::*;
 
 #[test]
@@ -41,7 +41,9 @@ fn people_read_all_of_an_operation() {
              took: 367 ms\n\
              done: 3 of 3\n\
              key: nightly-7\n\
-             result: {\"forks\":[]}\n\
+             result:\n  \
+               try-1   pid 1192\n  \
+               try-2   no\n\
              warning: loom.unquiesce of \"web\" failed: exit status 1\n\
              steps:\n  \
                state   2.1 ms\n  \
@@ -80,7 +82,7 @@ fn programs_read_operations() {
                 "idempotency_key": "nightly-7",
                 "created": "2023-11-14T22:13:20Z",
                 "ended": "2023-11-14T22:13:20.367Z",
-                "result": {"forks": []},
+                "result": serde_json::from_str::<Value>(FORKS).unwrap(),
             })
         );
         let (_, out, _) = loom("operations --json");

@@ -11,16 +11,19 @@ use std::path::Path;
 use containerd_client::services::v1::Container;
 
 use super::trail::Trail;
-use super::{OPERATION_LABEL, Way};
+use super::{OPERATION_LABEL, Way, volume};
 use crate::containerd::client::Client;
 use crate::containerd::{containers, image, leases, snapshots};
 use crate::error::{Error, Kind, Result};
 use crate::store::Id;
 
 impl Way {
-    /// Removes one whatever it is doing, with its anonymous volumes. One that is gone is gone.
+    /// Removes one that has expired, whatever it is doing, with its anonymous volumes and the copies of others that
+    /// were made for it. One that is gone is gone.
     pub(in crate::containerd) async fn remove(&self, client: &Client, container: &Container) -> Result<()> {
-        self.remove_under(client, None, container).await
+        self.remove_under(client, None, container).await?;
+        volume::remove_copies(self, client, container).await;
+        Ok(())
     }
 
     async fn remove_under(&self, client: &Client, lock: Option<&File>, container: &Container) -> Result<()> {
@@ -47,11 +50,7 @@ impl Way {
         operation: Id,
         root: &Path,
     ) -> Result<()> {
-        let root = root.to_owned();
-        let trail = match tokio::task::spawn_blocking(move || Trail::ended(&root, operation)).await {
-            Ok(trail) => trail?,
-            Err(died) => return Err(Error::Internal(format!("the wait for nerdctl died: {died}"))),
-        };
+        let trail = Trail::ended(root, operation).await?;
         let wanted = operation.to_string();
         for container in containers::of_operation(client, operation).await? {
             self.remove_under(client, None, &container).await?;
@@ -108,15 +107,18 @@ impl Way {
     }
 }
 
-/// Removes a volume; one that is gone is gone.
+/// Removes a volume; one that is gone is gone. Why it stays nerdctl only warns of, so what counts is again what
+/// is there behind it.
 pub(super) async fn volume_rm(way: &Way, client: &Client, lock: Option<&File>, name: &str) -> Result<()> {
-    match way.call(client, lock, &["volume", "rm", name]).await {
-        Err(error) if !gone(&error) => Err(error),
-        _ => Ok(()),
+    if way.call(client, lock, &["volume", "rm", name]).await.is_ok() {
+        return Ok(());
     }
-}
-
-fn gone(error: &Error) -> bool {
-    let Error::Nerdctl { message, .. } = error else { return false };
-    ["not found", "no such volume"].iter().any(|text| message.to_lowercase().contains(text))
+    let there = way.call(client, lock, &["volume", "ls", "--quiet"]).await?;
+    if there.lines().any(|line| line.trim() == name) {
+        return Err(Error::precondition(
+            format!("volume {name:?}"),
+            "nerdctl does not remove it; look at `nerdctl volume rm` of it for why: a container may use it",
+        ));
+    }
+    Ok(())
 }

@@ -156,7 +156,8 @@ fn message(line: &str) -> String {
         Some(Ok(text)) => text,
         _ => rest.to_owned(),
     };
-    text.split('\n').map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ")
+    let parts = text.split('\n').map(|part| part.trim().trim_end_matches(':'));
+    parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ")
 }
 
 #[cfg(test)]
@@ -172,6 +173,7 @@ mod tests {
             used by ID \\\"5cfd\\\"\"\n";
         for (stderr, want) in [
             (taken, "name-store error: name \"web\" is already used by ID \"5cfd\""),
+            ("time=\"x\" level=fatal msg=\"1 errors:\\nno such program\"", "1 errors: no such program"),
             ("", ""),
             ("exec format error\n\n", "exec format error"),
             ("time=\"x\" level=error msg=\"one\" id=7\ntime=\"x\" level=error msg=two\n", "one; two"),

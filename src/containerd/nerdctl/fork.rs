@@ -7,7 +7,7 @@ use containerd_client::services::v1::Container;
 use super::trail::Trail;
 use super::volume::{self, Volume};
 use super::{Order, Origin, create, merge};
-use crate::containerd::birth::some_at_once;
+use crate::containerd::birth::{some_at_once, undo};
 use crate::containerd::state::Taking;
 use crate::containerd::{Branched, Brancher, Forked, blocking, containers, image, snapshots};
 use crate::error::{Error, Kind, Result};
@@ -64,10 +64,16 @@ impl Brancher {
             }
             Err(error) => error,
         };
-        if let Err(left) = order.way.undo(order.client, work.id(), self.core.layers().root()).await {
-            tracing::warn!(operation = %work.id(), error = %left, "a fork that failed leaves something behind");
-        }
+        self.undo_by_nerdctl(work, order).await;
         Err(failed)
+    }
+
+    /// Undoes what nerdctl has made of it. What cannot be undone now is left to recovery.
+    pub(in crate::containerd) async fn undo_by_nerdctl(&self, work: &Work, order: Order<'_>) {
+        let steps = || order.way.undo(order.client, work.id(), self.core.layers().root());
+        if undo(&work.id().to_string(), steps).await.is_err() {
+            work.abandon();
+        }
     }
 
     async fn make_all(
@@ -173,7 +179,10 @@ impl Brancher {
         let total = order.names.len() as u64;
         let births = ones.map(|one| async {
             let born = self.born(mold, one).await;
-            work.progress(done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1, total);
+            // What is undone soon is not done.
+            if work.check().is_ok() {
+                work.progress(done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1, total);
+            }
             born
         });
         // A port that nerdctl has chosen is taken only once its container runs.
@@ -201,14 +210,13 @@ impl Brancher {
                 Forked { container: id, name, namespace, snapshot, pid, error: None }
             }
             Err(error) => {
-                let undone = async {
+                let steps = || async {
                     if let Some(id) = trail.id(one.at)? {
                         order.way.undo_create(order.client, &id).await?;
                     }
                     volume::remove(order, trail, one.volumes).await
                 };
-                if let Err(left) = undone.await {
-                    tracing::warn!(name, error = %left, "a fork that failed leaves something behind");
+                if let Err(left) = undo(&name, steps).await {
                     mold.work.warn(format!("fork {name:?} failed and leaves something behind: {left}"));
                 }
                 let error = Some(error.into());

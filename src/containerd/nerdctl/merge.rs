@@ -11,7 +11,7 @@ use containerd_client::services::v1::Container;
 use serde_json::{Map, Value, json};
 
 use super::volume::Volume;
-use super::{NERDCTL, OPERATION_LABEL};
+use super::{NERDCTL, OPERATION_LABEL, is_nerdctls};
 use crate::containerd::captured::Captured;
 use crate::containerd::{Changes, spec};
 use crate::error::{Error, Result};
@@ -65,7 +65,7 @@ pub(super) fn merged(
     annotate(&mut merged, &own_spec, &labels);
     if !spec::change(&mut merged, changes) {
         return Err(Error::precondition(
-            format!("container {:?}", captured.id),
+            format!("container {:?}", captured.called()),
             "it has no process whose environment or command could be changed",
         ));
     }
@@ -149,9 +149,11 @@ fn moved(mut mount: Value, volumes: &[Volume]) -> Value {
 /// Gives the source's specification the fork's identity.
 fn identify(spec: &mut Value, own: &Value, captured: &Captured, id: &str) {
     let Value::Object(fields) = spec else { return };
-    for field in ["hooks", "hostname", "domainname"] {
+    for field in ["hostname", "domainname"] {
         replace(fields, field, own.get(field));
     }
+    let hooks = hooks(fields.get("hooks"), own.get("hooks"));
+    replace(fields, "hooks", hooks.as_ref());
     if let Some(Value::Object(linux)) = fields.get_mut("linux") {
         let group = match linux.get("cgroupsPath").and_then(Value::as_str) {
             Some(path) if path.contains(&captured.id) => Some(json!(path.replace(&captured.id, id))),
@@ -178,6 +180,21 @@ fn identify(spec: &mut Value, own: &Value, captured: &Captured, id: &str) {
     {
         *place = hostname.clone();
     }
+}
+
+/// The fork's hooks: nerdctl's are each container's own, all others its source's, such as those of a GPU.
+fn hooks(source: Option<&Value>, own: Option<&Value>) -> Option<Value> {
+    let mut hooks = own.and_then(Value::as_object).cloned().unwrap_or_default();
+    for (kind, all) in source.and_then(Value::as_object).into_iter().flatten() {
+        let others: Vec<_> =
+            all.as_array().into_iter().flatten().filter(|hook| !is_nerdctls(hook)).cloned().collect();
+        match hooks.get_mut(kind) {
+            _ if others.is_empty() => {}
+            Some(Value::Array(same)) => same.extend(others),
+            _ => drop(hooks.insert(kind.clone(), Value::Array(others))),
+        }
+    }
+    (!hooks.is_empty()).then_some(Value::Object(hooks))
 }
 
 /// Mounts the fork's own files and volumes in place of the source's.

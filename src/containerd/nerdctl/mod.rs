@@ -44,6 +44,8 @@ mod volume;
 /// The label on containers and volumes that says which operation made them.
 pub(super) const OPERATION_LABEL: &str = "loom.operation";
 
+/// What nerdctl's hooks call it with, behind its global flags.
+const OWN_VERB: &str = "internal";
 /// Where nerdctl keeps a container's directory: `<store>/containers/<namespace>/<id>`.
 const STATE_DIR: &str = "nerdctl/state-dir";
 /// Flags that a call has from us, or that would only make it talk; the first three are other names of
@@ -109,7 +111,7 @@ impl Way {
         if !captured.is_nerdctls() {
             return Ok(None);
         }
-        let refused = |why: String| Error::precondition(format!("container {:?}", captured.id), why);
+        let refused = |why: String| Error::precondition(format!("container {:?}", captured.called()), why);
         let way = Self::in_spec(captured).ok_or_else(|| {
             refused(
                 "it is nerdctl's, but no hook of its says where nerdctl is; make it anew with nerdctl".into(),
@@ -136,7 +138,7 @@ impl Way {
         let hooks = hooks.iter().filter_map(|at| captured.spec.pointer(at)?.as_array()).flatten();
         let (hook, mut flags) = hooks.into_iter().find_map(|hook| {
             let args = texts(&hook["args"]);
-            let end = args.iter().position(|arg| arg == "internal")?;
+            let end = args.iter().position(|arg| arg == OWN_VERB)?;
             Some((hook, args.get(1..end)?.to_vec()))
         })?;
         let addressed = flags.iter().any(|flag| flag.starts_with("--address="));
@@ -158,6 +160,11 @@ impl Way {
             store: store(captured),
         })
     }
+}
+
+/// True for a hook of nerdctl's own.
+fn is_nerdctls(hook: &Value) -> bool {
+    hook["args"].as_array().is_some_and(|args| args.iter().any(|arg| arg == OWN_VERB))
 }
 
 /// Where nerdctl keeps what it knows of the containers of one containerd.

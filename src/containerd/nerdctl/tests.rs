@@ -179,6 +179,21 @@ fn a_fork_is_its_source_but_for_its_identity() {
 }
 
 #[test]
+fn hooks_that_are_not_nerdctls_are_taken_over() {
+    let gpu = json!({"path": "/usr/bin/gpu", "args": ["gpu", "hook"]});
+    let mut spec = spec_of(SOURCE);
+    spec["hooks"]["createRuntime"].as_array_mut().unwrap().push(gpu.clone());
+    spec["hooks"]["createContainer"] = json!([gpu]);
+    spec["hooks"]["poststop"] = json!([spec_of(SOURCE)["hooks"]["createRuntime"][0]]);
+    let source = container(SOURCE, "web", &[], &spec);
+    let made = container(FORK, "try", &[], &spec_of(FORK));
+    let fork = merged(&captured(&source), &made, &[], &BTreeMap::new(), &Changes::default()).unwrap();
+    let own = spec_of(FORK)["hooks"]["createRuntime"][0].clone();
+    let want = json!({"createRuntime": [own, gpu], "createContainer": [gpu]});
+    assert_eq!(spec::read(&fork).unwrap()["hooks"], want);
+}
+
+#[test]
 fn its_own_volumes_and_files_are_where_the_sources_were() {
     let (fork, spec) = fork(&[], &Changes::default());
     let mounts = spec["mounts"].as_array().unwrap();

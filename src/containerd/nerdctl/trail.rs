@@ -9,9 +9,10 @@
 //! known by its id alone: its state directory, its hosts file and its name have no container then, and nerdctl
 //! has no command for them.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::store::Id;
@@ -20,6 +21,10 @@ use crate::store::Id;
 const DIR: &str = "nerdctl";
 /// The lock's name in a trail.
 const LOCK: &str = "lock";
+/// How long calls of an earlier daemon are waited for at once; recovery comes back.
+const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 10 });
+/// The time between two looks.
+const BREATH: Duration = Duration::from_millis(50);
 
 /// One operation's.
 #[derive(Debug)]
@@ -39,16 +44,30 @@ impl Trail {
         Ok(Self { dir, lock })
     }
 
-    /// That of an operation whose calls have all ended, those of an earlier daemon too: it is waited for.
-    /// None where there is none. It blocks.
-    pub(super) fn ended(root: &Path, operation: Id) -> Result<Option<Self>> {
+    /// That of an operation whose calls have all ended, those of an earlier daemon too: they are waited for, but
+    /// not for ever. None where there is none.
+    pub(super) async fn ended(root: &Path, operation: Id) -> Result<Option<Self>> {
         let dir = dir(root, operation);
         if !dir.exists() {
             return Ok(None);
         }
         let lock = open(&dir)?;
-        lock.lock().map_err(Error::io("lock", dir.join(LOCK)))?;
-        Ok(Some(Self { dir, lock }))
+        let begun = Instant::now();
+        loop {
+            match lock.try_lock() {
+                Ok(()) => return Ok(Some(Self { dir, lock })),
+                Err(TryLockError::WouldBlock) if begun.elapsed() < PATIENCE => {
+                    tokio::time::sleep(BREATH).await;
+                }
+                Err(TryLockError::WouldBlock) => {
+                    return Err(Error::precondition(
+                        format!("operation {operation}"),
+                        "a nerdctl that an earlier loomd has called for it still runs; end that, or wait for it",
+                    ));
+                }
+                Err(TryLockError::Error(error)) => return Err(Error::io("lock", dir.join(LOCK))(error)),
+            }
+        }
     }
 
     /// The lock, for a call to hold.
@@ -113,24 +132,24 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_trail_tells_the_ids_and_goes() {
+    #[tokio::test]
+    async fn a_trail_tells_the_ids_and_goes() {
         let root = tempfile::tempdir().unwrap();
         let operation = Id::random().unwrap();
-        assert!(Trail::ended(root.path(), operation).unwrap().is_none());
+        assert!(Trail::ended(root.path(), operation).await.unwrap().is_none());
         let trail = Trail::begin(root.path(), operation).unwrap();
         fs::write(trail.id_file(0), format!("{}\n", "a".repeat(64))).unwrap();
         fs::write(trail.id_file(1), "../../etc").unwrap();
         assert_eq!((trail.id(1).unwrap(), trail.id(2).unwrap()), (None, None));
         drop(trail);
-        let trail = Trail::ended(root.path(), operation).unwrap().unwrap();
+        let trail = Trail::ended(root.path(), operation).await.unwrap().unwrap();
         assert_eq!(trail.ids().unwrap(), ["a".repeat(64)]);
         trail.end().unwrap();
-        assert!(Trail::ended(root.path(), operation).unwrap().is_none());
+        assert!(Trail::ended(root.path(), operation).await.unwrap().is_none());
     }
 
-    #[test]
-    fn a_call_under_way_is_waited_for() {
+    #[tokio::test]
+    async fn a_call_under_way_is_waited_for_a_while() {
         let root = tempfile::tempdir().unwrap();
         let operation = Id::random().unwrap();
         let trail = Trail::begin(root.path(), operation).unwrap();
@@ -138,10 +157,10 @@ mod tests {
         // `cat` reads the lock's file, which is empty, and ends; another one holds on to it meanwhile.
         let held = trail.lock().try_clone().unwrap();
         drop(trail);
-        let again = open(&dir(root.path(), operation)).unwrap();
-        assert!(again.try_lock().is_err());
+        let late = Trail::ended(root.path(), operation).await.unwrap_err();
+        assert_eq!(late.kind(), crate::error::Kind::FailedPrecondition);
         assert!(call.stdin(held).status().unwrap().success());
         drop(call);
-        again.lock().unwrap();
+        assert!(Trail::ended(root.path(), operation).await.unwrap().is_some());
     }
 }

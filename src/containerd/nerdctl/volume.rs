@@ -4,15 +4,18 @@
 //! nerdctl, with the operation's label, before anything is copied; the first fork's are filled while the source
 //! stands still, the others' from those.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use containerd_client::services::v1::Container;
 use serde_json::Value;
 
 use super::clean::volume_rm;
 use super::merge::{ANONYMOUS, mounts, names};
 use super::trail::Trail;
-use super::{OPERATION_LABEL, Order};
+use super::{OPERATION_LABEL, Order, Way};
+use crate::containerd::client::Client;
 use crate::containerd::{Volumes, blocking};
 use crate::error::{Error, Result};
 use crate::operation::Work;
@@ -53,7 +56,7 @@ fn private(order: Order<'_>) -> Result<Vec<Private>> {
             "volume" => {}
             "image" => {
                 return Err(Error::Refused {
-                    what: captured.id.clone(),
+                    what: captured.called().to_owned(),
                     why: format!(
                         "an image is mounted at {}, which goes with this container; copy it into the container \
                          or a volume, and run it without",
@@ -102,17 +105,39 @@ async fn create(order: Order<'_>, operation: Id, trail: &Trail, name: &str) -> R
     let label = format!("{OPERATION_LABEL}={operation}");
     let (client, lock) = (order.client, Some(trail.lock()));
     order.way.call(client, lock, &["volume", "create", "--label", &label, name]).await?;
-    let json = order.way.call(client, lock, &["volume", "inspect", name]).await?;
-    let seen: Value = serde_json::from_str(&json).unwrap_or_default();
-    if seen[0]["Labels"][OPERATION_LABEL] != operation.to_string() {
+    let seen = inspect(order.way, client, lock, name).await?;
+    if seen["Labels"][OPERATION_LABEL] != operation.to_string() {
         return Err(Error::precondition(
             format!("volume {name:?}"),
             "it exists already; remove it with `nerdctl volume rm`, or choose another name",
         ));
     }
-    match seen[0]["Mountpoint"].as_str() {
+    match seen["Mountpoint"].as_str() {
         Some(path) => Ok(PathBuf::from(path)),
         None => Err(Error::Internal(format!("nerdctl does not say where volume {name:?} lies"))),
+    }
+}
+
+/// What nerdctl says of a volume.
+async fn inspect(way: &Way, client: &Client, lock: Option<&File>, name: &str) -> Result<Value> {
+    let json = way.call(client, lock, &["volume", "inspect", name]).await?;
+    let all: Vec<Value> = serde_json::from_str(&json).unwrap_or_default();
+    Ok(all.into_iter().next().unwrap_or_default())
+}
+
+/// Removes the copies that were made for a container which is gone: those of its own operation. One that another
+/// container has taken up stays, as nerdctl has it.
+pub(super) async fn remove_copies(way: &Way, client: &Client, container: &Container) {
+    let Some(operation) = container.labels.get(OPERATION_LABEL) else { return };
+    let labels = container.labels.clone().into_iter().collect();
+    for mount in mounts(&labels).iter().filter(|mount| mount["Type"] == "volume") {
+        let Some(name) = mount["Name"].as_str() else { continue };
+        let is_copy = inspect(way, client, None, name)
+            .await
+            .is_ok_and(|seen| seen["Labels"][OPERATION_LABEL] == **operation);
+        if is_copy && let Err(error) = volume_rm(way, client, None, name).await {
+            tracing::warn!(volume = name, %error, "the copy that an expired container had stays");
+        }
     }
 }
 

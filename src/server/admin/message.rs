@@ -1,8 +1,10 @@
 //! The core's types as messages of the admin service.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
-use crate::containerd::{Forked, Rolled};
+use crate::containerd::{Forked, NERDCTL_NAME, Rolled};
 use crate::protos::admin as proto;
 use crate::server::convert::{timestamp, to_labels};
 use crate::snapshot::{Cost, Seen, key};
@@ -15,12 +17,15 @@ struct Captured {
     namespace: String,
     #[serde(default)]
     id: String,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
 }
 
 /// A snapshot.
 pub(super) fn snapshot(seen: Seen) -> proto::Snapshot {
     let image_layer = image_layer(&seen.snapshot);
-    let owner = owner(&seen.snapshot);
+    let mut owner = owner(&seen.snapshot);
+    let name = owner.labels.remove(NERDCTL_NAME);
     let Seen { snapshot, chain } = seen;
     let kind = match snapshot.kind {
         Kind::Active => proto::Kind::KIND_ACTIVE,
@@ -40,6 +45,7 @@ pub(super) fn snapshot(seen: Seen) -> proto::Snapshot {
         pinned: snapshot.pinned,
         home: text(chain.first().map(|top| top.home)),
         depth: u32::try_from(chain.len()).unwrap_or(u32::MAX),
+        container_name: name.unwrap_or_else(|| owner.id.clone()),
         container: owner.id,
         namespace: owner.namespace,
         image_layer,
@@ -161,7 +167,7 @@ fn image_layer(snapshot: &store::Snapshot) -> bool {
 fn owner(snapshot: &store::Snapshot) -> Captured {
     let live = snapshot.kind != Kind::Committed && !image_layer(snapshot);
     if let Some((namespace, client)) = snapshot.key.as_deref().filter(|_| live).and_then(key::parts) {
-        return Captured { namespace: namespace.to_owned(), id: client.to_owned() };
+        return Captured { namespace: namespace.to_owned(), id: client.to_owned(), labels: BTreeMap::new() };
     }
     let captured = snapshot.captured.as_deref();
     captured.and_then(|captured| serde_json::from_str(captured).ok()).unwrap_or_default()
@@ -231,7 +237,7 @@ mod tests {
     #[test]
     fn the_container_of_a_snapshot() {
         let owner = |row: &Snapshot| {
-            let Captured { namespace, id } = owner(row);
+            let Captured { namespace, id, .. } = owner(row);
             (namespace, id)
         };
         let pair = |namespace: &str, id: &str| (namespace.to_owned(), id.to_owned());
@@ -243,6 +249,10 @@ mod tests {
         assert_eq!(owner(&captured), pair("prod", "web"));
         let fork = Snapshot { captured: captured.captured.clone(), ..row(Kind::Active, "prod/6/web-fork") };
         assert_eq!(owner(&fork), pair("prod", "web-fork"));
+        let named = r#"{"namespace":"prod","id":"c0ffee","labels":{"nerdctl/name":"shop","a":"b"}}"#;
+        captured.captured = Some(named.into());
+        let told = snapshot(seen(captured.clone()));
+        assert_eq!((told.container.as_str(), told.container_name.as_str()), ("c0ffee", "shop"));
         captured.captured = Some("not json".into());
         assert_eq!(owner(&captured), pair("", ""));
     }
