@@ -181,9 +181,7 @@ impl Brancher {
     async fn by_nerdctl(&self, work: &Work, order: Order<'_>, origin: Origin<'_>) -> Result<Branched> {
         let made = self.fork_by_nerdctl(work, order, origin).await?;
         if let Err(error) = work.decided(&made).await {
-            if let Err(left) = order.way.undo(order.client, work.id(), self.core.layers().root()).await {
-                work.warn(format!("what nerdctl made could not be undone: {left}"));
-            }
+            self.undo_by_nerdctl(work, order).await;
             return Err(error);
         }
         Ok(made)

@@ -9,7 +9,7 @@ use super::volume::{self, Volume};
 use super::{Order, Origin, create, merge};
 use crate::containerd::birth::some_at_once;
 use crate::containerd::state::Taking;
-use crate::containerd::{Branched, Brancher, Forked, blocking, containers, image, snapshots};
+use crate::containerd::{Branched, Brancher, Forked, blocking, containers, image, is_silence, snapshots};
 use crate::error::{Error, Kind, Result};
 use crate::operation::Work;
 use crate::snapshot::{Cost, Keep, Made};
@@ -64,10 +64,17 @@ impl Brancher {
             }
             Err(error) => error,
         };
-        if let Err(left) = order.way.undo(order.client, work.id(), self.core.layers().root()).await {
-            tracing::warn!(operation = %work.id(), error = %left, "a fork that failed leaves something behind");
-        }
+        self.undo_by_nerdctl(work, order).await;
         Err(failed)
+    }
+
+    /// Has nerdctl take away all that it made. What cannot be is told, and does not hide why it had to be.
+    pub(in crate::containerd) async fn undo_by_nerdctl(&self, work: &Work, order: Order<'_>) {
+        match order.way.undo(order.client, work.id(), self.core.layers().root()).await {
+            Ok(()) => {}
+            Err(left) if is_silence(&left) => work.leaves(&left),
+            Err(left) => work.warn(format!("it leaves something behind: {left}")),
+        }
     }
 
     async fn make_all(
