@@ -37,6 +37,9 @@ pub enum Kind {
     Internal,
 }
 
+/// The code of what was called off by its client.
+pub(crate) const CANCELLED: &str = "CANCELLED";
+
 /// Everything that can go wrong, one variant a cause.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -334,7 +337,7 @@ impl Error {
             Self::NothingFound { .. } => "NOT_FOUND",
             Self::OperationNotFound(_) => "OPERATION_NOT_FOUND",
             Self::KeyConflict { .. } => "IDEMPOTENCY_CONFLICT",
-            Self::Cancelled(_) => "CANCELLED",
+            Self::Cancelled(_) => CANCELLED,
             Self::Recorded { code, .. } => code,
             Self::Internal(_) => "INTERNAL",
         }

@@ -4,8 +4,8 @@
 //!  accepted ──► running ──┬─► succeeded   its result is kept
 //!     │            │      ├─► failed      its error is kept, and nothing else of it
 //!     │            │      └─► cancelled   likewise: its client called it off
-//!     └─ a crash ──┴──► left: the room that does the work finishes or undoes it, and settles it;
-//!                       so is one that has failed and could not be undone yet
+//!     └─ a crash ──┴──► left: the room that does the work finishes or undoes it, and settles it
+//!                       (also where it failed, and what it made cannot be undone yet)
 //! ```
 //!
 //! An operation is on disk before its work begins, with its request and its idempotency key; what a restart
@@ -17,32 +17,34 @@
 //! This room knows no work: requests, plans and results are JSON of the rooms above.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{broadcast, watch};
+use tokio::time::Instant;
 
 use crate::error::{Error, Kind, Result};
 use crate::fault;
-use crate::store::{Failure, Id, Operation, OperationKind, OperationState, Store, Time};
+use crate::store::{Failure, Id, Operation, OperationKind, OperationState, Rows, Store, Time};
 
 #[cfg(test)]
 mod tests;
 mod work;
 
 pub use work::Work;
-use work::{Live, Tracked};
+use work::{Live, Tracked, ended_by};
 
 /// How long one that has ended is kept, and how many at most.
-const KEPT: (Duration, usize) = (Duration::from_hours(30 * 24), 10_000);
+const KEPT: (Duration, usize) = (Duration::from_hours(30 * 24), if cfg!(test) { 20 } else { 10_000 });
+/// How many are accepted between two looks for old ones.
+const TIDY: u32 = if cfg!(test) { 8 } else { 256 };
 /// Changes that a watcher may be behind before it has to look again.
 const BEHIND: usize = 1024;
 /// How long a repeated request waits for one that a crash left: containerd may be starting too.
 const SETTLED: Duration = Duration::from_mins(1);
-/// What is told of one that is left.
-const LEFT: &str = "it was cut off; it is finished or undone as soon as containerd lets it";
 /// Shorter prefixes of ids are more likely a slip than meant.
 const PREFIX: usize = 4;
 
@@ -90,8 +92,10 @@ pub struct Operations {
     store: Arc<Store>,
     /// Those under way, by id.
     live: Mutex<HashMap<Id, Arc<Live>>>,
-    /// Those that an earlier daemon, or a defect of this one, left unfinished.
+    /// Those that an earlier daemon, or a failure that could not be undone, left unfinished.
     left: Mutex<Vec<Operation>>,
+    /// Counted so that old ones are forgotten now and then.
+    accepted: AtomicU32,
     changes: broadcast::Sender<Operation>,
     /// How many have ended; whoever waits for an end looks again with each.
     ended: watch::Sender<u64>,
@@ -100,14 +104,13 @@ pub struct Operations {
 impl Operations {
     /// Over this store; finds what an earlier daemon left, and forgets what is old.
     pub fn open(store: Arc<Store>) -> Result<Arc<Self>> {
-        let (age, count) = KEPT;
-        let before = Time::from(std::time::SystemTime::now() - age);
-        store.write(move |rows| rows.forget_operations(before, count))?;
+        store.write(forget_old)?;
         let left = store.read(|rows| rows.unfinished_operations())?;
         Ok(Arc::new(Self {
             store,
             live: Mutex::default(),
             left: Mutex::new(left),
+            accepted: AtomicU32::new(1),
             changes: broadcast::Sender::new(BEHIND),
             ended: watch::Sender::default(),
         }))
@@ -124,6 +127,7 @@ impl Operations {
         T: Serialize + DeserializeOwned,
         F: Future<Output = Result<T>>,
     {
+        let mut patience = None;
         let operation = loop {
             let mut ended = self.ended.subscribe();
             match self.accept(&ask).await? {
@@ -133,16 +137,18 @@ impl Operations {
                     let kept = kept.map_err(|e| Error::Internal(format!("result of operation {id}: {e}")))?;
                     return Ok((id, kept));
                 }
-                Accepted::UnderWay(id) if lock(&self.live).contains_key(&id) => {
+                Accepted::UnderWay(id) if !self.is_left(id) => {
                     // Fails only once nobody can end any more.
                     let _ = ended.changed().await;
                 }
                 Accepted::UnderWay(id) => {
-                    if tokio::time::timeout(SETTLED, ended.changed()).await.is_err() {
+                    // Others end meanwhile: it does not begin anew with each.
+                    let patience = *patience.get_or_insert_with(|| Instant::now() + SETTLED);
+                    if tokio::time::timeout_at(patience, ended.changed()).await.is_err() {
                         return Err(Error::precondition(
                             format!("operation {id}"),
-                            "a crash cut it off, and it can be neither finished nor undone while containerd \
-                             does not answer; start containerd and try again",
+                            "it was cut off, and it can be neither finished nor undone while containerd does \
+                             not answer; start containerd and try again",
                         ));
                     }
                 }
@@ -181,6 +187,7 @@ impl Operations {
             created: Time::now(),
             ended: None,
         };
+        let tidy = self.accepted.fetch_add(1, Ordering::Relaxed).is_multiple_of(TIDY);
         fault::point("operation.accept")?;
         self.write(move |rows| {
             let same_key =
@@ -203,6 +210,9 @@ impl Operations {
                 ));
             }
             rows.put_operation(&operation)?;
+            if tidy {
+                forget_old(rows)?;
+            }
             Ok(Accepted::New(Box::new(operation)))
         })
         .await
@@ -230,16 +240,9 @@ impl Operations {
         Ok(kept.into_iter().map(|operation| self.now(operation)).collect())
     }
 
-    /// What is told of one that is under way, or left, is newer than its row.
+    /// What is told of one that is under way is newer than its row.
     fn now(&self, operation: Operation) -> Operation {
-        if let Some(live) = lock(&self.live).get(&operation.id) {
-            return live.operation();
-        }
-        let Some(mut left) = lock(&self.left).iter().find(|left| left.id == operation.id).cloned() else {
-            return operation;
-        };
-        left.warnings.push(LEFT.to_owned());
-        left
+        lock(&self.live).get(&operation.id).map_or(operation, |live| live.operation())
     }
 
     /// Asks one to stop at its next step and undo what it made. One that has ended, or that has come too far,
@@ -251,7 +254,7 @@ impl Operations {
             return refused(format!("it has {} already", operation.state));
         }
         let Some(live) = lock(&self.live).get(&operation.id).cloned() else {
-            return refused("a crash cut it off, and it is being finished or undone".to_owned());
+            return refused("it was cut off, and it is being finished or undone".to_owned());
         };
         if live.cancel() {
             Ok(live.operation())
@@ -265,14 +268,14 @@ impl Operations {
         self.changes.subscribe()
     }
 
-    /// Those that an earlier daemon left at this containerd, oldest first.
+    /// Those that were left at this containerd, oldest first.
     pub fn left(&self, address: &str, namespace: &str) -> Vec<Operation> {
         let left = lock(&self.left);
         let here = |left: &&Operation| left.address == address && left.namespace == namespace;
         left.iter().filter(here).cloned().collect()
     }
 
-    /// Every containerd and namespace at which an earlier daemon left some.
+    /// Every containerd and namespace at which some were left.
     pub fn left_at(&self) -> Vec<(String, String)> {
         let left = lock(&self.left);
         let mut places: Vec<_> =
@@ -282,18 +285,20 @@ impl Operations {
         places
     }
 
-    /// Waits until there are some that are left.
+    /// Waits until some are left.
     pub async fn some_left(&self) {
         let mut ended = self.ended.subscribe();
         while lock(&self.left).is_empty() {
-            // Fails only once nobody can leave any more.
-            if ended.changed().await.is_err() {
-                return;
-            }
+            // Fails only once nobody can end any more.
+            let _ = ended.changed().await;
         }
     }
 
-    /// Ends one that was left. Undone, it has failed, and says that it was cut off.
+    fn is_left(&self, id: Id) -> bool {
+        lock(&self.left).iter().any(|left| left.id == id)
+    }
+
+    /// Ends one that was left. Undone, it has failed: with its own error, or by being cut off.
     pub async fn settle(&self, id: Id, outcome: Outcome) -> Result<()> {
         let found = lock(&self.left).iter().find(|left| left.id == id).cloned();
         let Some(mut operation) = found else { return Ok(()) };
@@ -301,20 +306,18 @@ impl Operations {
             Outcome::Finished(result) => {
                 operation.state = OperationState::Succeeded;
                 operation.result = Some(result);
+                operation.error = None;
                 operation.warnings.push("loomd ended in the middle of it; it was finished later".to_owned());
             }
             Outcome::Undone => {
-                operation.state = OperationState::Failed;
-                operation.error = operation.error.or_else(|| {
-                    Some(Failure {
-                        kind: Kind::Aborted,
-                        code: "CUT_OFF".to_owned(),
-                        message:
-                            "loomd ended in the middle of it; what it had made was undone, and the request \
+                let failure = operation.error.get_or_insert_with(|| Failure {
+                    kind: Kind::Aborted,
+                    code: "CUT_OFF".to_owned(),
+                    message: "loomd ended in the middle of it; what it had made was undone, and the request \
                               may be made again"
-                                .to_owned(),
-                    })
+                        .to_owned(),
                 });
+                operation.state = ended_by(failure);
             }
         }
         self.end(operation).await?;
@@ -341,7 +344,7 @@ impl Operations {
     /// Changes rows, on a thread that may block.
     async fn write<T: Send + 'static>(
         &self,
-        change: impl FnOnce(&crate::store::Rows<'_>) -> Result<T> + Send + 'static,
+        change: impl FnOnce(&Rows<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let store = Arc::clone(&self.store);
         match tokio::task::spawn_blocking(move || store.write(change)).await {
@@ -349,6 +352,13 @@ impl Operations {
             Err(died) => Err(Error::Internal(format!("a change of operations died: {died}"))),
         }
     }
+}
+
+/// Forgets those that are too old, or too many.
+fn forget_old(rows: &Rows<'_>) -> Result<()> {
+    let (age, count) = KEPT;
+    let before = Time::from(std::time::SystemTime::now() - age);
+    rows.forget_operations(before, count).map(drop)
 }
 
 /// A thread that died while it held the lock left nothing half done: each change is one step.

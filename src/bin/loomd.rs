@@ -197,7 +197,7 @@ async fn serve(config: &Config, core: &Arc<Snapshots>, mut signals: Signals) -> 
     let address = containerd.clone();
     tokio::spawn(async move {
         left.thaw_left().await;
-        left.recover_left(&containerd).await;
+        left.recover(&containerd).await;
     });
     // Not behind the others: loom's own snapshots expire without a containerd, too.
     tokio::spawn(async move { kept.expire(&address).await });

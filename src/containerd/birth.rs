@@ -12,7 +12,7 @@ use futures::StreamExt as _;
 use super::captured::{Captured, Unlike};
 use super::client::Client;
 use super::leases::{self, Lease};
-use super::{Branched, Brancher, Forked, Options, blocking, containers, snapshots, task};
+use super::{Branched, Brancher, Forked, Options, blocking, containers, is_silence, snapshots, task};
 use crate::error::{Error, Result};
 use crate::operation::Work;
 use crate::snapshot::{Cost, Made, key};
@@ -80,7 +80,7 @@ impl Brancher {
             let label = &label;
             async move {
                 work.check()?;
-                make(nest.lease.client(), mold, label, name).await
+                make(work, nest.lease.client(), mold, label, name).await
             }
         });
         some_at_once(births.collect()).await
@@ -133,10 +133,10 @@ impl Brancher {
             }
             Err(error) => {
                 let Nest { client, snapshotter, operation, .. } = &nest;
-                let undone =
-                    undo(&operation.to_string(), || self.unmake_all(client, snapshotter, *operation)).await;
-                if undone.is_err() {
-                    work.abandon();
+                match undo(|| self.unmake_all(client, snapshotter, *operation)).await {
+                    Ok(()) => {}
+                    Err(left) if is_silence(&left) => work.leaves(&left),
+                    Err(left) => work.warn(format!("it leaves something behind: {left}")),
                 }
                 Err(error)
             }
@@ -154,7 +154,7 @@ impl Brancher {
         let (namespace, container) = (nest.client.target().namespace.clone(), name.to_owned());
         let pid = match made {
             Ok(container) if start => match work.check() {
-                Ok(()) => start_or_undo(&nest.client, &container).await.map(Some),
+                Ok(()) => start_or_undo(work, &nest.client, &container).await.map(Some),
                 // All of it is undone soon.
                 Err(cancelled) => Err(cancelled),
             },
@@ -220,31 +220,33 @@ fn again(error: &Error) -> Error {
 }
 
 /// Makes a snapshot and a container on it, or nothing. The lease keeps the one until the other names it.
-async fn make(leased: &Client, mold: &Mold, grant: &str, name: &str) -> Result<Container> {
+async fn make(work: &Work, leased: &Client, mold: &Mold, grant: &str, name: &str) -> Result<Container> {
     let container = mold.captured.branch(name, &leased.target().namespace, &mold.unlike)?;
     snapshots::prepare(leased, &container.snapshotter, name, &mold.parent, grant).await?;
     match containers::create(leased, container.clone()).await {
         Ok(()) => Ok(container),
         Err(error) => {
-            let _told = undo(name, || async {
-                // One whose answer was lost may be there all the same.
-                if !matches!(error, Error::ContainerExists { .. }) {
-                    containers::delete(leased, name).await?;
+            let snapshotter = &container.snapshotter;
+            let undone = undo(|| async {
+                if matches!(error, Error::ContainerExists { .. }) {
+                    return snapshots::remove(leased, snapshotter, name).await;
                 }
-                snapshots::remove(leased, &container.snapshotter, name).await
-            })
-            .await;
+                // One whose answer was lost may be there all the same.
+                unmake(leased, snapshotter, name).await
+            });
+            tell_left(work, name, undone.await);
             Err(error)
         }
     }
 }
 
 /// Starts a container that we made; where it does not start, nothing of it stays.
-async fn start_or_undo(client: &Client, container: &Container) -> Result<u32> {
+async fn start_or_undo(work: &Work, client: &Client, container: &Container) -> Result<u32> {
     match task::start(client, container).await {
         Ok(pid) => Ok(pid),
         Err(error) => {
-            let _told = undo(&container.id, || unmake(client, &container.snapshotter, &container.id)).await;
+            let undone = undo(|| unmake(client, &container.snapshotter, &container.id)).await;
+            tell_left(work, &container.id, undone);
             Err(error)
         }
     }
@@ -264,19 +266,24 @@ pub(super) async fn unmake(client: &Client, snapshotter: &str, name: &str) -> Re
 }
 
 /// Undoes what a branch that failed has made, in steps that can be taken again: a containerd that is
-/// being restarted is waited for a little. What cannot be undone is logged, and does not hide why it had
-/// to be.
-pub(super) async fn undo<W: Future<Output = Result<()>>>(what: &str, steps: impl Fn() -> W) -> Result<()> {
+/// being restarted is waited for a little.
+async fn undo<W: Future<Output = Result<()>>>(steps: impl Fn() -> W) -> Result<()> {
     let mut tries = 1;
-    while let Err(error) = steps().await {
-        if error.kind() != crate::error::Kind::Unavailable || tries == UNDOS {
-            tracing::warn!(what, %error, "a branch that failed leaves something behind");
-            return Err(error);
+    while tries < UNDOS {
+        match steps().await {
+            Err(error) if is_silence(&error) => tries += 1,
+            ended => return ended,
         }
-        tries += 1;
         tokio::time::sleep(BREATH).await;
     }
-    Ok(())
+    steps().await
+}
+
+/// Tells what one container that failed leaves behind, and does not hide why it did.
+fn tell_left(work: &Work, name: &str, undone: Result<()>) {
+    if let Err(left) = undone {
+        work.warn(format!("fork {name:?} failed and leaves something behind: {left}"));
+    }
 }
 
 #[cfg(test)]
@@ -290,14 +297,14 @@ mod tests {
     /// Undoes while containerd answers with this error `away` times; answers how often it tried.
     async fn tries(kind: crate::error::Kind, away: u32) -> u32 {
         let tried = Cell::new(0);
-        let _told = undo("try", || async {
+        let undone = undo(|| async {
             tried.set(tried.get() + 1);
             if tried.get() > away {
                 return Ok(());
             }
             Err(Error::Containerd { action: "undo".into(), message: "no".into(), kind })
-        })
-        .await;
+        });
+        let _ = undone.await;
         tried.get()
     }
 

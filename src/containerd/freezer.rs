@@ -129,11 +129,12 @@ impl TaskFreezer {
         };
         // Where it is not known that it ran, it runs again in the background.
         self.ours = ended.as_ref().is_err_and(is_silence);
-        if !self.ours
-            && let Err(error) = self.forget()
-        {
-            self.ours = true;
-            tracing::warn!(%error, "a pause that has ended stays written down for now");
+        if !self.ours {
+            let row = self.pause.clone();
+            if let Err(error) = blocking(&self.core, move |core| forget(core, row)).await {
+                self.ours = true;
+                tracing::warn!(%error, "a pause that has ended stays written down for now");
+            }
         }
         ended.err().map(|error| error.to_string())
     }
@@ -225,7 +226,7 @@ impl TaskFreezer {
             let (client, core, pause) = (self.client.clone(), self.core.clone(), self.pause.clone());
             self.waking = Some(self.runtime.spawn(async move { wake(&client, &core, &pause).await }));
         } else {
-            self.forget()?;
+            forget(&self.core, self.pause.clone())?;
             self.ours = false;
         }
         // The container may have gone on in the middle of the last step.
@@ -262,12 +263,6 @@ impl TaskFreezer {
         self.core.store().write(move |rows| rows.insert_pause(&row))?;
         self.ours = true;
         Ok(())
-    }
-
-    fn forget(&self) -> Result<()> {
-        crate::fault::point("containerd.thaw.forget")?;
-        let row = self.pause.clone();
-        self.core.store().write(move |rows| rows.delete_pause(&row))
     }
 
     fn refused(&self, why: &str) -> Error {
@@ -337,8 +332,13 @@ async fn thaw(core: &Arc<Snapshots>, pause: &Pause) -> Result<()> {
         Err(error) => tracing::warn!(container = row.container, %error, "a container goes on unready"),
         Ok(()) => {}
     }
+    blocking(core, move |core| forget(core, row)).await
+}
+
+/// Strikes out a pause that has ended. It blocks.
+fn forget(core: &Snapshots, pause: Pause) -> Result<()> {
     crate::fault::point("containerd.thaw.forget")?;
-    blocking(core, move |core| core.store().write(move |rows| rows.delete_pause(&row))).await
+    core.store().write(move |rows| rows.delete_pause(&pause))
 }
 
 /// Runs what a container that goes on is to be told.

@@ -140,13 +140,18 @@ enum Whose {
 }
 
 /// What the fork with this history was made from. States of its own, and what forks of it gave it, tell nothing
-/// of that.
+/// of that: where its row says that it is itself, its origin lies behind the last of those.
 fn forked_from(history: &[Snapshot], own: Owner<'_>) -> Result<Option<Whose>> {
     // What was branched from nothing begins a lineage.
     if history.first().is_none_or(|first| first.source.is_none()) {
         return Ok(None);
     }
-    for (at, row) in history.iter().enumerate().filter(|(_, row)| !own.has(row)) {
+    let own_last = history
+        .first()
+        .filter(|first| own.has(first))
+        .and_then(|_| history.iter().rposition(|row| own.has(row)));
+    let others = history.iter().enumerate().skip(own_last.map_or(0, |last| last + 1));
+    for (at, row) in others.filter(|(_, row)| !own.has(row)) {
         let key = row.key.as_deref().and_then(key::parts);
         if let Some((namespace, key)) = key.filter(|_| at > 0 && row.kind == Kind::Active) {
             return Ok(Some(Whose::Snapshot(namespace.to_owned(), key.to_owned())));
@@ -225,6 +230,10 @@ mod tests {
         assert_eq!(from(&[&live("fork", Some(&own), None), &own, &web]), None);
         let child = live("child", Some(&web), Some("fork"));
         assert_eq!(from(&[&live("fork", Some(&child), None), &child]), None);
+        // Rolled back to a state of a fork of its own, it is no fork of that.
+        let web = Snapshot { captured: own.captured.clone(), ..web };
+        let given = row(Kind::Committed, Some(&child), Some("child"));
+        assert_eq!(from(&[&live("fork", Some(&given), Some("fork")), &given, &child, &web]), None);
     }
 
     #[test]

@@ -8,8 +8,9 @@
 //!      └─────────── a crash: all of it goes ──────────────┘              └─ a crash ─┴─ the lease is ended
 //! ```
 //!
-//! It is looked for when loom starts, for as long as containerd does not answer, and before the first branch in a
-//! namespace, which may want the same names again. One at a time does so in one place.
+//! It is looked for when loom starts, for as long as containerd does not answer, and before every branch in a
+//! namespace, which may want the same names again. One at a time does so in one place. What failed while containerd
+//! did not answer, and could not be undone, is seen to in the same way; it has an error already, and is undone.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -71,6 +72,14 @@ impl Brancher {
         futures::future::join_all(addresses.iter().map(|address| self.recover_at(address))).await;
     }
 
+    /// As `recover_left`, now and whenever a failure could not be undone, as long as the daemon runs.
+    pub async fn recover(&self, address: &str) {
+        loop {
+            self.recover_left(address).await;
+            self.operations.some_left().await;
+        }
+    }
+
     async fn recover_at(&self, address: &str) {
         let (mut wait, longest) = BACKOFF;
         loop {
@@ -127,8 +136,14 @@ impl Brancher {
             }
         }
         if !*recovered {
-            self.end_leases(client).await?;
-            *recovered = true;
+            match self.end_leases(client).await {
+                Ok(()) => *recovered = true,
+                Err(error) if is_silence(&error) => return Err(error),
+                // It keeps nobody from what is asked for now.
+                Err(error) => {
+                    tracing::warn!(namespace, %error, "leases of an earlier loomd are not ended yet")
+                }
+            }
         }
         Ok(())
     }

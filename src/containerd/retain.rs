@@ -101,7 +101,10 @@ impl Brancher {
             };
             return snapshots::remove(&client, &captured.snapshotter, client_key).await;
         };
-        let _turn = self.turns.take(namespace, &container.id).await;
+        // A branch of it may take long, and others expire meanwhile.
+        let Ok(_turn) = tokio::time::timeout(LOOK, self.turns.take(namespace, &container.id)).await else {
+            return Ok(());
+        };
         // Pinned, kept for longer, or with another content meanwhile.
         if !blocking(&self.core, move |core| core.expired(now)).await?.iter().any(|it| it.id == id) {
             return Ok(());

@@ -259,20 +259,60 @@ async fn one_is_found_by_a_prefix() {
 }
 
 #[tokio::test]
-async fn what_could_not_be_undone_is_left_and_keeps_its_error() {
+async fn what_could_not_be_undone_is_left_with_its_error_until_it_is() {
     let house = House::new();
-    let work = async |work: Work| {
-        work.plan(&json!({})).await?;
-        work.abandon();
-        fails().await
-    };
-    house.operations.run(ask(None, 1), work).await.unwrap_err();
+    let silent = Error::precondition("containerd", "it is away");
+    let failed = house.operations.run(ask(Some("k"), 1), async |work: Work| {
+        work.plan(&json!({"names": ["a"]})).await?;
+        work.leaves(&Error::precondition("containerd", "it is away"));
+        Err::<u32, _>(Error::precondition("containerd", "it is away"))
+    });
+    assert_eq!(failed.await.unwrap_err().to_string(), silent.to_string());
     house.operations.some_left().await;
-    let left = house.only();
-    assert_eq!(left.state, OperationState::Running);
-    assert!(left.plan.is_some() && left.warnings.iter().any(|warning| warning == LEFT), "{left:?}");
+    let house = house.again();
+    let left = house.operations.left("/run/containerd.sock", "default").pop().unwrap();
+    assert_eq!((left.state, left.plan.is_some()), (OperationState::Running, true));
+    assert_eq!(left.error.as_ref().unwrap().message, silent.to_string());
     house.operations.settle(left.id, Outcome::Undone).await.unwrap();
-    let settled = house.again().only();
-    assert_eq!((settled.state, settled.warnings.len()), (OperationState::Failed, 0));
-    assert_eq!(settled.error.unwrap().code, "FAILED_PRECONDITION");
+    let ended = house.only();
+    assert_eq!((ended.state, ended.error), (OperationState::Failed, left.error));
+    // Its key is free again.
+    assert_eq!(house.operations.run(ask(Some("k"), 2), |_| answers(1)).await.unwrap().1, 1);
+}
+
+#[tokio::test]
+async fn what_was_called_off_and_left_ends_as_called_off() {
+    let house = House::new();
+    let cancelled = house.operations.run(ask(None, 1), async |work: Work| {
+        house.operations.cancel(&work.id().to_string())?;
+        work.leaves(&Error::precondition("containerd", "it is away"));
+        work.check().map(|()| 1)
+    });
+    assert_eq!(cancelled.await.unwrap_err().code(), "CANCELLED");
+    let left = house.only();
+    house.operations.settle(left.id, Outcome::Undone).await.unwrap();
+    assert_eq!(house.only().state, OperationState::Cancelled);
+}
+
+#[tokio::test]
+async fn what_leaves_something_and_succeeds_has_succeeded() {
+    let house = House::new();
+    let done = house.operations.run(ask(None, 1), async |work: Work| {
+        work.leaves(&Error::precondition("containerd", "it is away"));
+        Ok(1)
+    });
+    done.await.unwrap();
+    assert_eq!(house.only().state, OperationState::Succeeded);
+    assert!(house.operations.left_at().is_empty());
+}
+
+#[tokio::test]
+async fn old_ones_are_forgotten_while_it_runs() {
+    let house = House::new();
+    for n in 0..100 {
+        house.operations.run(ask(None, n), |_| answers(n)).await.unwrap();
+    }
+    let kept = house.operations.list(1000).unwrap();
+    assert!(kept.len() < 30, "{} are kept", kept.len());
+    assert_eq!(kept[0].request, json!({"count": 99}).to_string());
 }

@@ -6,9 +6,9 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::{Operations, lock};
-use crate::error::{Error, Result};
+use crate::error::{CANCELLED, Error, Result};
 use crate::fault;
-use crate::store::{Id, Operation, OperationState, Step, Time};
+use crate::store::{Failure, Id, Operation, OperationState, Step, Time};
 
 /// The handle of one operation's work. Clones speak for the same operation.
 #[derive(Debug, Clone)]
@@ -32,7 +32,7 @@ struct Now {
     /// Its result is on disk, or on its way there.
     decided: bool,
     /// What it made could not be undone.
-    abandoned: bool,
+    leaves: bool,
 }
 
 /// An operation whose end is still to be written. Dropped without one, it is left as a crash leaves one.
@@ -98,15 +98,16 @@ impl Work {
         self.change(|now| now.operation.warnings.push(warning));
     }
 
+    /// What it made cannot be undone while containerd does not answer. Where the work answers an error, that is
+    /// its end only once what it left is undone too, as of one that a crash cut off.
+    pub fn leaves(&self, why: &Error) {
+        tracing::warn!(operation = %self.id(), error = %why, "what failed is undone once containerd answers");
+        lock(&self.live.now).leaves = true;
+    }
+
     /// Fails with `Cancelled` once the operation was cancelled.
     pub fn check(&self) -> Result<()> {
         lock(&self.live.now).check()
-    }
-
-    /// Tells that what it made could not be undone: once it has failed it is left as a crash leaves one, and is
-    /// undone when that can be done.
-    pub fn abandon(&self) {
-        lock(&self.live.now).abandoned = true;
     }
 
     /// Keeps the result: what was done holds from here on, over a crash too, and it cannot be cancelled any
@@ -158,7 +159,7 @@ impl Tracked {
     pub(super) fn begin(operations: &Arc<Operations>, operation: Operation) -> Self {
         let id = operation.id;
         operations.tell(operation.clone());
-        let now = Now { operation, step: Instant::now(), cancelled: false, decided: false, abandoned: false };
+        let now = Now { operation, step: Instant::now(), cancelled: false, decided: false, leaves: false };
         let live = Arc::new(Live { now: Mutex::new(now) });
         lock(&operations.live).insert(id, Arc::clone(&live));
         Self { work: Work { live, operations: Arc::clone(operations) }, ended: false }
@@ -195,26 +196,26 @@ impl Tracked {
         Ok(())
     }
 
-    /// Keeps its error, and ends it. Where that cannot be written it is left as by a crash: there is nothing to
-    /// undo, and it will be told so.
+    /// Keeps its error, and ends it, unless something is still to be undone. Where that cannot be written it is
+    /// left as by a crash: there is nothing to undo, and it will be told so.
     pub(super) async fn failed(mut self, error: &Error) {
-        let mut operation = {
+        let (mut operation, leaves) = {
             let mut now = lock(&self.work.live.now);
             now.end_step();
-            if now.abandoned {
-                now.operation.error = Some(error.into());
-                return;
-            }
-            now.operation.clone()
+            // Who settles it knows by its error that it is to be undone.
+            now.operation.error = Some(error.into());
+            (now.operation.clone(), now.leaves)
         };
-        operation.state = match error {
-            Error::Cancelled(_) => OperationState::Cancelled,
-            _ => OperationState::Failed,
+        let operations = &self.work.operations;
+        let kept = if leaves {
+            operations.write(move |rows| rows.put_operation(&operation)).await
+        } else {
+            operation.state = ended_by(&error.into());
+            operation.result = None;
+            operations.end(operation).await
         };
-        operation.error = Some(error.into());
-        operation.result = None;
-        match self.work.operations.end(operation).await {
-            Ok(()) => self.ended = true,
+        match kept {
+            Ok(()) => self.ended = !leaves,
             Err(lost) => {
                 tracing::warn!(operation = %self.work.id(), %lost, "an operation's error is not kept");
             }
@@ -232,6 +233,11 @@ impl Drop for Tracked {
         }
         operations.ended.send_modify(|ended| *ended += 1);
     }
+}
+
+/// What an operation is that ended with this.
+pub(super) fn ended_by(failure: &Failure) -> OperationState {
+    if failure.code == CANCELLED { OperationState::Cancelled } else { OperationState::Failed }
 }
 
 fn json(value: &impl Serialize) -> Result<String> {

@@ -1,10 +1,14 @@
-//! What requests under way hold in memory: keys that they are about to take, layers that they read.
+//! What requests under way hold in memory: keys that they are about to take, layers that they read, snapshots
+//! that they may come back to.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 
 use super::chores::Chore;
 use super::remove::Ended;
 use super::{Snapshots, lock};
 use crate::error::{Error, Result};
-use crate::store::{Layer, LayerId};
+use crate::store::{Id, Layer, LayerId, Snapshot};
 
 /// Who reads a layer, and whether its end waits for them.
 #[derive(Debug, Default)]
@@ -27,7 +31,32 @@ pub(super) struct Reading<'a> {
     layer: LayerId,
 }
 
+/// How many requests may come back to a snapshot.
+pub(super) type Needs = Arc<Mutex<HashMap<Id, usize>>>;
+
+/// A snapshot that loom goes on keeping while this lives: no expiry, prune or removal ends that.
+#[derive(Debug)]
+pub struct Needed {
+    needs: Needs,
+    id: Id,
+}
+
+/// Refuses to end a snapshot that a request may come back to. Asked in the transaction that would end it.
+pub(super) fn unneeded(needs: &Needs, row: &Snapshot) -> Result<()> {
+    if lock(needs).contains_key(&row.id) {
+        return Err(Error::Busy(format!("snapshot {:?}", row.title())));
+    }
+    Ok(())
+}
+
 impl Snapshots {
+    /// Has loom keep a snapshot for a request that may come back to it, from before it has that until the answer
+    /// is dropped.
+    pub fn need(&self, id: Id) -> Needed {
+        *lock(&self.needs).entry(id).or_default() += 1;
+        Needed { needs: Arc::clone(&self.needs), id }
+    }
+
     /// Takes a key for a request that will store it; `KeyExists` where another is about to.
     pub(super) fn take_key(&self, key: &str) -> Result<Taken<'_>> {
         self.take(format!("key {key}")).ok_or_else(|| Error::KeyExists(key.to_owned()))
@@ -87,6 +116,18 @@ impl Snapshots {
 
 fn swap(key: &str) -> String {
     format!("swap {key}")
+}
+
+impl Drop for Needed {
+    fn drop(&mut self) {
+        let mut needs = lock(&self.needs);
+        if let Some(count) = needs.get_mut(&self.id) {
+            *count -= 1;
+            if *count == 0 {
+                needs.remove(&self.id);
+            }
+        }
+    }
 }
 
 impl Drop for Taken<'_> {

@@ -60,6 +60,7 @@ mod start;
 mod tests;
 
 pub use fork::Grant;
+pub use guard::Needed;
 
 /// The label on Prepare that makes the new snapshot continue from another one.
 pub const FORK_LABEL: &str = "containerd.io/snapshot/loom.fork-of";
@@ -262,6 +263,8 @@ pub struct Snapshots {
     taking: Mutex<HashSet<String>>,
     /// Layers that requests under way read, and those among them whose end waits for that.
     reading: Mutex<HashMap<LayerId, guard::Readers>>,
+    /// Snapshots that requests under way may come back to.
+    needs: guard::Needs,
     /// Grants of the fork label, by token.
     grants: Mutex<HashMap<String, (Id, Made)>>,
     /// What is left to the thread that does chores; it ends when this does.

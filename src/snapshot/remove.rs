@@ -1,7 +1,10 @@
 //! Remove, and what goes with a snapshot: rows that no lineage needs, layers that nothing stands on.
 
+use std::sync::Arc;
+
 use super::Snapshots;
 use super::chores::Chore;
+use super::guard::unneeded;
 use crate::error::{Error, Result};
 use crate::store::{Home, Id, Kind, Layer, LayerId, Rows, Snapshot, Stage, Time};
 
@@ -58,9 +61,11 @@ impl Snapshots {
         Ok(())
     }
 
-    /// Removes what loom keeps: its name goes, and with it what nothing else needs.
+    /// Removes what loom keeps: its name goes, and with it what nothing else needs. `Busy` while a request needs
+    /// it ([`Snapshots::need`]).
     pub fn forget(&self, id: Id) -> Result<()> {
-        self.drop_hold(id, |row| {
+        let needs = Arc::clone(&self.needs);
+        self.drop_hold(id, move |row| {
             if row.layer.is_none() {
                 return Err(Error::SnapshotNotFound(row.id.to_string()));
             }
@@ -70,6 +75,7 @@ impl Snapshots {
             if row.pinned {
                 return Err(Error::Pinned(row.title()));
             }
+            unneeded(&needs, row)?;
             row.name = None;
             Ok(())
         })

@@ -1,7 +1,10 @@
 //! Retention: what expires, and what a prune is about.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
+use super::guard::unneeded;
 use super::remove::collect;
 use super::{Pruned, Snapshots};
 use crate::error::{Error, Result};
@@ -22,20 +25,31 @@ impl Snapshots {
     }
 
     /// Ends loom's hold on one that has expired; one whose expiry was changed or that was pinned meanwhile stays,
-    /// and so does one that containerd still has: its container is to be removed first.
+    /// and so does one that containerd still has: its container is to be removed first. `Busy` while a request
+    /// needs it ([`Snapshots::need`]).
     pub fn expire(&self, id: Id, now: Time) -> Result<()> {
+        let needs = Arc::clone(&self.needs);
         let ended = self.store.write(move |rows| {
             let row = rows.snapshot(id)?.filter(|row| {
                 let over = row.expires.is_some_and(|expires| expires <= now);
                 over && !row.pinned && row.key.is_none()
             });
             let Some(row) = row else { return Ok(Vec::new()) };
+            unneeded(&needs, &row)?;
             let row = Snapshot { name: None, expires: None, ..row };
             rows.update(&row)?;
             collect(rows, row)
         })?;
         self.end(ended);
         Ok(())
+    }
+
+    /// Keeps one for good that was to expire.
+    pub fn keep(&self, id: Id) -> Result<()> {
+        self.store.write(move |rows| match rows.snapshot(id)? {
+            Some(row) => rows.update(&Snapshot { expires: None, ..row }),
+            None => Err(Error::SnapshotNotFound(id.to_string())),
+        })
     }
 
     /// The snapshots that loom keeps by a name, unpinned, that the request is about, oldest first.

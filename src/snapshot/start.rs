@@ -29,6 +29,7 @@ impl Snapshots {
             taking: Mutex::default(),
             reading: Mutex::default(),
             grants: Mutex::default(),
+            needs: Arc::default(),
             chores,
             chores_ended: Mutex::default(),
         });

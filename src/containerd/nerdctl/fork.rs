@@ -7,9 +7,9 @@ use containerd_client::services::v1::Container;
 use super::trail::Trail;
 use super::volume::{self, Volume};
 use super::{Order, Origin, create, merge};
-use crate::containerd::birth::{some_at_once, undo};
+use crate::containerd::birth::some_at_once;
 use crate::containerd::state::Taking;
-use crate::containerd::{Branched, Brancher, Forked, blocking, containers, image, snapshots};
+use crate::containerd::{Branched, Brancher, Forked, blocking, containers, image, is_silence, snapshots};
 use crate::error::{Error, Kind, Result};
 use crate::operation::Work;
 use crate::snapshot::{Cost, Keep, Made};
@@ -68,11 +68,12 @@ impl Brancher {
         Err(failed)
     }
 
-    /// Undoes what nerdctl has made of it. What cannot be undone now is left to recovery.
+    /// Has nerdctl take away all that it made. What cannot be is told, and does not hide why it had to be.
     pub(in crate::containerd) async fn undo_by_nerdctl(&self, work: &Work, order: Order<'_>) {
-        let steps = || order.way.undo(order.client, work.id(), self.core.layers().root());
-        if undo(&work.id().to_string(), steps).await.is_err() {
-            work.abandon();
+        match order.way.undo(order.client, work.id(), self.core.layers().root()).await {
+            Ok(()) => {}
+            Err(left) if is_silence(&left) => work.leaves(&left),
+            Err(left) => work.warn(format!("it leaves something behind: {left}")),
         }
     }
 
@@ -210,13 +211,14 @@ impl Brancher {
                 Forked { container: id, name, namespace, snapshot, pid, error: None }
             }
             Err(error) => {
-                let steps = || async {
+                let undone = async {
                     if let Some(id) = trail.id(one.at)? {
                         order.way.undo_create(order.client, &id).await?;
                     }
                     volume::remove(order, trail, one.volumes).await
                 };
-                if let Err(left) = undo(&name, steps).await {
+                if let Err(left) = undone.await {
+                    tracing::warn!(name, error = %left, "a fork that failed leaves something behind");
                     mold.work.warn(format!("fork {name:?} failed and leaves something behind: {left}"));
                 }
                 let error = Some(error.into());

@@ -52,6 +52,25 @@ fn what_has_expired_goes_and_nothing_else() {
 }
 
 #[test]
+fn what_a_request_may_come_back_to_stays_until_it_does_not() {
+    let (house, web) = live();
+    let state = expiring(&house, web, "state", 10);
+    let (first, second) = (house.core.need(state), house.core.need(state));
+    for needed in [Some(first), Some(second)] {
+        assert_eq!(house.core.expire(state, Time(10)).unwrap_err().kind(), Class::Aborted);
+        assert_eq!(house.core.forget(state).unwrap_err().kind(), Class::Aborted);
+        assert!(house.core.resolve("state").is_ok());
+        drop(needed);
+    }
+    // What was to expire may be kept for good after all.
+    house.core.keep(state).unwrap();
+    house.core.expire(state, Time(i64::MAX)).unwrap();
+    assert!(house.core.resolve("state").is_ok());
+    house.core.forget(state).unwrap();
+    assert_eq!(house.core.keep(state).unwrap_err().kind(), Class::NotFound);
+}
+
+#[test]
 fn what_is_pinned_stays_until_it_is_unpinned() {
     let (house, web) = live();
     let state = expiring(&house, web, "state", 10);
