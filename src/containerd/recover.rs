@@ -133,7 +133,7 @@ impl Brancher {
                 Err(error) if is_silence(&error) => return Err(error),
                 // It keeps nobody from what is asked for now.
                 Err(error) => {
-                    tracing::warn!(namespace, %error, "leases of an earlier loomd are not ended yet")
+                    tracing::warn!(namespace, %error, "leases of an earlier loomd are not ended yet");
                 }
             }
         }
