@@ -38,7 +38,7 @@ pub use work::Work;
 use work::{Live, Tracked, ended_by};
 
 /// How long one that has ended is kept, and how many at most.
-const KEPT: (Duration, usize) = (Duration::from_hours(30 * 24), if cfg!(test) { 20 } else { 10_000 });
+const KEPT: (Duration, usize) = (Duration::from_hours(30 * 24), 10_000);
 /// How many are accepted between two looks for old ones.
 const TIDY: u32 = if cfg!(test) { 8 } else { 256 };
 /// Changes that a watcher may be behind before it has to look again.
