@@ -89,6 +89,8 @@ impl Sweep {
             // Two containers of one name in one namespace would share their control group.
             stage.containerd.namespace = "sweep".into();
         }
+        // A snapshot that nothing refers to is to stay until it is removed.
+        stage.containerd.collect_when_asked();
         stage.loomd.start();
         stage.containerd.start();
         let image = stage.import(&small());
@@ -302,12 +304,12 @@ impl Sweep {
         };
         set(self);
         self.restart(None);
-        let before = self.steady();
+        let before = self.steady(verb.nerdctls);
         let at_start = passed(&self.seen);
         self.key = verb.name.to_owned();
         let answer = request(self);
         answer.as_ref().unwrap();
-        let after = self.steady();
+        let after = self.steady(verb.nerdctls);
         let faults = self.faults(verb, &at_start, &passed(&self.seen));
         self.assert_told(verb, None, &answer, true);
         unset(self);
@@ -396,7 +398,7 @@ impl Sweep {
         const PREPARE: &str = "snap prepare work $layer";
         let began = Instant::now();
         self.succeed(PREPARE);
-        let before = self.steady();
+        let before = self.steady(false);
         self.succeed("snap rm work");
         self.settle("a start", &[baseline]);
         let mut faults = vec![None];
@@ -446,12 +448,14 @@ impl Sweep {
         assert!(passed.is_none(), "it is passed after all: {passed:?}");
     }
 
-    /// The world, once it is the same twice.
-    fn steady(&self) -> World {
+    /// The world, once it is the same twice. What nerdctl looked at only once is containerd's collector's; so would
+    /// be a view that a verb has made.
+    fn steady(&self, nerdctls: bool) -> World {
         let mut last = World::new();
         wait_for("nothing to change any more", || {
-            // What nerdctl looked at only once is containerd's collector's.
-            self.run("collect");
+            if nerdctls {
+                self.run("collect");
+            }
             let world = self.world()?;
             // A row may stay a moment longer than its directory.
             let even = |line: &str| match line
@@ -489,7 +493,7 @@ fn sweep(layout: Layout, version: Version) -> usize {
     let only = std::env::var("LOOM_TEST_VERBS").ok();
     let chosen = |name: &str| only.as_deref().is_none_or(|only| only.split(',').any(|one| one == name));
     let mut sweep = Sweep::new(layout, version);
-    let baseline = sweep.steady();
+    let baseline = sweep.steady(true);
     let here = |verb: &&Verb| !verb.nerdctls || layout == NERDCTLS;
     for verb in VERBS.iter().filter(here).filter(|verb| chosen(verb.name)) {
         sweep.verb(verb, &baseline);

@@ -92,6 +92,14 @@ impl Containerd {
         }
     }
 
+    /// Before it is started: it collects only when it is asked to, not after so many changes.
+    pub fn collect_when_asked(&self) {
+        let path = self.dir.join("containerd.toml");
+        let mut text = fs::read_to_string(&path).unwrap();
+        text += "\n[plugins.\"io.containerd.gc.v1.scheduler\"]\nmutation_threshold = 0\n";
+        fs::write(path, text).unwrap();
+    }
+
     /// Its socket.
     pub fn socket(&self) -> PathBuf {
         socket(&self.dir)
