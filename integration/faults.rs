@@ -262,7 +262,7 @@ impl Sweep {
     }
 
     /// The faults that a verb is to meet, each at the first passage of its point; the store's at every one,
-    /// and where there are many parts, or all is tried, at the last one too.
+    /// and where there are many parts, at the last one too.
     fn faults(&self, verb: &Verb, before: &Passed, after: &Passed) -> Vec<Fault> {
         let mut faults = Vec::new();
         for (point, &last) in after {
@@ -272,7 +272,7 @@ impl Sweep {
             let wanted = |action: &Action| match (verb.under, point.as_str(), action) {
                 // The one cannot fail; and what fails where a transaction begins fails where it ends.
                 (_, "store.answer", Action::Error) | (_, "store.begin", _) => !known(*action),
-                (Under::All | Under::Each, ..) => true,
+                (Under::Each, ..) => true,
                 (Under::New, ..) => store || !known(*action),
                 (Under::Unmet, ..) => !known(*action),
                 (Under::Deaths, point, Action::Abort) => point.starts_with("containerd."),
@@ -280,9 +280,9 @@ impl Sweep {
             };
             let passages: BTreeSet<usize> = match verb.under {
                 _ if first > last => continue,
-                Under::All | Under::New if store => (first..=last).collect(),
+                Under::Each | Under::New if store => (first..=last).collect(),
                 Under::New | Under::Unmet | Under::Each => [first].into(),
-                Under::All | Under::Deaths => [first, last].into(),
+                Under::Deaths => [first, last].into(),
             };
             for action in [Action::Error, Action::Abort].into_iter().filter(wanted) {
                 faults.extend(passages.iter().map(|nth| Fault { point: point.clone(), action, nth: *nth }));

@@ -3,9 +3,7 @@
 /// Which faults a verb meets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Under {
-    /// All that there are.
-    All,
-    /// Each point once: an error and a death.
+    /// All that there are: an error and a death at each.
     Each,
     /// The store's, and those that no verb met before on this layout.
     New,
@@ -94,7 +92,7 @@ pub const VERBS: &[Verb] = &[
     },
     Verb {
         name: "snapshot",
-        under: Under::All,
+        under: Under::Each,
         request: &["loom snapshot source --name state --idempotency-key $key --json"],
         unset: &["loom rm state"],
         ..VERB
@@ -124,7 +122,7 @@ pub const VERBS: &[Verb] = &[
     Verb { name: "rm", set: &["loom snapshot source --name old"], request: &["loom rm old"], ..VERB },
     Verb {
         name: "resume",
-        under: Under::All,
+        under: Under::Each,
         set: &["loom fork source --name still --no-start"],
         request: &["loom resume still --idempotency-key $key --json"],
         unset: &["drop still"],
@@ -156,7 +154,7 @@ pub const VERBS: &[Verb] = &[
     },
     Verb {
         name: "rollback",
-        under: Under::All,
+        under: Under::Each,
         set: &[VICTIM, "in victim touch /root/own", WATCHED],
         request: &["loom rollback victim origin --name before --idempotency-key $key --json"],
         unset: &[UNWATCHED, "drop victim", "loom rm before"],

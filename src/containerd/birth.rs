@@ -126,7 +126,10 @@ impl Brancher {
         };
         match born.await {
             Ok(branched) => {
-                if let Err(error) = nest.lease.end().await {
+                // One that stays keeps nothing any more, but is there until it expires: once more, then.
+                if nest.lease.end().await.is_err()
+                    && let Err(error) = nest.lease.end().await
+                {
                     work.warn(format!("a lease is left to expire: {error}"));
                 }
                 Ok(branched)
