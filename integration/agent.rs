@@ -151,9 +151,8 @@ fn with_loom(stage: &Stage, image: &str) -> Session {
     let all = begun.elapsed();
 
     println!("{tree}");
-    let ids =
-        forks.iter().chain([&promoted["container"]]).map(|each| &each["container"].as_str().unwrap()[..12]);
-    for wanted in ids.chain(["before"]) {
+    let names = forks.iter().chain([&promoted["container"]]).map(|each| each["name"].as_str().unwrap());
+    for wanted in names.chain(["before"]) {
         assert!(tree.contains(wanted), "{wanted} is not in\n{tree}");
     }
     assert_eq!(promoted["container"]["name"], "agent", "{promoted}");

@@ -272,6 +272,8 @@ impl Sweep {
             let wanted = |action: &Action| match (verb.under, point.as_str(), action) {
                 // The one cannot fail; and what fails where a transaction begins fails where it ends.
                 (_, "store.answer", Action::Error) | (_, "store.begin", _) => !known(*action),
+                // A death before a change is on disk finds what one behind the change before it does.
+                (Under::Each, "store.commit", Action::Abort) => !known(*action),
                 (Under::Each, ..) => true,
                 (Under::New, ..) => store || !known(*action),
                 (Under::Unmet, ..) => !known(*action),
