@@ -182,17 +182,24 @@ impl Tracked {
         let kept = operation.result.is_some();
         if !kept {
             operation.result = Some(json(result)?);
-            fault::point("operation.end")?;
         }
-        match self.work.operations.end(operation.clone()).await {
+        let written = match if kept { Ok(()) } else { fault::point("operation.end") } {
+            Ok(()) => self.work.operations.end(operation.clone()).await,
+            failed => failed,
+        };
+        match written {
+            Ok(()) => self.ended = true,
             // Only what was told of it since is missing.
             Err(error) if kept => {
                 tracing::warn!(operation = %operation.id, %error, "an operation's last words are lost");
                 self.work.operations.tell(operation);
+                self.ended = true;
             }
-            ended => ended?,
+            // What was done holds all the same: it is left to be looked at again, and finished.
+            Err(error) => {
+                tracing::warn!(operation = %operation.id, %error, "an operation's result is not kept yet");
+            }
         }
-        self.ended = true;
         Ok(())
     }
 
