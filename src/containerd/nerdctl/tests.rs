@@ -42,7 +42,7 @@ fn container(id: &str, name: &str, labels: &[(&str, &str)], spec: &Value) -> Con
     Container {
         id: id.to_owned(),
         labels: all,
-        image: "docker.io/library/img:1".to_owned(),
+        image: "localhost/img:1".to_owned(),
         snapshotter: "loom".to_owned(),
         snapshot_key: id.to_owned(),
         spec: Some(spec::write(spec)),
@@ -150,7 +150,7 @@ fn fork(asked: &[(&str, &str)], changes: &Changes) -> (Container, Value) {
 fn a_fork_is_its_source_but_for_its_identity() {
     let (fork, spec) = fork(&[], &Changes::default());
     assert_eq!((fork.id.as_str(), fork.snapshot_key.as_str()), (FORK, FORK));
-    assert_eq!(fork.image, "docker.io/library/img:1");
+    assert_eq!(fork.image, "localhost/img:1");
     assert_eq!(spec["process"]["args"], json!(["sh", "-c", "work"]));
     assert_eq!(spec["process"]["env"], json!(["PATH=/bin", format!("HOSTNAME={}", &FORK[..12]), "A=b"]));
     assert_eq!(spec["process"]["terminal"], true);
