@@ -265,11 +265,13 @@ impl Sweep {
     /// and where there are many parts, at the last one too.
     fn faults(&self, verb: &Verb, before: &Passed, after: &Passed) -> Vec<Fault> {
         let mut faults = Vec::new();
+        let here = verb.on.is_none_or(|layout| layout == self.stage.layout);
+        let under = if here { verb.under } else { Under::Unmet };
         for (point, &last) in after {
             let first = before.get(point).copied().unwrap_or(0) + 1;
             let store = point.starts_with("store.");
             let known = |action| self.fired.get(point).is_some_and(|fired| fired.contains(&action));
-            let wanted = |action: &Action| match (verb.under, point.as_str(), action) {
+            let wanted = |action: &Action| match (under, point.as_str(), action) {
                 // The one cannot fail; and what fails where a transaction begins fails where it ends.
                 (_, "store.answer", Action::Error) | (_, "store.begin", _) => !known(*action),
                 // A death before a change is on disk finds what one behind the change before it does.
@@ -280,7 +282,7 @@ impl Sweep {
                 (Under::Deaths, point, Action::Abort) => point.starts_with("containerd."),
                 (Under::Deaths, ..) => false,
             };
-            let passages: BTreeSet<usize> = match verb.under {
+            let passages: BTreeSet<usize> = match under {
                 _ if first > last => continue,
                 Under::Each | Under::New if store => (first..=last).collect(),
                 Under::New | Under::Unmet | Under::Each => [first].into(),

@@ -1,5 +1,7 @@
 //! The requests that the fault sweep makes, and what makes and takes away what they are about.
 
+use super::layout::Layout;
+
 /// Which faults a verb meets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Under {
@@ -21,6 +23,8 @@ pub enum Under {
 pub struct Verb {
     pub name: &'static str,
     pub under: Under,
+    /// Where it meets them; elsewhere it meets those that no verb met before. None is everywhere.
+    pub on: Option<Layout>,
     pub set: &'static [&'static str],
     pub request: &'static [&'static str],
     pub unset: &'static [&'static str],
@@ -40,8 +44,16 @@ impl Verb {
 }
 
 /// A verb of nothing: what most verbs have of each field.
-const VERB: Verb =
-    Verb { name: "", under: Under::New, set: &[], request: &[], unset: &[], lost: &[], nerdctls: false };
+const VERB: Verb = Verb {
+    name: "",
+    under: Under::New,
+    on: None,
+    set: &[],
+    request: &[],
+    unset: &[],
+    lost: &[],
+    nerdctls: false,
+};
 
 /// A fork that writes nothing by itself, and ends when it is told to.
 const VICTIM: &str =
@@ -93,6 +105,7 @@ pub const VERBS: &[Verb] = &[
     Verb {
         name: "snapshot",
         under: Under::Each,
+        on: Some(Layout::Ext4),
         request: &["loom snapshot source --name state --idempotency-key $key --json"],
         unset: &["loom rm state"],
         ..VERB
@@ -155,6 +168,7 @@ pub const VERBS: &[Verb] = &[
     Verb {
         name: "rollback",
         under: Under::Each,
+        on: Some(Layout::Ext4),
         set: &[VICTIM, "in victim touch /root/own", WATCHED],
         request: &["loom rollback victim origin --name before --idempotency-key $key --json"],
         unset: &[UNWATCHED, "drop victim", "loom rm before"],
@@ -171,6 +185,7 @@ pub const VERBS: &[Verb] = &[
     Verb {
         name: "promote",
         under: Under::Each,
+        on: Some(Layout::Ext4Pool),
         set: &[VICTIM, "in victim touch /root/own", BETTER, "in better touch /root/new-state"],
         request: &["loom promote better --name before --if-unchanged --idempotency-key $key --json"],
         unset: &["drop victim", "drop better", "loom rm before"],
