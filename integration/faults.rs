@@ -272,10 +272,11 @@ impl Sweep {
             let store = point.starts_with("store.");
             let known = |action| self.fired.get(point).is_some_and(|fired| fired.contains(&action));
             let wanted = |action: &Action| match (under, point.as_str(), action) {
-                // The one cannot fail; and what fails where a transaction begins fails where it ends.
-                (_, "store.answer", Action::Error) | (_, "store.begin", _) => !known(*action),
-                // A death before a change is on disk finds what one behind the change before it does.
-                (Under::Each, "store.commit", Action::Abort) => !known(*action),
+                // The one cannot fail; what fails where a transaction begins fails where it ends; and a death
+                // before a change is on disk finds what one behind the change before it does.
+                (_, "store.answer", Action::Error)
+                | (_, "store.begin", _)
+                | (Under::Each, "store.commit", Action::Abort) => !known(*action),
                 (Under::Each, ..) => true,
                 (Under::New, ..) => store || !known(*action),
                 (Under::Unmet, ..) => !known(*action),
@@ -310,7 +311,7 @@ impl Sweep {
         self.restart(None);
         let before = self.steady(verb.nerdctls);
         let at_start = passed(&self.seen);
-        self.key = verb.name.to_owned();
+        verb.name.clone_into(&mut self.key);
         let answer = request(self);
         answer.as_ref().unwrap();
         let after = self.steady(verb.nerdctls);
