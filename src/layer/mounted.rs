@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, StatxFlags};
 
@@ -26,26 +26,33 @@ pub(super) fn layers() -> Result<HashSet<LayerId>> {
 }
 
 /// True where a mount table has the tree `fs` of a layer as an overlay's upper, or bound. Another root may have a
-/// mounted layer of the same id, and what asks here is refused for good: as an upper it is known by its path,
-/// bound by its filesystem too.
+/// mounted layer of the same id, and what asks here is refused for good: as an upper it is known by its path, bound
+/// by its place in its filesystem.
 pub(super) fn to_write(fs: &Path) -> Result<bool> {
-    let device = device(fs)?;
+    let place = Place::of(fs)?;
     let mut found = false;
-    tables(|line| found |= Line::parse(line).is_some_and(|line| line.writes(fs, &device)))?;
+    tables(|line| found |= Line::parse(line).is_some_and(|line| line.writes(fs, &place)))?;
     Ok(found)
 }
 
-/// The device, as mount tables have it, of the filesystem that a path lies on. A stat would tell another one of
-/// a btrfs subvolume.
-fn device(path: &Path) -> Result<String> {
-    let flags = StatxFlags::MNT_ID;
-    let mount =
-        rustix::fs::statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, flags).map_err(Error::io("inspect", path))?;
-    let table = fs::read("/proc/self/mountinfo").map_err(Error::io("read", "/proc/self/mountinfo"))?;
-    let lines = table.split(|b| *b == b'\n').filter_map(Line::parse);
-    let line = lines.into_iter().find(|line| line.id == mount.stx_mnt_id);
-    let line = line.ok_or_else(|| Error::Internal(format!("{} lies on no mount", path.display())))?;
-    Ok(line.device)
+/// Where a path lies, as mount tables tell of binds.
+struct Place {
+    /// The device of its filesystem. A stat would tell another one of a btrfs subvolume.
+    device: String,
+    /// Its path from where that filesystem begins.
+    path: PathBuf,
+}
+
+impl Place {
+    /// Of a path without links.
+    fn of(path: &Path) -> Result<Self> {
+        let flags = (AtFlags::SYMLINK_NOFOLLOW, StatxFlags::MNT_ID);
+        let mount = rustix::fs::statx(CWD, path, flags.0, flags.1).map_err(Error::io("inspect", path))?;
+        let table = fs::read("/proc/self/mountinfo").map_err(Error::io("read", "/proc/self/mountinfo"))?;
+        let mut lines = table.split(|b| *b == b'\n').filter_map(Line::parse);
+        let place = lines.find(|line| line.id == mount.stx_mnt_id).and_then(|line| line.place(path));
+        place.ok_or_else(|| Error::Internal(format!("{} lies on no mount", path.display())))
+    }
 }
 
 /// Hands every line of every mount table to `look`.
@@ -94,6 +101,8 @@ struct Line {
     device: String,
     /// The directory of its filesystem that is mounted.
     root: String,
+    /// Where it is mounted.
+    point: String,
     /// The options of an overlay; empty for every other type.
     options: String,
 }
@@ -104,11 +113,12 @@ impl Line {
         // ID, parent, device, root, mount point, options, then optional fields up to a dash, then the
         // filesystem's type, its source and its own options.
         let id = std::str::from_utf8(fields.first()?).ok()?.parse().ok()?;
-        let (device, root) = (unescape(fields.get(2)?), unescape(fields.get(3)?));
+        let [device, root, point] =
+            [unescape(fields.get(2)?), unescape(fields.get(3)?), unescape(fields.get(4)?)];
         let mut rest = fields.iter().skip(6).skip_while(|field| **field != b"-").skip(1);
         let overlay = rest.next().is_some_and(|kind| *kind == b"overlay");
         let options = rest.nth(1).filter(|_| overlay).map(|options| unescape(options));
-        Some(Self { id, device, root, options: options.unwrap_or_default() })
+        Some(Self { id, device, root, point, options: options.unwrap_or_default() })
     }
 
     /// The paths that its options name, each with the option.
@@ -117,17 +127,16 @@ impl Line {
         options.flat_map(|(name, paths)| paths.split(':').map(move |path| (name, path)))
     }
 
-    fn writes(&self, fs: &Path, device: &str) -> bool {
-        // A bind's path begins where its filesystem does, and may end deeper in the layer.
-        let bound = |layer: &Path| {
-            let at = |above: &Path| {
-                above.file_name() == layer.file_name()
-                    && above.strip_prefix("/").is_ok_and(|above| layer.ends_with(above))
-            };
-            self.device == device && Path::new(&self.root).ancestors().any(at)
-        };
+    /// The place of a path that lies on this mount.
+    fn place(&self, path: &Path) -> Option<Place> {
+        let within = path.strip_prefix(&self.point).ok()?;
+        Some(Place { device: self.device.clone(), path: Path::new(&self.root).join(within) })
+    }
+
+    /// True where it is a mount of the tree `fs`, which lies at `place`, to write to, or one of a part of it.
+    fn writes(&self, fs: &Path, place: &Place) -> bool {
         self.paths().any(|(name, path)| name == "upperdir" && Path::new(path) == fs)
-            || fs.parent().is_some_and(bound)
+            || (self.device == place.device && Path::new(&self.root).starts_with(&place.path))
     }
 }
 
@@ -177,6 +186,8 @@ fn unescape(field: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     fn ids(line: &str) -> Vec<i64> {
@@ -209,22 +220,31 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_to_is_known_by_its_path() {
-        let writes = |line: &str, fs: &str| {
-            Line::parse(line.as_bytes()).is_some_and(|line| line.writes(Path::new(fs), "8:1"))
-        };
-        let overlay =
-            "50 30 0:45 / /x rw - overlay overlay rw,lowerdir=/r/layers/3/fs,upperdir=/r/layers/4/fs";
-        assert!(writes(overlay, "/r/layers/4/fs"));
-        assert!(!writes(overlay, "/other/layers/4/fs") && !writes(overlay, "/r/layers/3/fs"));
-        let bind = "1 2 8:1 /r/layers/4/fs /x rw - ext4 /dev/sda1 rw";
-        assert!(writes(bind, "/mnt/r/layers/4/fs") && !writes("", "/r/layers/4/fs"));
-        assert!(writes("1 2 8:1 /layers/4/fs/deep /x rw - ext4 /dev/sda1 rw", "/r/layers/4/fs"));
-        assert!(
-            !writes(bind, "/mnt/s/layers/4/fs")
-                && !writes("1 2 8:1 / / rw - ext4 /dev/sda1 rw", "/r/layers/4/fs")
+    fn what_is_written_to_is_known_by_its_place() {
+        let fs = Path::new("/data/r/layers/4/fs");
+        // The root lies behind a bind of another name.
+        let lies = Line::parse(b"9 2 8:1 /srv/loom /data rw - ext4 /dev/sda1 rw").unwrap();
+        let place = lies.place(fs).unwrap();
+        assert_eq!(
+            (place.device.as_str(), place.path.as_path()),
+            ("8:1", Path::new("/srv/loom/r/layers/4/fs"))
         );
-        assert!(!writes("1 2 8:2 /r/layers/4/fs /x rw - ext4 /dev/sdb1 rw", "/mnt/r/layers/4/fs"));
+        assert!(lies.place(Path::new("/other/layers/4/fs")).is_none());
+        let writes = |line: &str| Line::parse(line.as_bytes()).is_some_and(|line| line.writes(fs, &place));
+        let upper = |path: &str| {
+            writes(&format!(
+                "5 3 0:45 / /x rw - overlay overlay rw,lowerdir=/data/r/layers/3/fs,upperdir={path}"
+            ))
+        };
+        assert!(upper("/data/r/layers/4/fs"));
+        assert!(!upper("/other/r/layers/4/fs") && !upper("/data/r/layers/3/fs"));
+        let bind =
+            |device: &str, root: &str| writes(&format!("1 2 {device} {root} /x rw - ext4 /dev/sda1 rw"));
+        assert!(bind("8:1", "/srv/loom/r/layers/4/fs") && bind("8:1", "/srv/loom/r/layers/4/fs/deep"));
+        assert!(!bind("8:2", "/srv/loom/r/layers/4/fs"), "another filesystem's");
+        assert!(!bind("8:1", "/r/layers/4/fs") && !bind("8:1", "/srv/loom/r/layers/5/fs"), "another layer");
+        assert!(!bind("8:1", "/"), "what it lies on");
+        assert!(!writes(""));
     }
 
     #[test]
