@@ -193,10 +193,8 @@ pub const VERBS: &[Verb] = &[
     },
     Verb {
         name: "prune",
-        set: &[
-            "loom snapshot source --name old --label by=sweep",
-            "loom snapshot source --name older --label by=sweep",
-        ],
+        // One: each of several goes by itself.
+        set: &["loom snapshot source --name old --label by=sweep"],
         request: &["loom prune --label by=sweep"],
         ..VERB
     },
