@@ -25,35 +25,14 @@ use std::time::Instant;
 
 use serde_json::Value;
 use support::containerd::Version;
-use support::fault::{Action, Fault, in_source, passed};
+use support::fault::{Action, Fault, NEVER, in_source, passed};
 use support::image::{small, tiny};
 use support::layout::Layout;
 use support::loom::try_loom;
 use support::stage::Stage;
 use support::verb::{Under, VERBS, Verb};
 use support::wait::{DEADLINE, wait_for, wait_until};
-use support::world::{self, World};
-
-/// Points that nothing here passes: where, which and why.
-const NEVER: &[(Layout, &str, &str)] = &[
-    (Layout::Ext4, "layer.seal.read_only", "a directory cannot be made read-only"),
-    (Layout::Ext4, "layer.materialize.cleanse", "what is copied file by file has nothing to cleanse"),
-    (Layout::Ext4Pool, "layer.materialize.copy", "a pool layer is a snapshot of another"),
-    (Layout::Ext4Pool, "layer.copy.entry", "a pool layer is a snapshot of another"),
-    (Layout::Ext4, "containerd.image.create", NERDCTL),
-    (Layout::Ext4, "containerd.container.update", NERDCTL),
-    (Layout::Ext4, "containerd.nerdctl.create", NERDCTL),
-    (Layout::Ext4, "containerd.nerdctl.fill", NERDCTL),
-    (Layout::Ext4, "containerd.nerdctl.place", NERDCTL),
-    (Layout::Ext4, "containerd.nerdctl.start", NERDCTL),
-    (Layout::Ext4, "containerd.nerdctl.stop", NERDCTL),
-    (Layout::Ext4, "containerd.nerdctl.trail", NERDCTL),
-    (Layout::Ext4, "containerd.nerdctl.volume", NERDCTL),
-    (Layout::Ext4, "layer.copy_tree.begin", NERDCTL),
-    (Layout::Ext4, "layer.copy_tree.sync", NERDCTL),
-];
-/// nerdctl has one namespace, and its containers one bridge.
-const NERDCTL: &str = "nerdctl and its volumes know nothing of layouts, and are with the pool";
+use support::world::{self, World, difference};
 
 /// Where nerdctl's containers are forked.
 const NERDCTLS: Layout = Layout::Ext4Pool;
@@ -483,13 +462,6 @@ fn printed(output: Output) -> Option<String> {
 
 fn said(output: &Output) -> String {
     format!("{} {}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
-}
-
-fn difference(wanted: &World, found: &World) -> String {
-    let without = wanted.difference(found).map(|line| format!("without {line}"));
-    let with = found.difference(wanted).map(|line| format!("with    {line}"));
-    let lines: Vec<String> = without.chain(with).collect();
-    format!("\n  it would be:\n    {}", lines.join("\n    "))
 }
 
 /// Makes all faults on one layout; answers how many.

@@ -5,6 +5,8 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::layout::Layout;
+
 /// What happens at a point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Action {
@@ -33,6 +35,27 @@ impl fmt::Display for Fault {
         write!(f, "{}:{action}:{}", self.point, self.nth)
     }
 }
+
+/// Points that no verb passes: where, which and why.
+pub const NEVER: &[(Layout, &str, &str)] = &[
+    (Layout::Ext4, "layer.seal.read_only", "a directory cannot be made read-only"),
+    (Layout::Ext4, "layer.materialize.cleanse", "what is copied file by file has nothing to cleanse"),
+    (Layout::Ext4Pool, "layer.materialize.copy", "a pool layer is a snapshot of another"),
+    (Layout::Ext4Pool, "layer.copy.entry", "a pool layer is a snapshot of another"),
+    (Layout::Ext4, "containerd.image.create", NERDCTL),
+    (Layout::Ext4, "containerd.container.update", NERDCTL),
+    (Layout::Ext4, "containerd.nerdctl.create", NERDCTL),
+    (Layout::Ext4, "containerd.nerdctl.fill", NERDCTL),
+    (Layout::Ext4, "containerd.nerdctl.place", NERDCTL),
+    (Layout::Ext4, "containerd.nerdctl.start", NERDCTL),
+    (Layout::Ext4, "containerd.nerdctl.stop", NERDCTL),
+    (Layout::Ext4, "containerd.nerdctl.trail", NERDCTL),
+    (Layout::Ext4, "containerd.nerdctl.volume", NERDCTL),
+    (Layout::Ext4, "layer.copy_tree.begin", NERDCTL),
+    (Layout::Ext4, "layer.copy_tree.sync", NERDCTL),
+];
+/// nerdctl has one namespace, and its containers one bridge.
+const NERDCTL: &str = "nerdctl and its volumes know nothing of layouts, and are with the pool";
 
 /// How often each point was passed, from what `LOOM_FAULT_SEEN` names.
 pub fn passed(seen: &Path) -> BTreeMap<String, usize> {

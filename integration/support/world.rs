@@ -122,6 +122,14 @@ pub fn read(stage: &Stage, run: impl Fn(&str) -> Option<String> + Sync) -> Optio
     Some(world)
 }
 
+/// What one world has and the other has not, for people.
+pub fn difference(wanted: &World, found: &World) -> String {
+    let without = wanted.difference(found).map(|line| format!("without {line}"));
+    let with = found.difference(wanted).map(|line| format!("with    {line}"));
+    let lines: Vec<String> = without.chain(with).collect();
+    format!("\n  it would be:\n    {}", lines.join("\n    "))
+}
+
 /// What nerdctl calls its containers, by their ids.
 fn names(stage: &Stage) -> BTreeMap<String, String> {
     let mut names = BTreeMap::new();
