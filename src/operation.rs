@@ -45,8 +45,6 @@ const TIDY: u32 = if cfg!(test) { 8 } else { 256 };
 const BEHIND: usize = 1024;
 /// How long a repeated request waits for one that a crash left: containerd may be starting too.
 const SETTLED: Duration = Duration::from_mins(1);
-/// Shorter prefixes of ids are more likely a slip than meant.
-const PREFIX: usize = 4;
 
 /// A request for work, as it is tracked.
 #[derive(Debug, Clone)]
@@ -221,8 +219,7 @@ impl Operations {
     /// One by its id or a unique prefix of four digits or more; as it is now.
     pub fn get(&self, reference: &str) -> Result<Operation> {
         let not_found = || Error::OperationNotFound(reference.to_owned());
-        let hex = reference.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        if !hex || !(PREFIX..=32).contains(&reference.len()) {
+        if !Id::may_begin(reference) {
             return Err(not_found());
         }
         let mut found = self.store.read(|rows| rows.operations_by_prefix(reference))?;

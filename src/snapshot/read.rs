@@ -5,13 +5,11 @@ use std::collections::{BTreeMap, HashSet};
 use super::filter::Filters;
 use super::{Counts, Listed, Seen, Snapshots, key};
 use crate::error::{Error, Result};
-use crate::layer::{Access, Mount};
+use crate::layer::{Access, Method, Mount};
 use crate::store::{Id, Kind, Layer, Rows, Snapshot, Stage, Time, Usage};
 
 /// Rows that one look at the database takes: a lister may take its time between pages.
 const PAGE: usize = 100;
-/// Shorter prefixes of ids are more likely a slip than meant.
-const PREFIX: usize = 4;
 
 impl Snapshots {
     /// containerd's Stat.
@@ -131,8 +129,7 @@ impl Snapshots {
             if let Some(named) = rows.by_name(reference)? {
                 return Ok(named);
             }
-            let hex = reference.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-            if hex && (PREFIX..=32).contains(&reference.len()) {
+            if Id::may_begin(reference) {
                 let mut found = rows.by_prefix(reference)?;
                 match found.len() {
                     0 => {}
@@ -156,6 +153,11 @@ impl Snapshots {
             let row = rows.snapshot(id)?.ok_or_else(|| Error::SnapshotNotFound(id.to_string()))?;
             seen(rows, row)
         })
+    }
+
+    /// How a snapshot's bytes are put in a second place; None once they are gone.
+    pub fn method(&self, id: Id) -> Result<Option<Method>> {
+        Ok(self.get(id)?.chain.first().map(|top| self.layers.method(top.home)))
     }
 
     /// The way from a snapshot over its sources, and parents where it has none, to its root.

@@ -35,6 +35,18 @@ impl Id {
     }
 }
 
+impl Id {
+    /// True where a text may be the beginning of one, or one: hexadecimal digits, and not so few of them that it
+    /// is more likely a slip than meant.
+    pub fn may_begin(text: &str) -> bool {
+        (4..=32).contains(&text.len()) && text.bytes().all(is_digit)
+    }
+}
+
+fn is_digit(byte: u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'a'..=b'f')
+}
+
 impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}", self.0)
@@ -46,7 +58,7 @@ impl FromStr for Id {
 
     fn from_str(text: &str) -> Result<Self> {
         let wrong = || Error::invalid(format!("id {text:?}"), "an id is 32 lowercase hex digits");
-        if text.len() != 32 || text.bytes().any(|b| !matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+        if text.len() != 32 || !text.bytes().all(is_digit) {
             return Err(wrong());
         }
         u128::from_str_radix(text, 16).map(Self).map_err(|_| wrong())
