@@ -21,7 +21,7 @@ use super::nerdctl::{Order, Origin, Way};
 use super::state::Taking;
 use super::{
     Branched, Brancher, Changes, Holder, Options, Reference, Target, Volumes, blocking, containers,
-    reference, request, snapshots,
+    method_of, reference, request, snapshots,
 };
 use crate::error::{Error, Result};
 use crate::operation::Work;
@@ -151,17 +151,7 @@ impl Brancher {
         self.recover_in(&client).await?;
         unused(&client, &captured.snapshotter, &names).await?;
         let parent = self.parent_known(&client, &captured.snapshotter, &state).await?;
-        let id = state.id;
-        let method = blocking(&self.core, move |core| {
-            let home = core.get(id)?.chain.first().map(|top| top.home);
-            Ok(home.map(|home| core.layers().method(home)))
-        });
-        let Some(method) = method.await? else {
-            return Err(Error::precondition(
-                format!("snapshot {:?}", state.title()),
-                "its bytes are gone, and only its lineage is kept; choose a later snapshot",
-            ));
-        };
+        let method = method_of(&self.core, &state).await?;
         work.plan(&plan).await?;
         if let Some(way) = &plan.way {
             let origin = Origin::State(state);

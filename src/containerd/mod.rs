@@ -29,6 +29,7 @@ use std::time::Duration;
 use containerd_client::services::v1::Container;
 
 use crate::error::{Error, Kind, Result};
+use crate::layer::Method;
 use crate::operation::Operations;
 use crate::snapshot::{Freezers, Snapshots, key};
 use crate::store::Snapshot;
@@ -290,6 +291,20 @@ async fn blocking<T: Send + 'static>(
         Ok(answer) => answer,
         Err(died) => Err(Error::Internal(format!("a call of the core died: {died}"))),
     }
+}
+
+/// How a committed state's bytes are put in a second place; refused once they are gone.
+async fn method_of(core: &Arc<Snapshots>, state: &Snapshot) -> Result<Method> {
+    let id = state.id;
+    blocking(core, move |core| core.method(id)).await?.ok_or_else(|| bytes_gone(state))
+}
+
+/// Why nothing can be made of a state that is only a row any more.
+fn bytes_gone(state: &Snapshot) -> Error {
+    Error::precondition(
+        format!("snapshot {:?}", state.title()),
+        "its bytes are gone, and only its lineage is kept; choose a later snapshot",
+    )
 }
 
 /// True where containerd did not answer: what it would have said, or has done, is not known.

@@ -174,8 +174,8 @@ impl Brancher {
         let made = |row: &store::Snapshot| row.kind == store::Kind::Committed && row.name.is_some();
         let Some(state) = rows.await?.into_iter().find(made) else { return Ok(Outcome::Undone) };
         let method = blocking(&self.core, move |core| {
-            let home = core.get(state.id)?.chain.first().map(|top| top.home);
-            Ok(core.layers().method(home.unwrap_or(store::Home::Plain)))
+            let method = core.method(state.id)?;
+            Ok(method.unwrap_or_else(|| core.layers().method(store::Home::Plain)))
         });
         // How long it took went with the daemon that knew it.
         let cost = Cost { method: method.await?, paused: Duration::ZERO, total: Duration::ZERO };
@@ -183,8 +183,7 @@ impl Brancher {
     }
 
     async fn undo_branch(&self, client: &Client, operation: Id, plan: &str) -> Result<()> {
-        let plan: Plan = serde_json::from_str(plan)
-            .map_err(|e| Error::Internal(format!("plan of operation {operation}: {e}")))?;
+        let plan: Plan = planned(operation, plan)?;
         if let Some(way) = &plan.way {
             way.undo(client, operation, self.core.layers().root()).await?;
         }
@@ -236,7 +235,13 @@ async fn outcome_of_resume(client: &Client, operation: &Operation) -> Result<Out
     }
 }
 
-fn finished(result: &impl serde::Serialize) -> Result<Outcome> {
+/// What was written down of an operation before anything of it was made.
+pub(super) fn planned<T: serde::de::DeserializeOwned>(operation: Id, plan: &str) -> Result<T> {
+    serde_json::from_str(plan).map_err(|e| Error::Internal(format!("plan of operation {operation}: {e}")))
+}
+
+/// It was finished, and this is its result.
+pub(super) fn finished(result: &impl serde::Serialize) -> Result<Outcome> {
     let json = serde_json::to_string(result);
     Ok(Outcome::Finished(json.map_err(|e| Error::Internal(format!("result of an operation: {e}")))?))
 }

@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::captured::Captured;
 use super::swap::{Content, Keeping, Swap};
-use super::{Brancher, Holder, Options, Rolled, Target, blocking, containers, request};
+use super::{Brancher, Holder, Options, Rolled, Target, blocking, bytes_gone, containers, request};
 use crate::error::{Error, Result};
 use crate::store::{Id, Kind, OperationKind, Snapshot};
 
@@ -44,10 +44,7 @@ impl Brancher {
             let row = self.writable(&holder).await?;
             let state = self.committed(target, snapshot, GONE_BACK_TO).await?;
             if state.layer.is_none() {
-                return Err(Error::precondition(
-                    format!("snapshot {:?}", state.title()),
-                    "its bytes are gone, and only its lineage is kept; choose a later snapshot",
-                ));
+                return Err(bytes_gone(&state));
             }
             self.related(&holder, &row, &state).await?;
             let keeping = Keeping::of(self, &holder, discard, &options).await?;

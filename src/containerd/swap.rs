@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::captured::Captured;
 use super::client::Client;
+use super::recover::{finished, planned};
 use super::stop::Life;
 use super::{Brancher, Holder, Options, Rolled, blocking, containers, is_silence, reference};
 use crate::error::{Error, Result};
@@ -299,8 +300,7 @@ impl Brancher {
     /// Finishes or undoes a rollback or a promotion that a crash cut off.
     pub(super) async fn recover_replace(&self, client: &Client, operation: &Operation) -> Result<Outcome> {
         let Some(plan) = &operation.plan else { return Ok(Outcome::Undone) };
-        let plan: Plan = serde_json::from_str(plan)
-            .map_err(|e| Error::Internal(format!("plan of operation {}: {e}", operation.id)))?;
+        let plan: Plan = planned(operation.id, plan)?;
         let _turn = self.turns.take(&client.target().namespace, plan.life.container()).await;
         let (id, had) = (operation.id, plan.had);
         let needed = self.core.need(had);
@@ -347,17 +347,14 @@ impl Brancher {
             self.drop_kept(plan.had).await;
         }
         let top = now.id;
-        let home = blocking(&self.core, move |core| Ok(core.get(top)?.chain.first().map(|layer| layer.home)));
-        let Some(home) = home.await? else { return Err(Error::SnapshotNotFound(top.to_string())) };
+        let method = blocking(&self.core, move |core| core.method(top)).await?;
+        let Some(method) = method else { return Err(Error::SnapshotNotFound(top.to_string())) };
         // The clock of the daemon that was cut off is gone; this is how long its user has waited.
         let total = SystemTime::now().duration_since(operation.created.into()).unwrap_or_default();
         let paused = if plan.life.runs() { total } else { Duration::ZERO };
-        let replaced =
-            Replaced { now: now.id, kept: Some(plan.had), method: self.core.layers().method(home) };
-        let cost = Cost { method: replaced.method, paused, total };
-        let rolled = rolled(client, plan, &replaced, pid, cost);
-        let rolled = serde_json::to_string(&rolled).map_err(|e| Error::Internal(format!("result: {e}")))?;
-        Ok(Outcome::Finished(rolled))
+        let replaced = Replaced { now: now.id, kept: Some(plan.had), method };
+        let cost = Cost { method, paused, total };
+        finished(&rolled(client, plan, &replaced, pid, cost))
     }
 }
 

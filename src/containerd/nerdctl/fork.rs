@@ -9,7 +9,9 @@ use super::volume::{self, Volume};
 use super::{Order, Origin, create, merge};
 use crate::containerd::birth::some_at_once;
 use crate::containerd::state::Taking;
-use crate::containerd::{Branched, Brancher, Forked, blocking, containers, image, is_silence, snapshots};
+use crate::containerd::{
+    Branched, Brancher, Forked, blocking, containers, image, is_silence, method_of, snapshots,
+};
 use crate::error::{Error, Kind, Result};
 use crate::operation::Work;
 use crate::snapshot::{Cost, Keep, Made};
@@ -124,18 +126,8 @@ impl Brancher {
             }
             Origin::State(state) => {
                 volume::warn_of_now(work, volumes);
-                let id = state.id;
-                let method = blocking(&self.core, move |core| {
-                    also()?;
-                    let home = core.get(id)?.chain.first().map(|top| top.home);
-                    Ok(home.map(|home| core.layers().method(home)))
-                });
-                let Some(method) = method.await? else {
-                    return Err(Error::precondition(
-                        format!("snapshot {:?}", state.title()),
-                        "its bytes are gone, and only its lineage is kept; choose a later snapshot",
-                    ));
-                };
+                blocking(&self.core, move |_| also()).await?;
+                let method = method_of(&self.core, &state).await?;
                 (state, Cost { method, paused: Duration::ZERO, total: Duration::ZERO })
             }
         };
