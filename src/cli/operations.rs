@@ -81,6 +81,9 @@ pub(super) fn kind(operation: &Operation) -> &'static str {
         Ok(OperationKind::OPERATION_KIND_ROLLBACK) => "rollback",
         Ok(OperationKind::OPERATION_KIND_PROMOTE) => "promote",
         Ok(OperationKind::OPERATION_KIND_RESUME) => "resume",
+        Ok(OperationKind::OPERATION_KIND_COMMIT) => "commit",
+        Ok(OperationKind::OPERATION_KIND_PORTABLE) => "portable",
+        Ok(OperationKind::OPERATION_KIND_IMPORT) => "import",
         Ok(OperationKind::OPERATION_KIND_UNSPECIFIED) | Err(_) => "unknown",
     }
 }

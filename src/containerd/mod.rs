@@ -16,6 +16,10 @@
 //! - [`branch`], [`birth`]: fork and clone; the containers that they make
 //! - [`nerdctl`]: the same for containers of nerdctl's, by nerdctl itself
 //! - [`rollback`], [`promote`]: a container's content is replaced; [`swap`]: what they share
+//! - [`commit`], [`portable`], [`import`]: images made of states and of archives; [`export`]: archives of both
+//! - [`images`]: the images of a namespace; [`image_config`]: what an image says of itself; [`content`], [`blob`]: its
+//!   documents and layers
+//! - [`difference`]: how two states differ
 //! - [`stop`]: stop and start of a container, whatever made it
 //! - [`retain`]: what expires
 //! - [`recover`]: what a crash leaves of all these
@@ -35,15 +39,24 @@ use crate::snapshot::{Freezers, Snapshots, key};
 use crate::store::Snapshot;
 
 mod birth;
+mod blob;
 mod branch;
 mod captured;
 mod client;
+mod commit;
 mod containers;
+mod content;
+mod difference;
+mod export;
 mod freezer;
 mod image;
+mod image_config;
+mod images;
+mod import;
 mod label;
 mod leases;
 mod nerdctl;
+mod portable;
 mod promote;
 mod quiesce;
 mod recover;
@@ -61,7 +74,13 @@ mod swap;
 mod task;
 
 pub use containers::NERDCTL_NAME;
-pub use request::{Branched, Changes, Consistency, Forked, Options, Resumed, Rolled, Taken, Volumes};
+pub use difference::Difference;
+pub use images::ImageSeen;
+pub use import::Import;
+pub use request::{
+    Archive, Branched, Changes, Commit, Committed, Compression, Consistency, Forked, Options, Portable,
+    Resumed, Rolled, Taken, Volumes,
+};
 
 use captured::Captured;
 use client::Client;

@@ -160,6 +160,9 @@ impl Brancher {
             }
             OperationKind::Rollback | OperationKind::Promote => self.recover_replace(client, operation).await,
             OperationKind::Resume => outcome_of_resume(client, operation).await,
+            OperationKind::Commit | OperationKind::Portable | OperationKind::Import => {
+                self.recover_image(client, operation).await
+            }
         }
     }
 

@@ -119,6 +119,44 @@ impl Changes {
     }
 }
 
+/// How a layer is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Compression {
+    /// zstd.
+    #[default]
+    Zstd,
+    /// gzip.
+    Gzip,
+}
+
+/// What an archive is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Archive {
+    /// The files of a state in one tar.
+    #[default]
+    Tar,
+    /// An image layout of the OCI in a tar.
+    Oci,
+}
+
+/// An image that is to be made of a state.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Commit {
+    /// Its name, as docker has them.
+    pub image: String,
+    /// Changes of its configuration, an instruction of a Dockerfile each.
+    pub changes: Vec<String>,
+    /// Who made it.
+    pub author: String,
+    /// What its history says of it.
+    pub message: String,
+    /// Whether it is made portable too, and how.
+    pub portable: Option<Compression>,
+    /// Take over an image of this name.
+    pub replace: bool,
+}
+
 /// The request for an operation; `more` is what it has beside its options. It is done where the reference says,
 /// which may be another namespace than the target's.
 pub(super) fn ask(
@@ -209,6 +247,30 @@ pub struct Rolled {
     pub pid: Option<u32>,
     /// What it cost; `paused` is how long it was stopped.
     pub cost: Cost,
+}
+
+/// An image that was made of a state or of an archive.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Committed {
+    /// Its name, as containerd has it.
+    pub image: String,
+    /// The digest of its manifest.
+    pub digest: String,
+    /// The chain id of its layers, which is its snapshot's name in containerd.
+    pub chain_id: String,
+    /// That snapshot's id.
+    pub snapshot: Id,
+    /// What the state cost; none where it was there before.
+    pub cost: Option<Cost>,
+}
+
+/// An image that is portable now.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Portable {
+    /// As it is now.
+    pub image: Committed,
+    /// The digest of the layer that was written, and its bytes; none where it was portable before.
+    pub layer: Option<(String, u64)>,
 }
 
 /// A container that was started or continued.

@@ -117,6 +117,68 @@ pub struct Manifest {
     pub created: String,
 }
 
+/// What became of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ChangeKind {
+    /// It is new.
+    Added,
+    /// It is not what it was.
+    Modified,
+    /// It is gone.
+    Deleted,
+}
+
+/// What is at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// A file, a directory and so on.
+    pub kind: rustix::fs::FileType,
+    /// The permission bits, set-user-id and the like among them.
+    pub mode: u32,
+    /// The owner.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+    /// Bytes, of a regular file.
+    pub size: u64,
+    /// Where a symbolic link leads.
+    pub target: Option<std::ffi::OsString>,
+}
+
+/// What of a path can differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Aspect {
+    /// A file is a directory now, or the like.
+    Type,
+    /// A file's bytes.
+    Content,
+    /// Permission bits.
+    Mode,
+    /// Owner or group.
+    Owner,
+    /// Extended attributes, but for overlay's own.
+    Xattrs,
+    /// Where a symbolic link leads.
+    Target,
+    /// A device's numbers.
+    Device,
+}
+
+/// One path that differs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Relative to the root of the tree; empty for the root itself.
+    pub path: PathBuf,
+    /// What became of it.
+    pub kind: ChangeKind,
+    /// What was there.
+    pub before: Option<Node>,
+    /// What is there.
+    pub after: Option<Node>,
+    /// What differs, of a modified one.
+    pub differs: Vec<Aspect>,
+}
+
 /// A layer's directory, found on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Found {
@@ -235,6 +297,41 @@ impl Layers {
     /// `since`, relative to its root. Safe against a live tree.
     pub fn changed_since(&self, layer: &Layer, since: Time, limit: usize) -> Result<Vec<String>> {
         self.area(layer.home)?.changed_since(layer.id, since, limit)
+    }
+
+    /// Tells how the tree of the chain `after` differs from that of `before` (both topmost first; an empty chain is
+    /// an empty tree), in the order of their paths' bytes, name by name. It reads the layers that only one of them
+    /// has, and of two pool layers what btrfs knows to differ. A time alone is no difference; an added or deleted
+    /// directory is told with all that is in it. Safe against a live tree, whose changes meanwhile may or may not
+    /// be told.
+    pub fn compare(
+        &self,
+        before: &[Layer],
+        after: &[Layer],
+        tell: &mut dyn FnMut(Change) -> Result<()>,
+    ) -> Result<()> {
+        let _ = (before, after, tell);
+        todo!()
+    }
+
+    /// What a chain has at a path, where that is a regular file of at most `limit` bytes.
+    pub fn read(&self, chain: &[Layer], path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
+        let _ = (chain, path, limit);
+        todo!()
+    }
+
+    /// Writes what the topmost `count` layers of a chain make of those below, as the tar of an OCI layer; the whole
+    /// chain as a plain tar of its tree. The same state gives the same bytes. `tell` hears the bytes of files that
+    /// were read, of the number that `measure` tells.
+    pub fn archive(
+        &self,
+        chain: &[Layer],
+        count: usize,
+        to: &mut dyn std::io::Write,
+        tell: &mut dyn FnMut(u64) -> Result<()>,
+    ) -> Result<()> {
+        let _ = (chain, count, to, tell);
+        todo!()
     }
 
     /// Makes a layer immutable and durable: files, then `layer.json`, both synced; then, in the pool, the

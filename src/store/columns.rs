@@ -76,6 +76,9 @@ words!(OperationKind {
     Rollback = "rollback",
     Promote = "promote",
     Resume = "resume",
+    Commit = "commit",
+    Portable = "portable",
+    Import = "import",
 });
 words!(OperationState {
     Accepted = "accepted",

@@ -44,7 +44,11 @@ pub use record::{
 pub use rows::Rows;
 
 /// What brought the database from each version to the next; a new one goes to the end.
-const MIGRATIONS: &[M<'static>] = &[M::up(include_str!("schema-1.sql")), M::up(include_str!("schema-2.sql"))];
+const MIGRATIONS: &[M<'static>] = &[
+    M::up(include_str!("schema-1.sql")),
+    M::up(include_str!("schema-2.sql")),
+    M::up(include_str!("schema-3.sql")),
+];
 
 /// The file's mark, as `schema-1.sql` sets it.
 const APPLICATION_ID: i32 = 0x6c6f_6f6d;

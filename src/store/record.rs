@@ -274,6 +274,12 @@ pub enum OperationKind {
     Promote,
     /// Starts or continues a container.
     Resume,
+    /// Makes an image of a state.
+    Commit,
+    /// Writes what of an image is this node's alone as a layer of the OCI.
+    Portable,
+    /// Makes an image of an archive.
+    Import,
 }
 
 impl fmt::Display for OperationKind {
@@ -285,6 +291,9 @@ impl fmt::Display for OperationKind {
             Self::Rollback => "rollback",
             Self::Promote => "promote",
             Self::Resume => "resume",
+            Self::Commit => "commit",
+            Self::Portable => "portable",
+            Self::Import => "import",
         })
     }
 }

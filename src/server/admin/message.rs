@@ -109,6 +109,9 @@ pub(super) fn operation(operation: store::Operation) -> proto::Operation {
         OperationKind::Rollback => Kind::OPERATION_KIND_ROLLBACK,
         OperationKind::Promote => Kind::OPERATION_KIND_PROMOTE,
         OperationKind::Resume => Kind::OPERATION_KIND_RESUME,
+        OperationKind::Commit => Kind::OPERATION_KIND_COMMIT,
+        OperationKind::Portable => Kind::OPERATION_KIND_PORTABLE,
+        OperationKind::Import => Kind::OPERATION_KIND_IMPORT,
     };
     let state = match operation.state {
         OperationState::Accepted => State::OPERATION_STATE_ACCEPTED,
