@@ -209,7 +209,7 @@ impl<'a> Progress<'a> {
     fn new(core: &Snapshots, work: &'a Work, layers: &[Layer]) -> Result<Self> {
         let mut total = 0;
         for layer in layers {
-            total += core.layers().measure(layer)?.size;
+            total += u64::try_from(core.layers().measure(layer)?.size).unwrap_or_default();
         }
         Ok(Self { work, done: 0, total, told: Instant::now() })
     }

@@ -182,7 +182,8 @@ mod tests {
             let (to, parts) = channel(1);
             drop(parts);
             let mut compressor = Compressor::new(compression, 2, to.clone()).unwrap();
-            let noise: Vec<u8> = (0..4_000_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+            let noise: Vec<u8> =
+                (0..4_000_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
             let written = noise.chunks(1 << 20).try_for_each(|part| compressor.write(part));
             assert!(written.is_err() || compressor.end().is_err());
             // Given up in the middle.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use containerd_client::services::v1::{
-    AbortRequest, Info, UpdateContentRequest, WriteAction, WriteContentRequest, WriteContentResponse,
+    AbortRequest, Info, UpdateRequest, WriteAction, WriteContentRequest, WriteContentResponse,
 };
 use containerd_client::tonic::{Code, Status, Streaming};
 use futures::stream::poll_fn;
@@ -82,7 +82,8 @@ impl Writer {
     pub(super) async fn write(&mut self, data: Vec<u8>) -> bool {
         let (offset, length) = (self.written, i64::try_from(data.len()).unwrap_or(i64::MAX));
         self.written += length;
-        self.send(WriteAction::Write, WriteContentRequest { offset, data, ..WriteContentRequest::default() }).await
+        self.send(WriteAction::Write, WriteContentRequest { offset, data, ..WriteContentRequest::default() })
+            .await
     }
 
     /// Makes a blob of what was written.
@@ -110,7 +111,9 @@ impl Answers {
         let failed = |status| self.client.failed("write a layer")(status);
         loop {
             match self.answers.message().await {
-                Ok(Some(answer)) if answer.action() == WriteAction::Commit => return Ok(End::Made(answer.digest)),
+                Ok(Some(answer)) if answer.action() == WriteAction::Commit => {
+                    return Ok(End::Made(answer.digest));
+                }
                 Ok(Some(_)) => {}
                 Ok(None) => return Err(failed(Status::unavailable("it ended the write"))),
                 Err(status) if status.code() == Code::AlreadyExists => return Ok(End::Existed),
@@ -131,7 +134,7 @@ pub(super) async fn check(client: &Client, blob: &Blob, end: End) -> Result<()> 
         }),
         End::Existed => {
             let labels = [(UNCOMPRESSED.to_owned(), blob.diff_id.clone())].into();
-            let request = client.request(UpdateContentRequest {
+            let request = client.request(UpdateRequest {
                 info: Some(Info { digest: blob.digest.clone(), labels, ..Info::default() }),
                 update_mask: Some(FieldMask { paths: vec![format!("labels.{UNCOMPRESSED}")] }),
             });

@@ -296,8 +296,22 @@ fn what_is_deleted_or_replaced_is_marked_where_those_below_have_it() {
         on_mount(&place, &chain, Access::Write, program);
         let names = names(&tar(&place, &chain, 1));
         let wanted = [
-            "dev", "fifo", "fifo2", ".wh.gone", ".wh.listens", "swap", "again/", "again/.wh..wh..opq", "again/b",
-            "again/new/", "etc/", "etc/.wh.one", "etc/two", "file/", "file/in", "kept/",
+            "dev",
+            "fifo",
+            "fifo2",
+            ".wh.gone",
+            ".wh.listens",
+            "swap",
+            "again/",
+            "again/.wh..wh..opq",
+            "again/b",
+            "again/new/",
+            "etc/",
+            "etc/.wh.one",
+            "etc/two",
+            "file/",
+            "file/in",
+            "kept/",
         ];
         assert_eq!(names, wanted);
         round_trip(&place, &chain, 1, "marks");
