@@ -85,6 +85,31 @@ pub(super) async fn commit(client: &Client, snapshotter: &str, name: &str, key: 
     }
 }
 
+/// Has the state that `grant` lets through published as the layers of a chain id on those of `parent`: containerd
+/// asks for it as for a layer that is to be unpacked, and finds it there.
+pub(super) async fn publish(
+    client: &Client,
+    snapshotter: &str,
+    chain_id: &str,
+    parent: &str,
+    grant: &str,
+) -> Result<()> {
+    crate::fault::point("containerd.commit.publish")?;
+    let labels = [(FORK_LABEL, grant), (key::REF_LABEL, chain_id)];
+    let request = client.request(PrepareSnapshotRequest {
+        snapshotter: snapshotter.to_owned(),
+        key: chain_id.to_owned(),
+        parent: parent.to_owned(),
+        labels: labels.map(|(label, value)| (label.to_owned(), value.to_owned())).into(),
+    });
+    let failed = client.failed(format!("publish snapshot {chain_id:?} of {snapshotter}"));
+    match client.snapshots().prepare(request).await {
+        Err(status) if status.code() == Code::AlreadyExists => Ok(()),
+        Err(status) => Err(failed(status)),
+        Ok(_) => Err(Error::Internal(format!("snapshot {chain_id:?} was made anew and not published"))),
+    }
+}
+
 /// How a snapshot is mounted.
 pub(super) async fn mounts(client: &Client, snapshotter: &str, key: &str) -> Result<Vec<Mount>> {
     let request = client.request(MountsRequest { snapshotter: snapshotter.to_owned(), key: key.to_owned() });
