@@ -8,7 +8,8 @@
 //! The image has all its blobs, so it is portable from the start. What fails before the result is written leaves
 //! nothing: the image goes by its plan, and all else with the lease.
 
-use containerd_client::services::v1::Image;
+use std::io::Read as _;
+
 use containerd_client::types::Descriptor;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -16,12 +17,13 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::Receiver;
 
 use super::client::Client;
+use super::commit::Plan;
 use super::ingest::{Ingest, Written};
 use super::leases::Lease;
 use super::manifest::{Manifest, absent, described};
 use super::unpack::Unpack;
 use super::image_config::{self, Documents, MANIFEST};
-use super::{Brancher, Committed, Options, Target, content, image_name, image_store, request};
+use super::{Brancher, Committed, Options, Target, content, image_name, images, request};
 use crate::error::{Error, Result};
 use crate::operation::Work;
 use crate::store::{Id, OperationKind, Time};
@@ -58,13 +60,6 @@ enum Read {
     Layout(Layout),
 }
 
-/// What a restart needs to undo it.
-#[derive(Debug, Serialize, Deserialize)]
-struct Plan {
-    /// The image, where its name is known before the archive is read.
-    image: Option<String>,
-}
-
 impl Brancher {
     /// Reads the archive to its end; an error in it is one that its sender had. Answers the operation too.
     ///
@@ -77,7 +72,7 @@ impl Brancher {
         options: Options,
         from: Receiver<Result<Vec<u8>>>,
     ) -> Result<(Id, Committed)> {
-        let name = import.image.as_deref().map(image_name::normalize).transpose()?;
+        let name = import.image.as_deref().map(image_name::whole).transpose()?;
         // What is wrong with them is told before anything is read.
         image_config::apply(&mut json!({}), &import.changes)?;
         let subject = name.as_ref().map_or_else(|| "archive".to_owned(), |name| format!("image:{name}"));
@@ -99,10 +94,13 @@ impl Brancher {
         if let Some(name) = &name {
             unused(&client, name).await?;
         }
-        work.plan(&Plan { image: name.clone() }).await?;
-        let lease = Lease::take_long(&client, self.core.layers().root(), work.id()).await?;
-        let made = self.import_leased(&work, lease.client(), &import, name, from).await;
-        self.close_image(&work, &lease, made).await
+        let plan = Plan { snapshotter: import.snapshotter.clone(), replaces: Vec::new() };
+        work.plan(&plan).await?;
+        let made = async {
+            let lease = Lease::take_long(&client, self.core.layers().root(), work.id()).await?;
+            self.import_leased(&work, lease.client(), &import, name, from).await
+        };
+        self.close_image(&work, &client, &plan, made.await).await
     }
 
     async fn import_leased(
@@ -142,8 +140,8 @@ impl Brancher {
         })?;
         work.step("image")?;
         let digest = manifest.digest.clone();
-        let image = Image { name: name.clone(), target: Some(manifest), ..Image::default() };
-        image_store::create(leased, image).await?;
+        crate::fault::point("containerd.import.name")?;
+        images::create(leased, images::record(&name, manifest, work.id())).await?;
         let made = Committed { image: name, digest, chain_id, snapshot, cost: None };
         work.decided(&made).await?;
         Ok(made)
@@ -183,7 +181,7 @@ fn store(runtime: &Handle, leased: &Client, from: &mut dyn std::io::Read, failed
     let mut ingest = runtime.block_on(async { Ingest::begin(leased) })?;
     let filled = loop {
         let mut part = Vec::with_capacity(PART);
-        match std::io::Read::take(&mut *from, PART as u64).read_to_end(&mut part) {
+        match (&mut *from).take(PART as u64).read_to_end(&mut part) {
             Ok(0) => break Ok(()),
             Ok(_) => {}
             Err(error) => break Err(failed.or(form::bad(&error))),
@@ -217,22 +215,21 @@ fn of_archive(name: Option<&str>) -> Result<String> {
     let name = name.ok_or_else(|| {
         Error::invalid("the archive", "it does not say how its image is called; say it")
     })?;
-    image_name::normalize(name)
+    image_name::whole(name)
 }
 
 /// Refuses a name that an image has.
 async fn unused(client: &Client, name: &str) -> Result<()> {
-    if image_store::get(client, name).await?.is_none() {
-        return Ok(());
+    match images::get(client, name).await? {
+        Some(_) => Err(images::exists(client, name)),
+        None => Ok(()),
     }
-    Err(Error::ImageExists { name: name.to_owned(), namespace: client.target().namespace.clone() })
 }
 
 /// Makes an image of one layer; answers its manifest and its chain id.
 async fn of_tree(unpack: Unpack<'_>, import: &Import, layer: &Descriptor) -> Result<(Descriptor, String)> {
     let (diff_id, chain_id) = unpack.layer("", layer, None).await?;
-    let config = json!({"os": "linux", "architecture": image_config::architecture(), "config": {}});
-    let mut image = Documents { layers: Vec::new(), config };
+    let mut image = Documents::bare(None);
     let described = json!({"mediaType": layer.media_type, "digest": layer.digest, "size": layer.size});
     image.push(described, &diff_id);
     image.record(Time::now(), "loom import", "", &import.message);

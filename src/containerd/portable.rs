@@ -13,36 +13,38 @@
 
 use containerd_client::services::v1::Image;
 use containerd_client::types::Descriptor;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::blob::Blob;
 use super::client::Client;
-use super::image_config::{Documents, chain_ids};
+use super::commit::{Plan, Replaced};
+use super::image_config::{self, Documents, chain_ids};
 use super::leases::Lease;
+use super::manifest::Manifest;
 use super::{
-    Brancher, Committed, Compression, Options, Portable, Target, blocking, content, image_config, image_store,
-    request, snapshots,
+    Brancher, Committed, Compression, OPERATION_LABEL, Options, Portable, Target, blocking, content, images,
+    request,
 };
 use crate::error::{Error, Result};
 use crate::operation::Work;
-use crate::snapshot::Made;
-use crate::store::{Id, Layer, OperationKind, Snapshot};
+use crate::store::{Id, Layer, OperationKind};
 
-/// A state with the documents of the image that it is, or is to be.
-#[derive(Debug)]
-pub(super) struct Stack {
-    /// Its snapshot.
-    pub(super) state: Snapshot,
-    /// What it stands on, topmost first.
-    pub(super) chain: Vec<Layer>,
-    /// As the image is with a layer of this node's alone on top.
-    pub(super) documents: Documents,
+/// An image that is on loom.
+struct Found {
+    record: Image,
+    /// The digest of its target.
+    digest: String,
+    documents: Documents,
+    chain_id: String,
+    /// The snapshot of that.
+    state: Id,
+    /// What containerd calls us there.
+    snapshotter: String,
 }
 
-/// A stack whose layers all have blobs.
+/// An image's layers, all of which have blobs.
 #[derive(Debug)]
-pub(super) struct WrittenOut {
+pub(super) struct Composed {
     /// Its documents, which are not written yet.
     pub(super) documents: Documents,
     /// The chain id of what is below the layer that was written; empty for nothing.
@@ -63,12 +65,13 @@ impl Brancher {
         compression: Compression,
         options: Options,
     ) -> Result<(Id, Portable)> {
+        let image = image.strip_prefix("image:").unwrap_or(image);
         let subject = format!("image:{image}");
         let ask = request::ask(OperationKind::Portable, target, &subject, &options, &compression)?;
-        Box::pin(self.operations.run(ask, |work| self.make_portable(work, target, image, compression))).await
+        Box::pin(self.operations.run(ask, |work| self.portable_image(work, target, image, compression))).await
     }
 
-    async fn make_portable(
+    async fn portable_image(
         &self,
         work: Work,
         target: &Target,
@@ -78,191 +81,160 @@ impl Brancher {
         work.step("resolve")?;
         let client = Client::connect(target).await?;
         self.recover_in(&client).await?;
-        let record = image_store::resolve(&client, image).await?;
-        let read = record.target.clone().unwrap_or_default();
-        let documents = Documents::read(&client, &read).await?.ok_or_else(|| incomplete(&record.name))?;
-        let (chain_id, stack) = self.stack(&client, &record.name, documents).await?;
-        if lacking(&client, &stack.documents).await? == stack.documents.layers.len() {
-            let snapshot = stack.state.id;
-            let image = Committed { image: record.name, digest: read.digest, chain_id, snapshot, cost: None };
-            return Ok(Portable { image, layer: None });
+        let record = images::resolve(&client, image).await?;
+        let found = self.image_here(&client, record).await?;
+        if lacking(&client, &found.documents).await? == found.documents.layers.len() {
+            return Ok(found.is_portable());
         }
-        let snapshotter = self.snapshotter_of(&client, &chain_id).await?;
-        work.plan(&Moved::default()).await?;
-        let lease = Lease::take_long(&client, self.core.layers().root(), work.id()).await?;
+        let records = images::of_target(&client, &found.digest).await?;
+        let replaces = records.iter().cloned().filter_map(Replaced::of).collect();
+        let plan = Plan { snapshotter: found.snapshotter.clone(), replaces };
+        work.plan(&plan).await?;
         let made = async {
-            // What is read is not to go meanwhile, whoever removes the image.
-            lease.keep_content(&read.digest).await?;
-            lease.keep_snapshot(&snapshotter, &chain_id).await?;
-            let written = self.write_out(&work, lease.client(), stack, &snapshotter, compression).await?;
-            self.refer(&work, lease.client(), record.name.clone(), &read, written).await
+            let lease = Lease::take_long(&client, self.core.layers().root(), work.id()).await?;
+            let made = self.write_out(&work, &lease, found, records, compression).await?;
+            work.decided(&made).await?;
+            Ok(made)
         };
-        match made.await {
-            Ok(made) => {
-                lease.close(&work).await;
-                Ok(made)
-            }
-            Err(error) => {
-                self.undo_image(&work, &client).await;
-                Err(error)
-            }
-        }
+        self.close_image(&work, &client, &plan, made.await).await
     }
 
-    /// The state that an image is on loom; answers its chain id too.
-    async fn stack(&self, client: &Client, name: &str, documents: Documents) -> Result<(String, Stack)> {
-        let chain_id = documents.chain_id().ok_or_else(|| incomplete(name))?;
-        let (namespace, key) = (client.target().namespace.clone(), chain_id.clone());
-        let seen = blocking(&self.core, move |core| {
-            core.by_client_key(&namespace, &key)?.map(|state| core.get(state.id)).transpose()
-        });
-        let seen = seen.await?.ok_or_else(|| {
-            Error::precondition(
-                format!("image {name:?}"),
-                "it is not unpacked on loom; run or pull it with --snapshotter loom first",
-            )
-        })?;
-        Ok((chain_id, Stack { state: seen.snapshot, chain: seen.chain, documents }))
-    }
-
-    /// Writes what has no blob of an image as one layer, and has its state known by the chain id that it has with
-    /// that. `stack` has at least one layer without a blob.
-    pub(super) async fn write_out(
+    /// The same for one name within another operation, which has a lease and undoes what it made.
+    pub(super) async fn make_portable(
         &self,
         work: &Work,
-        leased: &Client,
-        stack: Stack,
-        snapshotter: &str,
+        lease: &Lease,
+        image: &str,
         compression: Compression,
-    ) -> Result<(Id, Documents, Descriptor, Blob)> {
-        let state = stack.state.id;
-        let WrittenOut { documents, base, layer } = self.compose(work, leased, stack, compression).await?;
-        work.step("publish")?;
-        let chain_id = documents.chain_id().unwrap_or_default();
-        let made = Made { operation: Some(work.id()), expires: None };
-        let grant = self.core.grant(state, made)?;
-        snapshots::publish(leased, snapshotter, &chain_id, &base, &grant.label()).await?;
-        let namespace = leased.target().namespace.clone();
-        let snapshot = self.snapshot_of(&namespace, &chain_id).await;
-        let snapshot = snapshot.ok_or_else(|| Error::SnapshotNotFound(chain_id))?;
-        let target = documents.write(leased, snapshotter).await?;
-        Ok((snapshot, documents, target, layer))
+    ) -> Result<Portable> {
+        let record = images::resolve(lease.client(), image).await?;
+        let found = self.image_here(lease.client(), record.clone()).await?;
+        if lacking(lease.client(), &found.documents).await? == found.documents.layers.len() {
+            return Ok(found.is_portable());
+        }
+        self.write_out(work, lease, found, vec![record], compression).await
     }
 
-    /// Writes what has no blob of an image as one layer. Nothing but the lease knows of it then.
+    /// What there is of an image on loom.
+    async fn image_here(&self, client: &Client, record: Image) -> Result<Found> {
+        let incomplete = || {
+            let why = "its documents are not here for this machine; pull it again";
+            Error::precondition(format!("image {:?}", record.name), why)
+        };
+        let target = record.target.clone().ok_or_else(incomplete)?;
+        let documents = Documents::read(client, &target).await?.ok_or_else(incomplete)?;
+        let chain_id = documents.chain_id().ok_or_else(incomplete)?;
+        let state = self.top_of(client, &documents).await?.ok_or_else(|| images::not_on_loom(&record.name))?;
+        let manifest = Manifest::read(client, &target).await?;
+        let labels = content::labels(client, &manifest.config.digest).await?;
+        let snapshotter = image_config::snapshotter(&labels, &chain_id)
+            .ok_or_else(|| images::not_on_loom(&record.name))?;
+        Ok(Found { record, digest: target.digest, documents, chain_id, state: state.id, snapshotter })
+    }
+
+    /// Writes what has no blob of an image, publishes its state with that, and has the records, of which one is the
+    /// image's own, stand for it.
+    async fn write_out(
+        &self,
+        work: &Work,
+        lease: &Lease,
+        found: Found,
+        records: Vec<Image>,
+        compression: Compression,
+    ) -> Result<Portable> {
+        let Found { record, digest, documents, chain_id, state, snapshotter } = found;
+        // What is read, and may have to come back, is not to go meanwhile, whoever removes the image.
+        lease.keep_content(&digest).await?;
+        lease.keep_snapshot(&snapshotter, &chain_id).await?;
+        let composed = self.compose(work, lease.client(), state, documents, compression).await?;
+        let Composed { documents, base, layer } = composed;
+        work.step("image")?;
+        let chain_id = documents.chain_id().unwrap_or_default();
+        self.publish(work.id(), lease, &snapshotter, &chain_id, &base, state).await?;
+        let namespace = lease.client().target().namespace.clone();
+        let snapshot = self.snapshot_of(&namespace, &chain_id).await;
+        let snapshot = snapshot.ok_or_else(|| Error::SnapshotNotFound(chain_id.clone()))?;
+        let target = documents.write(lease.client(), &snapshotter).await?;
+        work.check()?;
+        let named = refer(lease.client(), &record.name, records, &digest, &target, work.id());
+        named.await?;
+        let image = Committed { image: record.name, digest: target.digest, chain_id, snapshot, cost: None };
+        let size = u64::try_from(layer.size).unwrap_or_default();
+        Ok(Portable { image, layer: Some((layer.digest, size)) })
+    }
+
+    /// Writes what has no blob of the image of a state as one layer. Nothing but the client's lease knows of it then.
     pub(super) async fn compose(
         &self,
         work: &Work,
         leased: &Client,
-        stack: Stack,
+        state: Id,
+        mut documents: Documents,
         compression: Compression,
-    ) -> Result<WrittenOut> {
+    ) -> Result<Composed> {
         work.step("write")?;
-        let Stack { state: _, chain, mut documents } = stack;
-        let chain_ids = chain_ids(&documents.diff_ids());
+        let chain = blocking(&self.core, move |core| Ok(core.get(state)?.chain)).await?;
         let whole = lacking(leased, &documents).await?;
-        let (kept, count) = self.base(leased, &chain_ids[..whole], &chain).await?;
+        let (kept, count) = self.base(leased, &documents, whole, &chain).await?;
+        let below = chain_ids(&documents.diff_ids()).into_iter().take(kept).next_back().unwrap_or_default();
         let layer = self.write_layer(work, leased, chain, count, compression).await?;
         let described = json!({"mediaType": layer.media, "digest": layer.digest, "size": layer.size});
         collapse(&mut documents, kept, described, &layer.diff_id);
-        let base = kept.checked_sub(1).map(|top| chain_ids[top].clone()).unwrap_or_default();
-        Ok(WrittenOut { documents, base, layer })
+        Ok(Composed { documents, base: below, layer })
     }
 
-    /// How many of these layers stay, and how many of the chain are above them.
-    async fn base(&self, client: &Client, chain_ids: &[String], chain: &[Layer]) -> Result<(usize, usize)> {
-        for (below, chain_id) in chain_ids.iter().enumerate().rev() {
-            let (namespace, key) = (client.target().namespace.clone(), chain_id.clone());
-            let base = blocking(&self.core, move |core| core.by_client_key(&namespace, &key)).await?;
-            // On the pool one state's layer has all that is above the plain ones in it, and stands on no other's.
-            let standing = base.and_then(|base| base.layer);
-            if let Some(above) = chain.iter().position(|layer| Some(layer.id) == standing) {
-                return Ok((below + 1, above));
+    /// How many of an image's lowest `whole` layers stay, and how many of the chain are above them.
+    async fn base(
+        &self,
+        client: &Client,
+        documents: &Documents,
+        whole: usize,
+        chain: &[Layer],
+    ) -> Result<(usize, usize)> {
+        for kept in (1..=whole).rev() {
+            let mut below = documents.clone();
+            below.keep_layers(kept);
+            let base = self.top_of(client, &below).await?.and_then(|base| base.layer);
+            // On the pool a state's layer has all in it that is above the plain ones, and stands on no other state's.
+            if let Some(above) = chain.iter().position(|layer| Some(layer.id) == base) {
+                return Ok((kept, above));
             }
         }
         Ok((0, chain.len()))
     }
+}
 
-    /// Has every name that stands for an image stand for the new one.
-    async fn refer(
-        &self,
-        work: &Work,
-        leased: &Client,
-        name: String,
-        before: &Descriptor,
-        written: (Id, Documents, Descriptor, Blob),
-    ) -> Result<Portable> {
-        let (snapshot, documents, target, layer) = written;
-        work.step("image")?;
-        let all = image_store::list(leased).await?;
-        let is_before = |image: &Image| image.target.as_ref().is_some_and(|now| now.digest == before.digest);
-        let records: Vec<Image> = all.into_iter().filter(is_before).collect();
-        if !records.iter().any(|record| record.name == name) {
-            return Err(Error::Busy(format!("image {name:?}")));
-        }
-        work.plan(&Moved {
-            names: records.iter().map(|record| record.name.clone()).collect(),
-            before: Some(Place::of(before)),
-            after: target.digest.clone(),
-        })
-        .await?;
-        for record in records {
-            image_store::replace(leased, Image { target: Some(target.clone()), ..record }).await?;
-        }
-        let chain_id = documents.chain_id().unwrap_or_default();
-        let image = Committed { image: name, digest: target.digest, chain_id, snapshot, cost: None };
-        let size = u64::try_from(layer.size).unwrap_or_default();
-        let made = Portable { image, layer: Some((layer.digest, size)) };
-        work.decided(&made).await?;
-        Ok(made)
+impl Found {
+    /// There is nothing to write.
+    fn is_portable(self) -> Portable {
+        let Self { record, digest, chain_id, state, .. } = self;
+        let image = Committed { image: record.name, digest, chain_id, snapshot: state, cost: None };
+        Portable { image, layer: None }
     }
 }
 
-/// What a restart needs to undo it.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct Moved {
-    /// The names that are to stand for another image.
-    names: Vec<String>,
-    /// What they stood for.
-    before: Option<Place>,
-    /// The digest of what they are to stand for.
-    after: String,
-}
-
-/// A descriptor, as it is written down.
-#[derive(Debug, Serialize, Deserialize)]
-struct Place {
-    media: String,
-    digest: String,
-    size: i64,
-    annotations: std::collections::BTreeMap<String, String>,
-}
-
-impl Place {
-    fn of(target: &Descriptor) -> Self {
-        Self {
-            media: target.media_type.clone(),
-            digest: target.digest.clone(),
-            size: target.size,
-            annotations: target.annotations.clone().into_iter().collect(),
-        }
+/// Has the records that still stand for `before` stand for `target`; that of `name` must be one of them.
+async fn refer(
+    leased: &Client,
+    name: &str,
+    records: Vec<Image>,
+    before: &str,
+    target: &Descriptor,
+    operation: Id,
+) -> Result<()> {
+    let now = images::of_target(leased, before).await?;
+    if !now.iter().any(|record| record.name == name) {
+        // Whoever made it another one meanwhile is not to lose that.
+        return Err(Error::Busy(format!("image {name:?}")));
     }
-}
-
-impl Moved {
-    /// Has the names stand for what they stood for, but for those that stand for something else by now.
-    pub(super) async fn undo(self, client: &Client) -> Result<()> {
-        let Some(Place { media, digest, size, annotations }) = self.before else { return Ok(()) };
-        let annotations = annotations.into_iter().collect();
-        let before = Descriptor { media_type: media, digest, size, annotations };
-        for name in self.names {
-            let Some(record) = image_store::get(client, &name).await? else { continue };
-            if record.target.as_ref().is_some_and(|now| now.digest == self.after) {
-                image_store::replace(client, Image { target: Some(before.clone()), ..record }).await?;
-            }
-        }
-        Ok(())
+    for record in now.into_iter().filter(|now| records.iter().any(|record| record.name == now.name)) {
+        crate::fault::point("containerd.portable.name")?;
+        let mut labels = record.labels;
+        labels.insert(OPERATION_LABEL.to_owned(), operation.to_string());
+        let target = Some(target.clone());
+        images::replace(leased, Image { name: record.name, labels, target, ..Image::default() }).await?;
     }
+    Ok(())
 }
 
 /// How many of an image's layers, from the lowest on, have blobs here.
@@ -274,10 +246,6 @@ pub(super) async fn lacking(client: &Client, documents: &Documents) -> Result<us
         }
     }
     Ok(documents.layers.len())
-}
-
-fn incomplete(name: &str) -> Error {
-    Error::precondition(format!("image {name:?}"), "its documents are not here for this machine; pull it again")
 }
 
 /// Puts one layer in place of all but the lowest `kept`. Of what history tells of them, the last stands for it.

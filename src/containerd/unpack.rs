@@ -9,10 +9,9 @@ use std::time::Duration;
 
 use containerd_client::services::v1::ApplyRequest;
 use containerd_client::types::{Descriptor, Mount};
-use sha2::{Digest as _, Sha256};
 
 use super::client::Client;
-use super::snapshots;
+use super::{content, snapshots};
 use crate::error::{Error, Kind, Result};
 use crate::operation::Work;
 use crate::store::Id;
@@ -36,7 +35,7 @@ pub(super) fn chain_id(below: &str, diff_id: &str) -> String {
     if below.is_empty() {
         return diff_id.to_owned();
     }
-    format!("sha256:{:x}", Sha256::digest(format!("{below} {diff_id}")))
+    content::digest(format!("{below} {diff_id}").as_bytes())
 }
 
 impl Unpack<'_> {
@@ -128,7 +127,7 @@ mod tests {
         let (a, b) = (format!("sha256:{}", "a".repeat(64)), format!("sha256:{}", "b".repeat(64)));
         assert_eq!(chain_id("", &a), a);
         let both = chain_id(&a, &b);
-        assert_eq!(both, format!("sha256:{:x}", Sha256::digest(format!("{a} {b}"))));
+        assert_eq!(both, content::digest(format!("{a} {b}").as_bytes()));
         assert_ne!(both, chain_id(&b, &a));
     }
 }
