@@ -77,7 +77,7 @@ impl Area {
         tree::directory(self.layers.as_fd(), &name(id)).map_err(Error::io("open layer", self.directory(id)))
     }
 
-    fn open_tree(&self, id: LayerId) -> Result<OwnedFd> {
+    pub(super) fn open_tree(&self, id: LayerId) -> Result<OwnedFd> {
         let layer = self.open_layer(id)?;
         tree::directory(layer.as_fd(), FS).map_err(Error::io("open layer", self.directory(id).join("fs")))
     }

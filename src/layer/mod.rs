@@ -330,8 +330,7 @@ impl Layers {
         to: &mut dyn std::io::Write,
         tell: &mut dyn FnMut(u64) -> Result<()>,
     ) -> Result<()> {
-        let _ = (chain, count, to, tell);
-        todo!()
+        tree::archive(self.view(chain)?, count, to, tell)
     }
 
     /// Makes a layer immutable and durable: files, then `layer.json`, both synced; then, in the pool, the
@@ -399,6 +398,13 @@ impl Layers {
             // `open` refuses what is not UTF-8.
             self.directory(layer.home, layer.id).to_string_lossy().into_owned()
         })
+    }
+
+    /// The merged view of a chain, topmost first.
+    fn view(&self, chain: &[Layer]) -> Result<tree::View> {
+        let tree =
+            |layer: &Layer| Ok((self.area(layer.home)?.open_tree(layer.id)?, self.fs(layer.home, layer.id)));
+        tree::View::open(chain.iter().map(tree).collect::<Result<_>>()?)
     }
 
     fn areas(&self) -> impl Iterator<Item = &Area> {

@@ -1,6 +1,7 @@
 //! The bytes of one regular file.
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::BorrowedFd;
 
 use rustix::fs::SeekFrom;
@@ -28,25 +29,33 @@ pub(super) fn copy(
     }
     rustix::fs::ftruncate(target, len)?;
     let mut at = 0;
-    while at < len {
-        let from = match rustix::fs::seek(source, SeekFrom::Data(at)) {
-            Ok(from) => from.min(len),
-            // Nothing but a hole is left.
-            Err(Errno::NXIO) => break,
-            // A filesystem that knows no holes: all is data.
-            Err(Errno::INVAL) => at,
-            Err(e) => return Err(e.into()),
-        };
-        let to = match rustix::fs::seek(source, SeekFrom::Hole(from)) {
-            Ok(to) => to.min(len),
-            // Cut shorter by its owner meanwhile, or a filesystem that knows no holes.
-            Err(Errno::NXIO | Errno::INVAL) => len,
-            Err(e) => return Err(e.into()),
-        };
-        range(source, target, from, to)?;
-        at = to.max(at + 1);
+    while let Some(Range { start, end }) = next(source, at, len)? {
+        range(source, target, start, end)?;
+        at = end;
     }
     Ok(false)
+}
+
+/// The next range of a file's first `len` bytes, from `at` on, that is no hole.
+pub(super) fn next(file: BorrowedFd<'_>, at: u64, len: u64) -> io::Result<Option<Range<u64>>> {
+    if at >= len {
+        return Ok(None);
+    }
+    let start = match rustix::fs::seek(file, SeekFrom::Data(at)) {
+        Ok(start) if start < len => start,
+        // Nothing but a hole is left.
+        Ok(_) | Err(Errno::NXIO) => return Ok(None),
+        // A filesystem that knows no holes: all is data.
+        Err(Errno::INVAL) => at,
+        Err(e) => return Err(e.into()),
+    };
+    let end = match rustix::fs::seek(file, SeekFrom::Hole(start)) {
+        Ok(end) => end.min(len),
+        // Cut shorter by its owner meanwhile, or a filesystem that knows no holes.
+        Err(Errno::NXIO | Errno::INVAL) => len,
+        Err(e) => return Err(e.into()),
+    };
+    Ok(Some(start..end.max(start + 1)))
 }
 
 /// Copies one range, in the kernel where that works.

@@ -9,12 +9,14 @@
 //! The depth of a tree is bounded by neither the stack nor the number of descriptors: [`Trail`] keeps
 //! the deepest few open and comes back to the others through `..`.
 
+mod archive;
 mod attributes;
 mod changed;
 mod copy;
 mod data;
 mod measure;
 mod remove;
+mod tar;
 mod union;
 
 use std::ffi::{CStr, CString, OsStr};
@@ -30,6 +32,7 @@ use rustix::io::Errno;
 use crate::error::{Error, Result};
 use crate::fault;
 
+pub(super) use archive::archive;
 pub(super) use changed::changed;
 pub(super) use copy::copy;
 pub(super) use measure::measure;

@@ -5,7 +5,6 @@
 //! their encoding. Nothing is written of who writes it and when, so that the same entry has the same bytes.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::{FileType, Statx};
@@ -15,18 +14,23 @@ use super::attributes::{Attributes, mode};
 
 /// Everything in a tar begins on a multiple of this.
 const BLOCK: usize = 512;
+/// What ends a tar.
+pub(super) const END: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
 /// The bytes of a name that a header holds.
 const NAME: usize = 100;
-/// The first number that an owner's field does not hold, and that a size's and a time's does not.
+/// The first number that an owner's field does not hold, and the first that those of sizes and times do not.
 const OWNER: u32 = 1 << 21;
 const LARGE: u64 = 1 << 33;
 /// What Go's reader takes of one PAX header.
 const EXTENDED: usize = 1 << 20;
 /// What a PAX header is called: it is no file, and has no name of its own.
 const PAX: &[u8] = b"././@PaxHeader";
+/// Overlay's own notes, and what it has made of those of an overlay in a container: an unpacker that set them would
+/// have the layer's overlay follow them. containerd's sets nothing that is called `trusted`.
+const OVERLAYS: &[u8] = b"trusted.overlay.";
 
 /// What an entry is.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum What<'a> {
     /// A file of so many bytes, which follow.
     File(u64),
@@ -38,24 +42,28 @@ pub(super) enum What<'a> {
     Other(FileType),
 }
 
-/// Writes what comes before the bytes of an entry. A directory's path ends with a slash.
+/// Why no tar holds something.
+#[derive(Debug)]
+pub(super) struct Unfit(pub(super) String);
+
+/// Adds what comes before the bytes of an entry. A directory's path ends with a slash.
 pub(super) fn entry(
-    to: &mut dyn Write,
+    to: &mut Vec<u8>,
     path: &[u8],
     what: What<'_>,
     attributes: &Attributes,
-) -> io::Result<()> {
+) -> Result<(), Unfit> {
     let status = attributes.status();
     let (mut header, mut more) = (blank(), Extended::default());
     name(&mut header.as_old_mut().name, "path", path, &mut more);
     header.set_mode(mode(status).bits());
-    header.set_entry_type(match what {
+    let kind = match what {
+        What::File(size) if size >= LARGE => {
+            more.number("size", size);
+            EntryType::Regular
+        }
         What::File(size) => {
-            if size >= LARGE {
-                more.number("size", size);
-            } else {
-                header.set_size(size);
-            }
+            header.set_size(size);
             EntryType::Regular
         }
         What::Link(first) => {
@@ -69,39 +77,45 @@ pub(super) fn entry(
         What::Other(FileType::Directory) => EntryType::Directory,
         What::Other(FileType::Fifo) => EntryType::Fifo,
         What::Other(kind @ (FileType::CharacterDevice | FileType::BlockDevice)) => {
-            header.set_device_major(status.stx_rdev_major)?;
-            header.set_device_minor(status.stx_rdev_minor)?;
+            let (major, minor) = (status.stx_rdev_major, status.stx_rdev_minor);
+            let set = header.set_device_major(major).and_then(|()| header.set_device_minor(minor));
+            set.map_err(|e| Unfit(format!("its device number {major}:{minor}: {e}")))?;
             if kind == FileType::BlockDevice { EntryType::Block } else { EntryType::Char }
         }
-        What::Other(_) => return Err(unfit("it is of a kind that a tar has not")),
-    });
+        What::Other(_) => return Err(Unfit("a tar has nothing of its kind".into())),
+    };
+    header.set_entry_type(kind);
     let (owner, group) = (status.stx_uid, status.stx_gid);
-    if owner < OWNER { header.set_uid(owner.into()) } else { more.number("uid", owner.into()) }
-    if group < OWNER { header.set_gid(group.into()) } else { more.number("gid", group.into()) }
+    if owner < OWNER {
+        header.set_uid(owner.into())
+    } else {
+        more.number("uid", owner.into())
+    }
+    if group < OWNER {
+        header.set_gid(group.into())
+    } else {
+        more.number("gid", group.into())
+    }
     modified(&mut header, status, &mut more);
     more.attributes(attributes.extended())?;
-    more.write(to)?;
-    write(to, &mut header)
+    more.put(to);
+    put(to, &mut header);
+    Ok(())
 }
 
-/// Writes an empty file that belongs to nobody in particular: a sign for whoever unpacks the layer.
-pub(super) fn mark(to: &mut dyn Write, path: &[u8]) -> io::Result<()> {
+/// Adds an empty file that is a sign for whoever unpacks the layer.
+pub(super) fn mark(to: &mut Vec<u8>, path: &[u8]) {
     let (mut header, mut more) = (blank(), Extended::default());
     name(&mut header.as_old_mut().name, "path", path, &mut more);
     header.set_entry_type(EntryType::Regular);
-    more.write(to)?;
-    write(to, &mut header)
+    more.put(to);
+    put(to, &mut header);
 }
 
-/// Writes what comes behind the bytes of a file.
-pub(super) fn pad(to: &mut dyn Write, size: u64) -> io::Result<()> {
+/// What comes behind so many bytes of a file.
+pub(super) fn padding(size: u64) -> &'static [u8] {
     let over = usize::try_from(size % BLOCK as u64).unwrap_or_default();
-    to.write_all([0; BLOCK].get(over..).filter(|_| over > 0).unwrap_or_default())
-}
-
-/// Writes the end of the tar.
-pub(super) fn end(to: &mut dyn Write) -> io::Result<()> {
-    to.write_all(&[0; 2 * BLOCK])
+    END.get(..(BLOCK - over) % BLOCK).unwrap_or_default()
 }
 
 /// A header in which every number is one: GNU's tar takes no empty field for 0.
@@ -114,14 +128,9 @@ fn blank() -> Header {
     header
 }
 
-fn write(to: &mut dyn Write, header: &mut Header) -> io::Result<()> {
+fn put(to: &mut Vec<u8>, header: &mut Header) {
     header.set_cksum();
-    to.write_all(header.as_bytes())
-}
-
-/// What no tar can hold.
-pub(super) fn unfit(why: impl Into<String>) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, why.into())
+    to.extend_from_slice(header.as_bytes());
 }
 
 fn name(field: &mut [u8; NAME], key: &str, bytes: &[u8], more: &mut Extended) {
@@ -173,25 +182,25 @@ impl Extended {
         self.add(key, value.to_string().as_bytes());
     }
 
-    fn attributes(&mut self, extended: &[(OsString, Vec<u8>)]) -> io::Result<()> {
+    fn attributes(&mut self, extended: &[(OsString, Vec<u8>)]) -> Result<(), Unfit> {
+        let overlays = |name: &OsString| name.as_bytes().starts_with(OVERLAYS);
+        let mut sorted: Vec<_> = extended.iter().filter(|(name, _)| !overlays(name)).collect();
         // A filesystem lists them as it likes.
-        let mut sorted: Vec<_> = extended.iter().map(|(name, value)| (name.as_os_str(), value)).collect();
         sorted.sort_unstable();
         for (name, value) in sorted {
-            let key = name.to_str().filter(|name| !name.contains('=')).ok_or_else(|| {
-                unfit(format!("no layer can hold its extended attribute {:?}", name.display().to_string()))
-            })?;
+            let key = name.to_str().filter(|name| !name.contains('='));
+            let key = key.ok_or_else(|| Unfit(format!("the name of its extended attribute {name:?}")))?;
             self.add(&format!("SCHILY.xattr.{key}"), value);
         }
         if self.records.len() > EXTENDED {
-            return Err(unfit("it has more in extended attributes than unpackers of layers read (1 MiB)"));
+            return Err(Unfit("more than 1 MiB of extended attributes".into()));
         }
         Ok(())
     }
 
-    fn write(&self, to: &mut dyn Write) -> io::Result<()> {
+    fn put(&self, to: &mut Vec<u8>) {
         if self.records.is_empty() {
-            return Ok(());
+            return;
         }
         let mut header = blank();
         name(&mut header.as_old_mut().name, "path", PAX, &mut Self::default());
@@ -199,9 +208,9 @@ impl Extended {
         header.set_mode(0o644);
         let size = self.records.len() as u64;
         header.set_size(size);
-        write(to, &mut header)?;
-        to.write_all(&self.records)?;
-        pad(to, size)
+        put(to, &mut header);
+        to.extend_from_slice(&self.records);
+        to.extend_from_slice(padding(size));
     }
 }
 
@@ -215,7 +224,8 @@ mod tests {
 
     #[test]
     fn a_record_counts_its_own_length() {
-        for (value, length) in [(0, "6 k=\n"), (3, "8 k="), (4, "9 k="), (5, "11 k="), (95, "101 k="), (993, "1000 k=")]
+        for (value, length) in
+            [(0, "6 k=\n"), (3, "8 k="), (4, "9 k="), (5, "11 k="), (95, "101 k="), (993, "1000 k=")]
         {
             let mut more = Extended::default();
             more.add("k", &vec![b'v'; value]);
@@ -227,9 +237,8 @@ mod tests {
 
     #[test]
     fn only_what_no_block_holds_is_padded() {
-        for (size, padding) in [(0, 0), (1, 511), (511, 1), (512, 0), (513, 511)] {
-            let mut to = Vec::new();
-            assert!(pad(&mut to, size).is_ok() && to.len() == padding, "{size}");
+        for (size, left) in [(0, 0), (1, 511), (511, 1), (512, 0), (513, 511)] {
+            assert_eq!(padding(size).len(), left, "{size}");
         }
     }
 }
