@@ -54,8 +54,10 @@ mod image_config;
 mod image_name;
 mod images;
 mod import;
+mod ingest;
 mod label;
 mod leases;
+mod manifest;
 mod nerdctl;
 mod portable;
 mod promote;
@@ -73,6 +75,7 @@ mod state;
 mod stop;
 mod swap;
 mod task;
+mod unpack;
 
 pub use containers::NERDCTL_NAME;
 pub use difference::Difference;

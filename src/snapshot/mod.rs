@@ -41,6 +41,7 @@ use crate::error::Result;
 use crate::layer::{Layers, Method};
 use crate::store::{Id, Kind, Layer, LayerId, Snapshot, Store, Time};
 
+mod archive;
 mod branch;
 mod chores;
 mod commit;
