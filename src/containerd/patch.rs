@@ -11,16 +11,17 @@ use std::time::{Duration, Instant};
 use similar::udiff::UnifiedHunkHeader;
 use similar::{Algorithm, DiffOp, capture_diff_slices_deadline, group_diff_ops};
 
-/// Bytes of the largest file that is looked into: both sides and the patch itself fit into memory many times, and
-/// the patch fits into one message of ttrpc.
+/// Bytes of the largest file that is looked into.
 pub(super) const LARGEST: u64 = 1 << 20;
+/// Bytes of the largest patch: a message of ttrpc, which has 4 MiB at most, is sent once it has 1 MiB.
+const LARGEST_PATCH: usize = 2 << 20;
 /// Lines around a change.
 const CONTEXT: usize = 3;
 /// How long the smallest difference of two files is searched for; after that a larger one does.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The difference between a file's bytes before and after, None where it was not there. Empty where they are the
-/// same, and where one of them is no text.
+/// same, where one of them is no text, and where it would be too large.
 pub(super) fn unified(path: &Path, before: Option<&[u8]>, after: Option<&[u8]>) -> String {
     let (Some(old), Some(new)) = (text(before), text(after)) else { return String::new() };
     let old: Vec<&str> = old.split_inclusive('\n').collect();
@@ -38,7 +39,7 @@ pub(super) fn unified(path: &Path, before: Option<&[u8]>, after: Option<&[u8]>) 
             write_op(&mut patch, op, &old, &new);
         }
     }
-    patch
+    if patch.len() > LARGEST_PATCH { String::new() } else { patch }
 }
 
 fn write_op(patch: &mut String, op: DiffOp, old: &[&str], new: &[&str]) {
@@ -166,11 +167,12 @@ mod tests {
 
     #[test]
     fn large_files_without_a_common_line_are_soon_done() {
-        let text = |word: &str| (0..120_000).map(|n| format!("{word}{n}\n")).collect::<String>();
+        let text = |word: &str| (0..100_000).map(|n| format!("{word}{n}\n")).collect::<String>();
         let (old, new) = (text("a"), text("b"));
         let began = Instant::now();
         assert!(of(Some(&old), Some(&new)).len() > old.len() + new.len());
         assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+        assert_eq!(of(Some(&"\n".repeat(1 << 20)), Some(&"a\n".repeat(1 << 19))), "", "3.5 MiB");
     }
 
     proptest! {
