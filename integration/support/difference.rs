@@ -49,8 +49,12 @@ impl From<admin::Change> for Told {
 /// What differs between two trees, by path.
 pub fn expected(before: &Tree, after: &Tree) -> Vec<Told> {
     // Paths are compared name by name, and names by their bytes.
-    let paths: BTreeSet<&Path> =
+    let mut paths: BTreeSet<&Path> =
         before.entries.keys().chain(after.entries.keys()).map(|path| &**path).collect();
+    if before.entries.is_empty() || after.entries.is_empty() {
+        // Nothing has no root.
+        paths.remove(Path::new(""));
+    }
     let differing = paths.into_iter().filter_map(|path| {
         let (was, is) = (before.entries.get(path), after.entries.get(path));
         let (kind, differs) = match (was, is) {
@@ -70,18 +74,19 @@ pub fn expected(before: &Tree, after: &Tree) -> Vec<Told> {
     differing.collect()
 }
 
+/// What differs of a path that both have; of two kinds of things nothing else is compared.
 fn aspects(was: &Entry, is: &Entry) -> Vec<String> {
+    let kind = |entry: &Entry| entry.mode & 0o170_000;
+    if kind(was) != kind(is) {
+        return vec!["type".to_owned()];
+    }
     let differing = [
-        ("type", was.mode & 0o170_000 != is.mode & 0o170_000),
-        (
-            "content",
-            was.digest.is_some() && is.digest.is_some() && (was.size, &was.digest) != (is.size, &is.digest),
-        ),
-        ("mode", was.mode & 0o7777 != is.mode & 0o7777),
+        ("content", (was.size, &was.digest) != (is.size, &is.digest)),
+        ("mode", was.mode != is.mode),
         ("owner", (was.uid, was.gid) != (is.uid, is.gid)),
         ("xattrs", was.xattrs != is.xattrs),
-        ("target", was.target.is_some() && is.target.is_some() && was.target != is.target),
-        ("device", was.mode & 0o170_000 == is.mode & 0o170_000 && was.device != is.device),
+        ("target", was.target != is.target),
+        ("device", was.device != is.device),
     ];
     differing.into_iter().filter(|(_, differs)| *differs).map(|(aspect, _)| aspect.to_owned()).collect()
 }
