@@ -3,6 +3,7 @@
 
 mod branch;
 mod changed;
+mod difference;
 #[cfg(feature = "fault-points")]
 mod faults;
 mod hostile;

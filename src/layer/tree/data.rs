@@ -1,4 +1,4 @@
-//! The bytes of one regular file.
+//! The bytes of regular files.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -10,6 +10,8 @@ use rustix::io::Errno;
 const STEP: u64 = 1 << 30;
 /// Bytes of the buffer where the kernel cannot copy by itself.
 const BUFFER: usize = 1 << 20;
+/// Bytes of each of two files that are compared at once.
+const COMPARED: usize = 128 * 1024;
 
 /// Copies `len` bytes with their holes; answers true where the copy shares the source's extents.
 pub(super) fn copy(
@@ -29,14 +31,11 @@ pub(super) fn copy(
     rustix::fs::ftruncate(target, len)?;
     let mut at = 0;
     while at < len {
-        let from = match rustix::fs::seek(source, SeekFrom::Data(at)) {
-            Ok(from) => from.min(len),
+        let from = data(source, at, len)?;
+        if from == len {
             // Nothing but a hole is left.
-            Err(Errno::NXIO) => break,
-            // A filesystem that knows no holes: all is data.
-            Err(Errno::INVAL) => at,
-            Err(e) => return Err(e.into()),
-        };
+            break;
+        }
         let to = match rustix::fs::seek(source, SeekFrom::Hole(from)) {
             Ok(to) => to.min(len),
             // Cut shorter by its owner meanwhile, or a filesystem that knows no holes.
@@ -92,4 +91,63 @@ fn by_hand(source: BorrowedFd<'_>, target: BorrowedFd<'_>, from: u64, to: u64) -
         }
     }
     Ok(())
+}
+
+/// What two files are compared by.
+pub(super) struct Comparer {
+    one: Vec<u8>,
+    other: Vec<u8>,
+}
+
+impl Comparer {
+    pub(super) fn new() -> Self {
+        Self { one: vec![0; COMPARED], other: vec![0; COMPARED] }
+    }
+
+    /// True where two files have the same `len` bytes. Holes that both have are not read.
+    pub(super) fn same(&mut self, one: BorrowedFd<'_>, other: BorrowedFd<'_>, len: u64) -> io::Result<bool> {
+        let mut at = 0;
+        while at < len {
+            if len > COMPARED as u64 {
+                at = data(one, at, len)?.min(data(other, at, len)?);
+            }
+            let wanted = usize::try_from(len - at).map_or(COMPARED, |left| left.min(COMPARED));
+            let (Some(left), Some(right)) = (self.one.get_mut(..wanted), self.other.get_mut(..wanted)) else {
+                break;
+            };
+            // Cut shorter by its owner meanwhile: it is not the same any more.
+            if !fill(one, left, at)? || !fill(other, right, at)? || left != right {
+                return Ok(false);
+            }
+            at += wanted as u64;
+        }
+        Ok(true)
+    }
+}
+
+/// Where there is data from a position on, `len` where there is none.
+fn data(file: BorrowedFd<'_>, at: u64, len: u64) -> io::Result<u64> {
+    match rustix::fs::seek(file, SeekFrom::Data(at)) {
+        Ok(from) => Ok(from.min(len)),
+        Err(Errno::NXIO) => Ok(len),
+        // A filesystem that knows no holes: all is data.
+        Err(Errno::INVAL) => Ok(at),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Reads all of `into`; false where the file ends before.
+fn fill(file: BorrowedFd<'_>, mut into: &mut [u8], mut at: u64) -> io::Result<bool> {
+    while !into.is_empty() {
+        match rustix::io::pread(file, &mut *into, at) {
+            Ok(0) => return Ok(false),
+            Ok(got) => {
+                into = into.get_mut(got..).unwrap_or_default();
+                at += got as u64;
+            }
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(true)
 }
