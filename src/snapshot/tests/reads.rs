@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::super::key::REF_LABEL;
 use super::super::{FORK_LABEL, Kept, Made, Still};
 use super::{House, labels, named};
 use crate::error::Kind as Class;
@@ -104,4 +105,19 @@ fn what_has_no_bytes_has_no_chain() {
     assert!(house.core.get(web).unwrap().snapshot.layer.is_none());
     assert!(house.core.read_chain(web).unwrap().is_none());
     assert!(house.core.prepare("default/4/next", "default/2/image", BTreeMap::new()).is_ok());
+}
+
+#[test]
+fn an_image_of_a_state_is_compared_with_what_the_state_was_made_of() {
+    let house = house();
+    let kept = house.state("default/3/web", "kept");
+    let grant = house.core.grant(kept, Made::default()).unwrap();
+    let reference = "sha256:of-the-state";
+    let labels = [(REF_LABEL, reference), (FORK_LABEL, &grant.label())];
+    let labels = labels.map(|(label, value)| (label.to_owned(), value.to_owned())).into();
+    let key = format!("default/4/{reference}");
+    house.core.prepare(&key, "default/2/image", labels).unwrap_err();
+    let published = house.id(&key);
+    assert_eq!(house.core.get(published).unwrap().chain, house.core.get(kept).unwrap().chain);
+    assert_eq!(house.made_of(published), Some(house.id("default/2/image")));
 }
