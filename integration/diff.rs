@@ -8,6 +8,7 @@ mod support;
 use std::cell::Cell;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use loom_snapshotter::protos::{admin, admin_ttrpc::AdminClient};
@@ -34,6 +35,8 @@ on_stages! {
     random_trees_with_a_pool: random_trees(Ext4Pool, Current);
     containers_on_xfs: containers(Xfs, Debian);
     containers_with_a_pool: containers(Ext4Pool, Current);
+    live_on_xfs: live(Xfs, Debian);
+    live_with_a_pool: live(Ext4Pool, Current);
     little_in_much_on_ext4: little_in_much(Ext4, Debian);
     little_in_much_with_a_pool: little_in_much(Ext4Pool, Current);
 }
@@ -246,6 +249,7 @@ fn containers(stage: Stage) {
     let began = changed("web", &mut changes, 0);
     let early = changed("web", &mut changes, 60);
     house.check("since its image", "web", "", &began, &early, &changes);
+    house.check("its image and it", &format!("image:{image}"), "web", &began, &early, &changes);
     loom(&["snapshot", "web", "--name", "early"]);
     let web = changed("web", &mut changes, 30);
     house.check("still since its image", "web", "", &began, &web, &changes);
@@ -284,6 +288,45 @@ fn containers(stage: Stage) {
         stage.loom(&["rm", name]);
     }
     stage.end(&image);
+}
+
+/// While a container goes on writing, what differs is told without an error, and what nobody touches never is.
+fn live(stage: Stage) {
+    let mut changes = Changes::new(Random::seeded(&format!("live on {:?}", stage.layout)));
+    let house = House::new(&stage);
+    let image = house.image("image", "", &mut changes, 100);
+    let key = house.key("live");
+    house.doors.prepare(&key, &image.key, &[]).unwrap();
+    let mounted = house.mount(&key);
+    for dir in ["busy", "still"] {
+        fs::create_dir_all(mounted.0.join(dir)).unwrap();
+        changes.make(&mounted.0.join(dir), 100);
+    }
+    stage.loom(&["snapshot", &format!("snapshot:{key}"), "--name", "kept"]);
+    let kept = Tree::read(&mounted.0);
+    let end = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !end.load(Ordering::Relaxed) {
+                changes.make(&mounted.0.join("busy"), 10);
+            }
+        });
+        let looks = || {
+            for _ in 0..30 {
+                let told = house.diff("kept", &key, true).map_err(|refusal| refusal.message)?;
+                let paths: Vec<PathBuf> = told.iter().map(|change| change.path.clone().into()).collect();
+                if let Some(other) = paths.iter().find(|path| !path.starts_with("busy")) {
+                    return Err(format!("nobody has touched {}", other.display()));
+                }
+            }
+            Ok(())
+        };
+        let looked = looks();
+        end.store(true, Ordering::Relaxed);
+        assert_eq!(looked, Ok::<_, String>(()));
+    });
+    let now = Tree::read(&mounted.0);
+    house.check("at last", "kept", &key, &kept, &now, &changes);
 }
 
 /// Ten changes in a tree of 100,000 files.
