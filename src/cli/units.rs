@@ -57,6 +57,19 @@ pub(super) fn duration(us: u64) -> String {
     }
 }
 
+/// Bytes with two or three significant digits: `1.2 GB`.
+pub(super) fn bytes(count: u64) -> String {
+    let (mut count, mut unit) = (count, "B");
+    let mut rest = 0;
+    for larger in ["kB", "MB", "GB", "TB", "PB", "EB"] {
+        if count < 1_000 {
+            break;
+        }
+        (rest, count, unit) = (count % 1_000, count / 1_000, larger);
+    }
+    if unit != "B" && count < 10 { tenths(count * 10 + rest / 100, unit) } else { format!("{count} {unit}") }
+}
+
 fn tenths(count: u64, unit: &str) -> String {
     format!("{}.{} {unit}", count / 10, count % 10)
 }
@@ -164,6 +177,23 @@ mod tests {
         ];
         for (us, text) in table {
             assert_eq!(duration(us), text);
+        }
+    }
+
+    #[test]
+    fn bytes_are_told_in_thousands() {
+        let table = [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1_000, "1.0 kB"),
+            (4_096, "4.0 kB"),
+            (9_999, "9.9 kB"),
+            (12_345, "12 kB"),
+            (1_073_741_824, "1.0 GB"),
+            (u64::MAX, "18 EB"),
+        ];
+        for (count, text) in table {
+            assert_eq!(bytes(count), text);
         }
     }
 

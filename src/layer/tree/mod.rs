@@ -31,7 +31,7 @@ use crate::fault;
 
 pub(super) use changed::changed;
 pub(super) use copy::copy;
-pub(super) use measure::measure;
+pub(super) use measure::{measure, measure_shared};
 pub(super) use remove::{empty, remove};
 
 /// The directories of a [`Trail`] that stay open.

@@ -10,6 +10,7 @@ mod replace;
 #[cfg(feature = "fault-points")]
 mod replace_faults;
 mod retain;
+mod size;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
