@@ -235,8 +235,7 @@ impl Notes {
             notes.push("pinned".to_owned());
         }
         match self.layers {
-            0 => {}
-            1 => notes.push("1 layer".to_owned()),
+            0 | 1 => {}
             layers => notes.push(format!("{layers} layers")),
         }
         if self.generations {

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use super::Edge;
 use super::fold::Item;
 use super::line::{Line, Word};
-use crate::cli::units::{bytes, cut, width};
+use crate::cli::units::{bytes, cut, head, width};
 
 /// Around everything.
 const PAD: usize = 24;
@@ -41,7 +41,7 @@ text{font:13px ui-sans-serif,system-ui,'Segoe UI','DejaVu Sans',sans-serif;fill:
 .container{fill:#1f883d;stroke:#1f883d}.snapshot{fill:#0969da;stroke:#0969da}.image{fill:#8250df;stroke:#8250df}
 .layer,.view,.unpacking{fill:#818b98;stroke:#818b98}.gone{fill:#fff;stroke:#818b98;stroke-dasharray:2 2}
 .pin{fill:none;stroke:#bf8700;stroke-width:1.5}.bar{fill:#d1d9e0}.own{fill:#1f883d}
-@media(prefers-color-scheme:dark){text{fill:#f0f6fc}.s,.h{fill:#9198a1}.card{fill:#0d1117;stroke:#3d444d}
+@media (prefers-color-scheme:dark){text{fill:#f0f6fc}.s,.h{fill:#9198a1}.card{fill:#0d1117;stroke:#3d444d}
 .rule{stroke:#3d444d}.zebra{fill:#151b23}.edge{stroke:#656c76}.source{stroke:#4493f8}
 .container{fill:#3fb950;stroke:#3fb950}.snapshot{fill:#4493f8;stroke:#4493f8}.image{fill:#ab7df8;stroke:#ab7df8}
 .layer,.view,.unpacking{fill:#9198a1;stroke:#9198a1}.gone{fill:#0d1117;stroke:#9198a1}
@@ -79,7 +79,7 @@ impl Places {
         let shared = bar + BAR + 12 + widest(|line| size(line.shared), "SHARED");
         let created = shared + GAP;
         let notes = created + widest(|line| line.created.clone(), "CREATED") + GAP;
-        let said = widest(|line| cut(&line.notes, NOTES), "");
+        let said = widest(|line| head(&line.notes, NOTES), "");
         let width = (if said > 0 { notes + said } else { notes - GAP } + PAD).max(560);
         Self { row, kind, own, bar, shared, created, notes, width, height: HEAD + PAD + lines.len() * row + FOOT }
     }
@@ -191,7 +191,7 @@ fn row(svg: &mut String, places: &Places, at: usize, item: &Item, line: &Line) {
     svg.push_str(&text_at(places.shared, base, "s e", &size(line.shared)));
     svg.push_str(&text_at(places.created, base, "s", &line.created));
     if !line.notes.is_empty() {
-        svg.push_str(&text_at(places.notes, base, "s", &cut(&line.notes, NOTES)));
+        svg.push_str(&text_at(places.notes, base, "s", &head(&line.notes, NOTES)));
     }
     svg.push_str("</g>\n");
 }

@@ -10,7 +10,7 @@
 use super::fold::Item;
 use super::line::Line;
 use crate::cli::show::Look;
-use crate::cli::units::{bytes, cut, width};
+use crate::cli::units::{bytes, cut, head, width};
 
 /// The levels of a drawing that goes to no terminal: a deeper one begins with `…`. It keeps the size
 /// of a long chain's drawing in proportion to its length.
@@ -127,7 +127,7 @@ fn fit(room: usize, names: usize, widths: &mut [usize]) -> usize {
 fn row(lead: &str, name: &str, names: usize, cells: &[String], widths: &[usize]) -> [String; 3] {
     let mut rest = " ".repeat(names.saturating_sub(width(lead) + width(name)));
     for ((column, cell), room) in COLUMNS.iter().zip(cells).zip(widths).filter(|(_, room)| **room > 0) {
-        let cell = cut(cell, *room);
+        let cell = if *column == Column::Notes { head(cell, *room) } else { cut(cell, *room) };
         let blank = " ".repeat(room - width(&cell));
         rest.push_str(&" ".repeat(GAP));
         if matches!(column, Column::Own | Column::Shared) {
