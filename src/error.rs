@@ -206,6 +206,14 @@ pub enum Error {
     /// Another request is in the middle of changing it.
     #[error("{0} is being changed by another request; try again")]
     Busy(String),
+    /// What a client was sending has no end.
+    #[error("the archive was cut off after {received} bytes: {why}")]
+    CutOff {
+        /// Bytes that came.
+        received: u64,
+        /// What ended it, and what to do.
+        why: &'static str,
+    },
     /// A test made this step fail.
     #[error("fault point {0} fired")]
     Fault(&'static str),
@@ -294,7 +302,7 @@ impl Error {
             | Self::TooDeep { .. }
             | Self::NotOnLoom { .. } => Kind::FailedPrecondition,
             Self::Containerd { kind, .. } | Self::Nerdctl { kind, .. } | Self::Recorded { kind, .. } => *kind,
-            Self::Busy(_) | Self::Cancelled(_) => Kind::Aborted,
+            Self::Busy(_) | Self::Cancelled(_) | Self::CutOff { .. } => Kind::Aborted,
             Self::Io { source, .. } => match source.kind() {
                 std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
                     Kind::ResourceExhausted
@@ -333,6 +341,7 @@ impl Error {
             Self::Io { .. } => "IO",
             Self::Store { .. } => "STORE",
             Self::Busy(_) => "BUSY",
+            Self::CutOff { .. } => "ARCHIVE_CUT_OFF",
             Self::Fault(_) => "FAULT",
             Self::NothingFound { .. } => "NOT_FOUND",
             Self::OperationNotFound(_) => "OPERATION_NOT_FOUND",

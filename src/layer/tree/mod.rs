@@ -15,6 +15,7 @@ mod copy;
 mod data;
 mod measure;
 mod remove;
+mod union;
 
 use std::ffi::{CStr, CString, OsStr};
 use std::io;
@@ -33,8 +34,9 @@ pub(super) use changed::changed;
 pub(super) use copy::copy;
 pub(super) use measure::{measure, measure_shared};
 pub(super) use remove::{empty, remove};
+pub(super) use union::View;
 
-/// The directories of a [`Trail`] that stay open.
+/// The directories of a tree that stay open.
 const OPEN: usize = 128;
 /// Bytes of a directory that are read at once.
 const READ: usize = 32 * 1024;
@@ -156,11 +158,13 @@ fn path(at: &Path, levels: &[Level], name: &CStr) -> PathBuf {
 
 /// The directories from a root to where a walk is.
 ///
-/// The deepest [`OPEN`] and the root are open. One that was closed is opened again through the `..`
+/// The deepest few and the root are open. One that was closed is opened again through the `..`
 /// of the one below it, and taken only if it is the same directory still: a live tree may have been
 /// moved about, and then what is left of it counts as vanished.
 struct Trail {
     steps: Vec<Step>,
+    /// How many of the deepest stay open.
+    open: usize,
 }
 
 struct Step {
@@ -171,7 +175,12 @@ struct Step {
 
 impl Trail {
     fn new(root: OwnedFd) -> io::Result<Self> {
-        let mut trail = Self { steps: Vec::new() };
+        Self::within(root, OPEN)
+    }
+
+    /// One of which only so many stay open besides the root.
+    fn within(root: OwnedFd, open: usize) -> io::Result<Self> {
+        let mut trail = Self { steps: Vec::new(), open };
         trail.push(root)?;
         Ok(trail)
     }
@@ -184,7 +193,7 @@ impl Trail {
     fn push(&mut self, fd: OwnedFd) -> rustix::io::Result<()> {
         let stat = rustix::fs::fstat(&fd)?;
         self.steps.push(Step { fd: Some(fd), same: (stat.st_dev, stat.st_ino) });
-        if let Some(far) = self.steps.len().checked_sub(OPEN + 1).filter(|far| *far > 0)
+        if let Some(far) = self.steps.len().checked_sub(self.open + 1).filter(|far| *far > 0)
             && let Some(step) = self.steps.get_mut(far)
         {
             step.fd = None;
