@@ -841,12 +841,16 @@ _loom() {
             return 0
             ;;
         loom__subcmd__lineage)
-            opts="-n -h --address --containerd --namespace --json --help"
+            opts="-n -h --format --address --containerd --namespace --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -W "text json dot mermaid svg" -- "${cur}"))
+                    return 0
+                    ;;
                 --address)
                     local oldifs
                     if [ -n "${IFS+x}" ]; then
@@ -1549,12 +1553,16 @@ _loom() {
             return 0
             ;;
         loom__subcmd__tree)
-            opts="-a -n -h --all --address --containerd --namespace --json --help"
+            opts="-a -n -h --all --format --address --containerd --namespace --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -W "text json dot mermaid svg" -- "${cur}"))
+                    return 0
+                    ;;
                 --address)
                     local oldifs
                     if [ -n "${IFS+x}" ]; then

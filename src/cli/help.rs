@@ -52,7 +52,7 @@ come free were it alone removed, SHARED the rest of what it stacks; \"-\" is not
 measures for two seconds at most: ask again. \"on IMAGE\" names the parent of one that hangs elsewhere. \
 \"gone\" is a snapshot that was removed and that only its descendants' lineage remembers.
 
-More than 8 that are alike are one line, and so are the layers of an image, unless --all is given. A \
+More than 16 that are alike are one line, and so are the layers of an image, unless --all is given. A \
 narrow terminal is shown less of each.
 
 With --json it is a flat array in the order of the drawing; \"source\" and \"parent\" tell its shape.

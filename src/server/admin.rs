@@ -379,7 +379,8 @@ impl admin_ttrpc::Admin for Admin {
         let seen = self
             .on(request.containerd.into_option(), request.reference, |core, found| core.get(found.id))
             .await?;
-        Ok(GetResponse { snapshot: self.told(vec![seen]).await.pop().into(), ..Default::default() })
+        let told = self.described(vec![seen], Vec::new()).await.pop();
+        Ok(GetResponse { snapshot: told.into(), ..Default::default() })
     }
 
     async fn remove(&self, _: &TtrpcContext, request: RemoveRequest) -> ttrpc::Result<RemoveResponse> {

@@ -15,7 +15,7 @@ use super::{Edge, Forest};
 use crate::cli::show::{Look, title};
 
 /// So many alike are still a line each.
-const MANY: usize = 8;
+const MANY: usize = 16;
 /// So many of one kind are still a line each.
 const CROWD: usize = 64;
 

@@ -137,7 +137,8 @@ impl<'a> Forest<'a> {
 
     /// A snapshot's parent, where that is neither what it hangs on nor on the way from there to the root.
     fn parent_elsewhere(&self, at: usize) -> Option<usize> {
-        let parent = *self.by_id.get(self.snapshots[at].parent.as_str())?;
+        let id = Some(self.snapshots[at].parent.as_str()).filter(|id| !id.is_empty())?;
+        let parent = *self.by_id.get(id)?;
         let (first, count) = self.places[parent];
         let above = (first..first + count).contains(&self.places[at].0);
         (!above).then_some(parent)

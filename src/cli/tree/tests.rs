@@ -107,6 +107,16 @@ fn forks_of_forks_on_an_image() {
     assert_eq!(
         draw(&work()),
         "\
+NAME                                            KIND          OWN  SHARED  CREATED
+docker.io/library/debian:12                     image         0 B  124 MB  1 day ago       3 layers
+├─ localhost/web:1, localhost/web:2 and 1 more  image         0 B  1.2 GB  1 day ago
+├─ c-a                                          container   82 kB  1.2 GB  2 hours ago
+│  ├─ before                                    snapshot      0 B  1.2 GB  2 minutes ago   pinned
+│  │  └─ k8s.io/c-d                             container  4.0 kB  1.2 GB  5 seconds ago   expires in 7 days
+│  └─ c-c                                       container  1.0 MB  1.2 GB  1 minute ago    on sha256:otherother01
+└─ c-g                                          gone            -       -  16 minutes ago
+   └─ c-h                                       container  9.0 MB  124 MB  30 seconds ago
+sha256:otherother01                             layer      3.0 MB     0 B  1 day ago
 "
     );
 }
@@ -114,8 +124,36 @@ fn forks_of_forks_on_an_image() {
 #[test]
 fn a_narrow_terminal_is_shown_the_most_important() {
     for (columns, wanted) in [
-        (80, ""),
-        (40, ""),
+        (
+            80,
+            "\
+NAME                     KIND          OWN  SHARED  CREATED
+docker.io/l…y/debian:12  image         0 B  124 MB  1 day ago       3 layers
+├─ localhost/…nd 1 more  image         0 B  1.2 GB  1 day ago
+├─ c-a                   container   82 kB  1.2 GB  2 hours ago
+│  ├─ before             snapshot      0 B  1.2 GB  2 minutes ago   pinned
+│  │  └─ k8s.io/c-d      container  4.0 kB  1.2 GB  5 seconds ago   expires in …
+│  └─ c-c                container  1.0 MB  1.2 GB  1 minute ago    on sha256:o…
+└─ c-g                   gone            -       -  16 minutes ago
+   └─ c-h                container  9.0 MB  124 MB  30 seconds ago
+sha256:otherother01      layer      3.0 MB     0 B  1 day ago
+",
+        ),
+        (
+            40,
+            "\
+NAME                   KIND          OWN
+docker.io/…/debian:12  image         0 B
+├─ localhost…d 1 more  image         0 B
+├─ c-a                 container   82 kB
+│  ├─ before           snapshot      0 B
+│  │  └─ k8s.io/c-d    container  4.0 kB
+│  └─ c-c              container  1.0 MB
+└─ c-g                 gone            -
+   └─ c-h              container  9.0 MB
+sha256:otherother01    layer      3.0 MB
+",
+        ),
     ] {
         assert_eq!(narrow(&work(), columns), wanted, "{columns}");
     }
@@ -129,6 +167,10 @@ fn images_that_share_a_base_part_where_they_do() {
     assert_eq!(
         draw(&all),
         "\
+NAME                 KIND   OWN  SHARED  CREATED
+sha256:220123456789  layer    -       -  1 day ago  2 layers
+├─ a:1               image    -       -  1 day ago
+└─ b:1               image    -       -  1 day ago  2 layers
 "
     );
     assert_eq!(drawn(&all, Format::Text, true).lines().count(), 6);
@@ -293,16 +335,40 @@ fn a_graph_of_each_language() {
     let all = work();
     let text = drawn(&all, Format::Dot, false);
     assert!(text.starts_with("digraph loom {\n") && text.ends_with("}\n"), "{text}");
-    let text = drawn(&all[..5], Format::Mermaid, false);
-    assert_eq!(text, "");
+    assert_eq!(text.matches(" -> ").count(), 8, "{text}");
+    assert_eq!(text.matches("constraint=false").count(), 1, "the parent of one that hangs elsewhere");
+    assert_eq!(
+        drawn(&all[..5], Format::Mermaid, false),
+        "\
+flowchart LR
+  n0[(\"docker.io/library/debian:12<br>image, 0 B own, 124 MB shared, 3 layers, 1 day ago\")]:::image
+  n1([\"c-a<br>container, 82 kB own, 1.2 GB shared, 2 hours ago\"]):::container
+  n2([\"k8s.io/c-d<br>container, 4.0 kB own, 1.2 GB shared, expires in 7 days, 5 seconds ago\"]):::container
+  n0 -.-> n1
+  n0 -.-> n2
+  classDef container fill:#dafbe1,stroke:#1a7f37,color:#1f2328
+  classDef image fill:#fbefff,stroke:#8250df,color:#1f2328
+"
+    );
 }
 
 #[test]
-fn dump() {
-    let all = work();
-    for (name, all, every) in [("small", all, false), ("big", (0..2_000_u32).map(|at| sized(node(&at.to_string(), &(at / 3).to_string(), "", 2_000 - i64::from(at)), u64::from(at * at), 100_000)).collect(), false), ("hostile", { let mut all = vec![image("i", "", &[HOSTILE]), node("n", "", "i", 5), kept(HOSTILE, "n", 4)]; (all[1].container, all[1].namespace, all[1].pinned) = (HOSTILE.into(), HOSTILE.into(), true); all }, false), ("chain", (0_u32..200).map(|at| node(&at.to_string(), &at.wrapping_sub(1).to_string(), "", 20_000 - i64::from(at))).collect(), true)] {
-        for (format, ext) in [(Format::Dot, "dot"), (Format::Mermaid, "mmd"), (Format::Svg, "svg"), (Format::Text, "txt")] {
-            std::fs::write(format!("/tmp/tree-{name}.{ext}"), drawn(&all, format, every)).unwrap();
-        }
+fn a_picture_needs_nothing_else() {
+    let text = drawn(&work(), Format::Svg, false);
+    assert!(text.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"") && text.ends_with("</svg>\n"));
+    for other in ["<script", "href", "url(", "<image", "@import", "on="] {
+        assert!(!text.contains(other), "{other}");
     }
+    assert_eq!(text.matches("<g>").count(), text.matches("</g>").count());
+    assert_eq!(text.matches("<g>").count(), draw(&work()).lines().count() - 1);
+    assert_eq!((text.matches("\"edge source\"").count(), text.matches("\"edge\"").count()), (4 + 1, 3 + 1));
+    // As wide for many as for few.
+    let width = |text: &str| -> usize {
+        let width = text.split_once("width=\"").and_then(|(_, rest)| rest.split_once('"'));
+        width.and_then(|(width, _)| width.parse().ok()).unwrap_or(0)
+    };
+    let many: Vec<_> = (0..2_000_u32).map(|at| node(&at.to_string(), &(at / 3).to_string(), "", 5)).collect();
+    assert!((560..1_200).contains(&width(&text)), "{}", width(&text));
+    assert!((560..1_200).contains(&width(&drawn(&many, Format::Svg, true))));
+    assert!(drawn(&[], Format::Svg, false).ends_with("</svg>\n"));
 }
