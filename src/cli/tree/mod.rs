@@ -23,7 +23,7 @@ mod text;
 use std::collections::HashMap;
 
 pub(super) use self::line::Line;
-use super::args::Format;
+use super::args::Drawing;
 use super::show::Look;
 use super::units::time;
 use crate::protos::admin::Snapshot;
@@ -145,14 +145,14 @@ impl<'a> Forest<'a> {
     }
 
     /// The drawing, in any format but JSON. What is alike is one line unless `all`.
-    pub(super) fn draw(&self, look: &Look, format: Format, all: bool) -> String {
+    pub(super) fn draw(&self, look: &Look, format: Drawing, all: bool) -> String {
         let items = fold::items(self, look, all);
         let lines: Vec<Line> = items.iter().map(|item| Line::of_item(self, item, look)).collect();
         match format {
-            Format::Text | Format::Json => text::draw(look, &items, &lines),
-            Format::Dot => graph::dot(&items, &lines),
-            Format::Mermaid => graph::mermaid(&items, &lines),
-            Format::Svg => svg::draw(&items, &lines),
+            Drawing::Text | Drawing::Json => text::draw(look, &items, &lines),
+            Drawing::Dot => graph::dot(&items, &lines),
+            Drawing::Mermaid => graph::mermaid(&items, &lines),
+            Drawing::Svg => svg::draw(&items, &lines),
         }
     }
 }

@@ -81,16 +81,16 @@ fn work() -> Vec<Snapshot> {
 }
 
 fn draw(snapshots: &[Snapshot]) -> String {
-    drawn(snapshots, Format::Text, false)
+    drawn(snapshots, Drawing::Text, false)
 }
 
-fn drawn(snapshots: &[Snapshot], format: Format, all: bool) -> String {
+fn drawn(snapshots: &[Snapshot], format: Drawing, all: bool) -> String {
     Forest::new(snapshots).draw(&Look::plain(), format, all)
 }
 
 fn narrow(snapshots: &[Snapshot], columns: usize) -> String {
     let look = Look { width: Some(columns), ..Look::plain() };
-    Forest::new(snapshots).draw(&look, Format::Text, false)
+    Forest::new(snapshots).draw(&look, Drawing::Text, false)
 }
 
 /// Names and leads only.
@@ -110,9 +110,9 @@ fn forks_of_forks_on_an_image() {
 NAME                                            KIND          OWN  SHARED  CREATED
 docker.io/library/debian:12                     image         0 B  124 MB  1 day ago       3 layers
 ├─ localhost/web:1, localhost/web:2 and 1 more  image         0 B  1.2 GB  1 day ago
-├─ c-a                                          container   82 kB  1.2 GB  2 hours ago
+├─ c-a                                          container   82 KB  1.2 GB  2 hours ago
 │  ├─ before                                    snapshot      0 B  1.2 GB  2 minutes ago   pinned
-│  │  └─ k8s.io/c-d                             container  4.0 kB  1.2 GB  5 seconds ago   expires in 7 days
+│  │  └─ k8s.io/c-d                             container  4.0 KB  1.2 GB  5 seconds ago   expires in 7 days
 │  └─ c-c                                       container  1.0 MB  1.2 GB  1 minute ago    on sha256:otherother01
 └─ c-g                                          gone            -       -  16 minutes ago
    └─ c-h                                       container  9.0 MB  124 MB  30 seconds ago
@@ -130,9 +130,9 @@ fn a_narrow_terminal_is_shown_the_most_important() {
 NAME                     KIND          OWN  SHARED  CREATED
 docker.io/l…y/debian:12  image         0 B  124 MB  1 day ago       3 layers
 ├─ localhost/…nd 1 more  image         0 B  1.2 GB  1 day ago
-├─ c-a                   container   82 kB  1.2 GB  2 hours ago
+├─ c-a                   container   82 KB  1.2 GB  2 hours ago
 │  ├─ before             snapshot      0 B  1.2 GB  2 minutes ago   pinned
-│  │  └─ k8s.io/c-d      container  4.0 kB  1.2 GB  5 seconds ago   expires in …
+│  │  └─ k8s.io/c-d      container  4.0 KB  1.2 GB  5 seconds ago   expires in …
 │  └─ c-c                container  1.0 MB  1.2 GB  1 minute ago    on sha256:o…
 └─ c-g                   gone            -       -  16 minutes ago
    └─ c-h                container  9.0 MB  124 MB  30 seconds ago
@@ -145,9 +145,9 @@ sha256:otherother01      layer      3.0 MB     0 B  1 day ago
 NAME                   KIND          OWN
 docker.io/…/debian:12  image         0 B
 ├─ localhost…d 1 more  image         0 B
-├─ c-a                 container   82 kB
+├─ c-a                 container   82 KB
 │  ├─ before           snapshot      0 B
-│  │  └─ k8s.io/c-d    container  4.0 kB
+│  │  └─ k8s.io/c-d    container  4.0 KB
 │  └─ c-c              container  1.0 MB
 └─ c-g                 gone            -
    └─ c-h              container  9.0 MB
@@ -173,7 +173,7 @@ sha256:220123456789  layer    -       -  1 day ago  2 layers
 └─ b:1               image    -       -  1 day ago  2 layers
 "
     );
-    assert_eq!(drawn(&all, Format::Text, true).lines().count(), 6);
+    assert_eq!(drawn(&all, Drawing::Text, true).lines().count(), 6);
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn a_source_that_is_not_there_leaves_the_parent_or_a_root() {
 fn a_circle_is_drawn_once_from_its_oldest() {
     let all = [node("a", "c", "", 9), node("b", "a", "", 8), node("c", "b", "", 7), node("s", "s", "", 6)];
     assert_eq!(Forest::new(&all).in_order().count(), 4);
-    for format in [Format::Text, Format::Dot, Format::Mermaid, Format::Svg] {
+    for format in [Drawing::Text, Drawing::Dot, Drawing::Mermaid, Drawing::Svg] {
         let text = drawn(&all, format, false);
         for name in ["c-s", "c-a", "c-b", "c-c"] {
             assert!(text.contains(name), "{format:?} {name}: {text}");
@@ -199,7 +199,7 @@ fn a_circle_is_drawn_once_from_its_oldest() {
 #[test]
 fn only_what_comes_from_one() {
     let all = work();
-    let text = Forest::new(&all).below("a").draw(&Look::plain(), Format::Text, false);
+    let text = Forest::new(&all).below("a").draw(&Look::plain(), Drawing::Text, false);
     assert_eq!(names(&text), ["c-a", "├─ before", "│  └─ k8s.io/c-d", "└─ c-c"]);
     assert_eq!(Forest::new(&all).below("a").in_order().count(), 4);
     assert_eq!(Forest::new(&all).below("nobody").in_order().count(), 0);
@@ -226,8 +226,8 @@ fn many_that_are_alike_are_one_line() {
     let fold = text.lines().nth(2).unwrap_or_default();
     assert!(fold.contains("  996 containers  "), "{fold}");
     assert!(fold.contains("  11 MB  "), "{fold}");
-    assert_eq!(drawn(&all, Format::Text, true).lines().count(), 1 + all.len());
-    for format in [Format::Dot, Format::Mermaid, Format::Svg] {
+    assert_eq!(drawn(&all, Drawing::Text, true).lines().count(), 1 + all.len());
+    for format in [Drawing::Dot, Drawing::Mermaid, Drawing::Svg] {
         assert!(drawn(&all, format, false).contains("try-1 … try-998"), "{format:?}");
         assert!(drawn(&all, format, true).contains("try-500"), "{format:?}");
     }
@@ -258,14 +258,14 @@ fn long_chains_end_and_are_one_line() {
     let chain: Vec<_> = (0_u32..20_000)
         .map(|at| node(&at.to_string(), &at.wrapping_sub(1).to_string(), "", 20_000 - i64::from(at)))
         .collect();
-    let text = drawn(&chain, Format::Text, true);
+    let text = drawn(&chain, Drawing::Text, true);
     assert_eq!(text.lines().count(), 1 + chain.len());
     assert!(text.lines().last().is_some_and(|line| line.starts_with('…') && width(line) < 200));
     assert_eq!(Forest::new(&chain).in_order().last().map(|last| last.id.as_str()), Some("19999"));
     let text = draw(&chain);
     assert_eq!(names(&text), ["c-0 … c-19999"]);
     assert!(text.contains("20,000 containers") && text.ends_with("each from the one before\n"), "{text}");
-    for format in [Format::Dot, Format::Mermaid, Format::Svg] {
+    for format in [Drawing::Dot, Drawing::Mermaid, Drawing::Svg] {
         let text = drawn(&chain, format, true);
         assert!(text.len() < 20_000 * 1_200, "{format:?} {}", text.len());
     }
@@ -281,7 +281,7 @@ fn two_thousand_of_any_shape_are_drawn_in_no_time_and_fit() {
         let text = narrow(&all, columns);
         assert!(text.lines().all(|line| width(line) <= columns), "{columns}");
     }
-    for format in [Format::Dot, Format::Mermaid, Format::Svg] {
+    for format in [Drawing::Dot, Drawing::Mermaid, Drawing::Svg] {
         drawn(&all, format, true);
     }
     assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
@@ -295,7 +295,7 @@ fn lines_fit_the_terminal() {
     for columns in [20, 40, 60, 80, 200] {
         let look = Look { width: Some(columns), ..Look::plain() };
         for draw_all in [false, true] {
-            let text = Forest::new(&all).draw(&look, Format::Text, draw_all);
+            let text = Forest::new(&all).draw(&look, Drawing::Text, draw_all);
             for line in text.lines() {
                 assert!(width(line) <= columns, "{columns}: {line}");
             }
@@ -312,17 +312,17 @@ const HOSTILE: &str = "\"]; x --> y\n\u{1b}[2J</text><script>alert(1)</script>\\
 fn a_name_is_never_more_than_a_name() {
     let mut all = [image("i", "", &[HOSTILE]), node("n", "", "i", 5), kept(HOSTILE, "n", 4)];
     (all[1].container, all[1].namespace, all[1].pinned) = (HOSTILE.into(), HOSTILE.into(), true);
-    for format in [Format::Text, Format::Dot, Format::Mermaid, Format::Svg] {
+    for format in [Drawing::Text, Drawing::Dot, Drawing::Mermaid, Drawing::Svg] {
         let text = drawn(&all, format, false);
         assert!(!text.contains(['\u{1b}', '\u{202e}']), "{format:?}: {text}");
-        assert!(!text.contains("<script") || format == Format::Text || format == Format::Dot, "{format:?}: {text}");
+        assert!(!text.contains("<script") || format == Drawing::Text || format == Drawing::Dot, "{format:?}: {text}");
         let plain = [image("i", "", &["x"]), node("n", "", "i", 5), kept("k", "n", 4)];
         let lines = |text: &str| text.lines().count();
-        if format != Format::Svg {
+        if format != Drawing::Svg {
             assert_eq!(lines(&text), lines(&drawn(&plain, format, false)), "{format:?}: {text}");
         }
     }
-    let mermaid = drawn(&all, Format::Mermaid, false);
+    let mermaid = drawn(&all, Drawing::Mermaid, false);
     // In a label there is nothing but letters, and what is written by its number.
     for label in mermaid.lines().filter_map(|line| line.split_once('"')?.1.rsplit_once('"')) {
         let rest = label.0.replace("<br>", "");
@@ -333,17 +333,17 @@ fn a_name_is_never_more_than_a_name() {
 #[test]
 fn a_graph_of_each_language() {
     let all = work();
-    let text = drawn(&all, Format::Dot, false);
+    let text = drawn(&all, Drawing::Dot, false);
     assert!(text.starts_with("digraph loom {\n") && text.ends_with("}\n"), "{text}");
     assert_eq!(text.matches(" -> ").count(), 8, "{text}");
     assert_eq!(text.matches("constraint=false").count(), 1, "the parent of one that hangs elsewhere");
     assert_eq!(
-        drawn(&all[..5], Format::Mermaid, false),
+        drawn(&all[..5], Drawing::Mermaid, false),
         "\
 flowchart LR
   n0[(\"docker.io/library/debian:12<br>image, 0 B own, 124 MB shared, 3 layers, 1 day ago\")]:::image
-  n1([\"c-a<br>container, 82 kB own, 1.2 GB shared, 2 hours ago\"]):::container
-  n2([\"k8s.io/c-d<br>container, 4.0 kB own, 1.2 GB shared, expires in 7 days, 5 seconds ago\"]):::container
+  n1([\"c-a<br>container, 82 KB own, 1.2 GB shared, 2 hours ago\"]):::container
+  n2([\"k8s.io/c-d<br>container, 4.0 KB own, 1.2 GB shared, expires in 7 days, 5 seconds ago\"]):::container
   n0 -.-> n1
   n0 -.-> n2
   classDef container fill:#dafbe1,stroke:#1a7f37,color:#1f2328
@@ -354,7 +354,7 @@ flowchart LR
 
 #[test]
 fn a_picture_needs_nothing_else() {
-    let text = drawn(&work(), Format::Svg, false);
+    let text = drawn(&work(), Drawing::Svg, false);
     assert!(text.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"") && text.ends_with("</svg>\n"));
     for other in ["<script", "href", "url(", "<image", "@import", "on="] {
         assert!(!text.contains(other), "{other}");
@@ -369,6 +369,6 @@ fn a_picture_needs_nothing_else() {
     };
     let many: Vec<_> = (0..2_000_u32).map(|at| node(&at.to_string(), &(at / 3).to_string(), "", 5)).collect();
     assert!((560..1_200).contains(&width(&text)), "{}", width(&text));
-    assert!((560..1_200).contains(&width(&drawn(&many, Format::Svg, true))));
-    assert!(drawn(&[], Format::Svg, false).ends_with("</svg>\n"));
+    assert!((560..1_200).contains(&width(&drawn(&many, Drawing::Svg, true))));
+    assert!(drawn(&[], Drawing::Svg, false).ends_with("</svg>\n"));
 }

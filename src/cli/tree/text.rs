@@ -3,7 +3,7 @@
 //! ```text
 //! NAME                 KIND         OWN   SHARED  CREATED
 //! localhost/counter:1  image        0 B   8.1 MB  2 days ago      1 layer
-//! └─ web               container  82 kB   1.1 GB  3 hours ago
+//! └─ web               container  82 KB   1.1 GB  3 hours ago
 //!    └─ before         snapshot     0 B   1.1 GB  2 minutes ago   pinned
 //! ```
 
