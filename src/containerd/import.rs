@@ -18,11 +18,11 @@ use tokio::sync::mpsc::Receiver;
 
 use super::client::Client;
 use super::commit::Plan;
+use super::image_config::{self, Documents, MANIFEST};
 use super::ingest::{Ingest, Written};
 use super::leases::Lease;
 use super::manifest::{Manifest, absent, described};
 use super::unpack::Unpack;
-use super::image_config::{self, Documents, MANIFEST};
 use super::{Brancher, Committed, Options, Target, content, image_name, images, request};
 use crate::error::{Error, Result};
 use crate::operation::Work;
@@ -177,7 +177,12 @@ async fn read(work: &Work, leased: &Client, from: Receiver<Result<Vec<u8>>>) -> 
 }
 
 /// Stores what is read as a blob.
-fn store(runtime: &Handle, leased: &Client, from: &mut dyn std::io::Read, failed: &Failed) -> Result<Written> {
+fn store(
+    runtime: &Handle,
+    leased: &Client,
+    from: &mut dyn std::io::Read,
+    failed: &Failed,
+) -> Result<Written> {
     let mut ingest = runtime.block_on(async { Ingest::begin(leased) })?;
     let filled = loop {
         let mut part = Vec::with_capacity(PART);
@@ -212,9 +217,8 @@ fn descriptor(media: &str, blob: &Written) -> Descriptor {
 
 /// The name that an archive gives its image.
 fn of_archive(name: Option<&str>) -> Result<String> {
-    let name = name.ok_or_else(|| {
-        Error::invalid("the archive", "it does not say how its image is called; say it")
-    })?;
+    let name =
+        name.ok_or_else(|| Error::invalid("the archive", "it does not say how its image is called; say it"))?;
     image_name::whole(name)
 }
 

@@ -101,7 +101,9 @@ impl Ingest {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(status))) if status.code() == Code::AlreadyExists => {}
             Ok(Ok(Err(status))) => return Err(self.client.failed(format!("write blob {digest}"))(status)),
-            Ok(Err(died)) => return Err(Error::Internal(format!("the writer of blob {digest} died: {died}"))),
+            Ok(Err(died)) => {
+                return Err(Error::Internal(format!("the writer of blob {digest} died: {died}")));
+            }
             Err(_) => return Err(self.stalled()),
         }
         Ok(Written { digest, size: self.written })

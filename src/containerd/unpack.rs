@@ -110,9 +110,10 @@ impl Unpack<'_> {
         match answer.map_err(self.leased.failed(action)) {
             Ok(answer) => Ok(answer.into_inner().applied.map(|found| found.digest).unwrap_or_default()),
             // What has no class of its own is what it found in the tar.
-            Err(Error::Containerd { message, kind: Kind::Internal, .. }) => {
-                Err(Error::invalid(format!("layer {}", layer.digest), format!("containerd cannot unpack it: {message}")))
-            }
+            Err(Error::Containerd { message, kind: Kind::Internal, .. }) => Err(Error::invalid(
+                format!("layer {}", layer.digest),
+                format!("containerd cannot unpack it: {message}"),
+            )),
             Err(error) => Err(error),
         }
     }
