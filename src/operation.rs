@@ -260,6 +260,11 @@ impl Operations {
         }
     }
 
+    /// True for one that was cancelled and has not ended yet.
+    pub fn called_off(&self, id: Id) -> bool {
+        lock(&self.live).get(&id).is_some_and(|live| live.called_off())
+    }
+
     /// Every change of every operation from now on. A receiver that lags may miss some: it looks again.
     pub fn changes(&self) -> broadcast::Receiver<Operation> {
         self.changes.subscribe()

@@ -271,8 +271,7 @@ impl Layers {
         to: &mut dyn std::io::Write,
         tell: &mut dyn FnMut(u64) -> Result<()>,
     ) -> Result<()> {
-        let _ = (chain, count, to, tell);
-        todo!()
+        tree::archive(self.view(chain)?, count, to, tell)
     }
 
     /// Makes a layer immutable and durable: files, then `layer.json`, both synced; then, in the pool, the

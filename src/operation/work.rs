@@ -54,6 +54,11 @@ impl Live {
         now.cancelled |= !now.decided;
         now.cancelled
     }
+
+    /// True once it was cancelled.
+    pub(super) fn called_off(&self) -> bool {
+        lock(&self.now).cancelled
+    }
 }
 
 impl Now {

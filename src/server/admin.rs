@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use futures::stream;
 use tokio_util::sync::CancellationToken;
 use ttrpc::Code;
-use ttrpc::r#async::{ServerStreamSender, TtrpcContext};
+use ttrpc::r#async::{ServerStream, ServerStreamSender, TtrpcContext};
 
 use self::message::{cost, forked, operation, rolled, shown, snapshot};
 use self::watch::Watch;
@@ -19,18 +19,22 @@ use crate::containerd::{Brancher, Target};
 use crate::error::{Error, Kind, Result};
 use crate::operation::Operations;
 use crate::protos::admin::{
-    self as proto, CancelOperationRequest, CancelOperationResponse, CloneRequest, CloneResponse, ForkRequest,
-    ForkResponse, GetOperationRequest, GetOperationResponse, GetRequest, GetResponse, LineageRequest,
-    LineageResponse, ListOperationsRequest, ListOperationsResponse, ListRequest, ListResponse, PinRequest,
-    PinResponse, PromoteRequest, PromoteResponse, PruneRequest, PruneResponse, RemoveRequest, RemoveResponse,
-    ResumeRequest, ResumeResponse, RollbackRequest, RollbackResponse, SnapshotRequest, SnapshotResponse,
-    StatusRequest, StatusResponse, UnpinRequest, UnpinResponse, WatchOperationsRequest,
-    WatchOperationsResponse,
+    self as proto, CancelOperationRequest, CancelOperationResponse, CloneRequest, CloneResponse,
+    CommitRequest, CommitResponse, DiffRequest, DiffResponse, ExportRequest, ExportResponse, ForkRequest,
+    ForkResponse, GetOperationRequest, GetOperationResponse, GetRequest, GetResponse, ImagesRequest,
+    ImagesResponse, ImportRequest, ImportResponse, LineageRequest, LineageResponse, ListOperationsRequest,
+    ListOperationsResponse, ListRequest, ListResponse, PinRequest, PinResponse, PortableRequest,
+    PortableResponse, PromoteRequest, PromoteResponse, PruneRequest, PruneResponse, RemoveRequest,
+    RemoveResponse, ResumeRequest, ResumeResponse, RollbackRequest, RollbackResponse, SnapshotRequest,
+    SnapshotResponse, StatusRequest, StatusResponse, TagRequest, TagResponse, UnpinRequest, UnpinResponse,
+    WatchOperationsRequest, WatchOperationsResponse,
 };
 use crate::protos::admin_ttrpc;
 use crate::snapshot::{Pruned, Seen, Snapshots};
 use crate::store::{Home, Id, Operation, Time};
 
+mod archive;
+mod image;
 mod message;
 mod request;
 mod watch;
@@ -243,6 +247,53 @@ impl admin_ttrpc::Admin for Admin {
             operation: id.to_string(),
             ..Default::default()
         })
+    }
+
+    async fn commit(&self, _: &TtrpcContext, request: CommitRequest) -> ttrpc::Result<CommitResponse> {
+        self.make_image(request).await
+    }
+
+    async fn portable(&self, _: &TtrpcContext, request: PortableRequest) -> ttrpc::Result<PortableResponse> {
+        self.make_portable(request).await
+    }
+
+    async fn images(
+        &self,
+        _: &TtrpcContext,
+        request: ImagesRequest,
+        sender: ServerStreamSender<ImagesResponse>,
+    ) -> ttrpc::Result<()> {
+        self.all_images(request, &sender).await
+    }
+
+    async fn tag(&self, _: &TtrpcContext, request: TagRequest) -> ttrpc::Result<TagResponse> {
+        self.tag_image(request).await
+    }
+
+    async fn diff(
+        &self,
+        _: &TtrpcContext,
+        request: DiffRequest,
+        sender: ServerStreamSender<DiffResponse>,
+    ) -> ttrpc::Result<()> {
+        self.compare(request, &sender).await
+    }
+
+    async fn export(
+        &self,
+        _: &TtrpcContext,
+        request: ExportRequest,
+        sender: ServerStreamSender<ExportResponse>,
+    ) -> ttrpc::Result<()> {
+        self.send_archive(request, &sender).await
+    }
+
+    async fn import(
+        &self,
+        _: &TtrpcContext,
+        stream: ServerStream<ImportResponse, ImportRequest>,
+    ) -> ttrpc::Result<()> {
+        self.take_archive(stream).await
     }
 
     async fn lineage(

@@ -1,6 +1,7 @@
 //! Layers on real filesystems: loop images of ext4, XFS and btrfs. Needs root.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod archive;
 mod branch;
 mod changed;
 mod compare;

@@ -6,13 +6,15 @@ use std::time::Duration;
 use protobuf::well_known_types::timestamp::Timestamp;
 use protobuf::{Enum, EnumOrUnknown};
 
-use crate::containerd::{Changes, Consistency, Options, Volumes};
+use crate::containerd::{Archive, Changes, Commit, Compression, Consistency, Import, Options, Volumes};
 use crate::error::{Error, Result};
 use crate::protos::admin as proto;
 use crate::server::convert::from_labels;
 use crate::snapshot::Pruned;
 use crate::store::Time;
 
+/// What containerd calls us, unless told otherwise.
+const SNAPSHOTTER: &str = "loom";
 /// The longest idempotency key, in bytes.
 const LONGEST_KEY: usize = 256;
 /// The longest that anything is kept by a ttl: ten years.
@@ -83,6 +85,56 @@ pub(super) fn branch(
     Ok((self::options(options, name, given.labels)?, changes))
 }
 
+/// An image that is to be made of a state.
+pub(super) fn commit(request: &mut proto::CommitRequest) -> Result<(Commit, Options)> {
+    let compression = compression(request.compression)?;
+    let commit = Commit {
+        image: std::mem::take(&mut request.image),
+        changes: std::mem::take(&mut request.changes),
+        author: std::mem::take(&mut request.author),
+        message: std::mem::take(&mut request.message),
+        portable: request.portable.then_some(compression),
+        replace: request.replace,
+    };
+    Ok((commit, only(request.options.take())?))
+}
+
+/// An image that is to be made of an archive.
+pub(super) fn import(to: proto::ImportTo) -> Result<(Import, Options)> {
+    let import = Import {
+        image: some(to.image),
+        changes: to.changes,
+        message: to.message,
+        snapshotter: some(to.snapshotter).unwrap_or_else(|| SNAPSHOTTER.to_owned()),
+    };
+    Ok((import, only(to.options.into_option())?))
+}
+
+/// What is asked of what makes neither a container nor a snapshot with a name.
+pub(super) fn only(given: Option<proto::Options>) -> Result<Options> {
+    options(given, String::new(), HashMap::default())
+}
+
+/// How a layer is compressed.
+pub(super) fn compression(given: EnumOrUnknown<proto::Compression>) -> Result<Compression> {
+    Ok(match known("compression", given)? {
+        proto::Compression::COMPRESSION_GZIP => Compression::Gzip,
+        proto::Compression::COMPRESSION_ZSTD | proto::Compression::COMPRESSION_UNSPECIFIED => {
+            Compression::Zstd
+        }
+    })
+}
+
+/// What an archive is.
+pub(super) fn archive(given: EnumOrUnknown<proto::ArchiveFormat>) -> Result<Archive> {
+    Ok(match known("format of an archive", given)? {
+        proto::ArchiveFormat::ARCHIVE_FORMAT_OCI => Archive::Oci,
+        proto::ArchiveFormat::ARCHIVE_FORMAT_TAR | proto::ArchiveFormat::ARCHIVE_FORMAT_UNSPECIFIED => {
+            Archive::Tar
+        }
+    })
+}
+
 /// What a prune is about. Its container need not exist, so it is not looked up.
 pub(super) fn pruned(request: proto::PruneRequest, namespace: &str) -> Result<Pruned> {
     let container = match request.container.as_str() {
@@ -118,7 +170,8 @@ fn known<E: Enum>(what: &str, given: EnumOrUnknown<E>) -> Result<E> {
     })
 }
 
-fn some(text: String) -> Option<String> {
+/// What is given; empty is none.
+pub(super) fn some(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
@@ -199,6 +252,39 @@ mod tests {
         assert!(wrong(|o| o.resume_policy = EnumOrUnknown::from_i32(-1)).contains("resume policy -1"));
         let changes = proto::Changes { volumes: EnumOrUnknown::from_i32(3), ..Default::default() };
         assert!(branch(None, Some(changes), String::new()).unwrap_err().to_string().contains("volumes 3"));
+    }
+
+    #[test]
+    fn images_are_asked_for_likewise() {
+        let mut request = proto::CommitRequest {
+            image: "app:1".into(),
+            changes: vec!["CMD [\"x\"]".into()],
+            author: "me".into(),
+            message: "why".into(),
+            compression: proto::Compression::COMPRESSION_GZIP.into(),
+            replace: true,
+            ..Default::default()
+        };
+        let (here, _) = commit(&mut request.clone()).unwrap();
+        let expected = Commit {
+            image: "app:1".into(),
+            changes: vec!["CMD [\"x\"]".into()],
+            author: "me".into(),
+            message: "why".into(),
+            portable: None,
+            replace: true,
+        };
+        assert_eq!(here, expected);
+        request.portable = true;
+        let (portable, _) = commit(&mut request).unwrap();
+        assert_eq!(portable, Commit { portable: Some(Compression::Gzip), ..expected });
+        request.compression = EnumOrUnknown::from_i32(7);
+        assert!(commit(&mut request).unwrap_err().to_string().contains("compression 7"));
+
+        let (import, _) = import(proto::ImportTo { message: "m".into(), ..Default::default() }).unwrap();
+        assert_eq!((import.image, import.snapshotter.as_str()), (None, "loom"));
+        assert_eq!(archive(proto::ArchiveFormat::ARCHIVE_FORMAT_UNSPECIFIED.into()).unwrap(), Archive::Tar);
+        assert!(archive(EnumOrUnknown::from_i32(3)).is_err());
     }
 
     #[test]
