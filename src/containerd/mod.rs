@@ -17,9 +17,9 @@
 //! - [`nerdctl`]: the same for containers of nerdctl's, by nerdctl itself
 //! - [`rollback`], [`promote`]: a container's content is replaced; [`swap`]: what they share
 //! - [`commit`], [`portable`], [`import`]: images made of states and of archives; [`export`]: archives of both
-//! - [`images`]: the images of a namespace; [`image_config`]: what an image says of itself; [`content`], [`blob`]: its
-//!   documents and layers
-//! - [`difference`]: how two states differ
+//! - [`images`]: the images of a namespace; [`image_name`], [`image_config`]: what an image is called, and says of
+//!   itself; [`content`], [`blob`]: its documents and layers
+//! - [`difference`]: how two states differ; [`patch`]: how a text file does
 //! - [`stop`]: stop and start of a container, whatever made it
 //! - [`retain`]: what expires
 //! - [`recover`]: what a crash leaves of all these
@@ -51,11 +51,15 @@ mod export;
 mod freezer;
 mod image;
 mod image_config;
+mod image_name;
 mod images;
 mod import;
+mod ingest;
 mod label;
 mod leases;
+mod manifest;
 mod nerdctl;
+mod patch;
 mod portable;
 mod promote;
 mod quiesce;
@@ -72,6 +76,7 @@ mod state;
 mod stop;
 mod swap;
 mod task;
+mod unpack;
 
 pub use containers::NERDCTL_NAME;
 pub use difference::Difference;
@@ -204,6 +209,7 @@ impl Brancher {
                 return Ok((self.of_container(&holder).await?, Some(holder)));
             }
             Reference::Snapshot(name) => return Ok((self.named(name).await?, None)),
+            Reference::Image(name) => return Ok((self.of_image(target, name).await?, None)),
             Reference::Bare(name) => name,
         };
         // containerd's silence matters only where the core does not know the name.
@@ -234,9 +240,12 @@ impl Brancher {
                 })
             }
             (_, Some(snapshot)) => Ok((snapshot, None)),
-            (Ok(None), None) => {
-                Err(Error::NothingFound { what: name.to_owned(), namespace: target.namespace.clone() })
-            }
+            (Ok(None), None) => match self.of_image(target, name).await {
+                Err(Error::ImageNotFound { .. } | Error::Invalid { .. }) => {
+                    Err(Error::NothingFound { what: name.to_owned(), namespace: target.namespace.clone() })
+                }
+                found => Ok((found?, None)),
+            },
             (Err(silent), None) => Err(silent),
         }
     }
@@ -248,7 +257,7 @@ impl Brancher {
                 (Target { namespace: namespace.to_owned(), ..target.clone() }, name)
             }
             Reference::Container { namespace: None, name } | Reference::Bare(name) => (target.clone(), name),
-            Reference::Snapshot(_) => {
+            Reference::Snapshot(_) | Reference::Image(_) => {
                 return Err(Error::invalid(
                     format!("reference {reference:?}"),
                     "a container is needed here; `loom clone` makes one of a committed snapshot",

@@ -6,6 +6,7 @@ mod crash;
 mod lifecycle;
 mod model;
 mod races;
+mod reads;
 mod replace;
 #[cfg(feature = "fault-points")]
 mod replace_faults;
