@@ -146,7 +146,6 @@ pub(super) async fn check(client: &Client, blob: &Blob, end: End) -> Result<()> 
 
 /// Gives up what an operation has begun and not committed, if there is such.
 pub(in crate::containerd) async fn abandon(client: &Client, operation: Id) -> Result<()> {
-    fault::point("containerd.blob.abort")?;
     let request = client.request(AbortRequest { r#ref: leases::of_operation(operation) });
     let answer = or_missing(client.content().abort(request).await);
     answer.map(drop).map_err(client.failed("give up a layer"))
