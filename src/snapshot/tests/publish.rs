@@ -74,7 +74,8 @@ fn two_names_of_one_layer_go_one_by_one() {
             "kept" => house.core.forget(state.id).unwrap(),
             key => house.core.remove(key).unwrap(),
         };
-        let (other, left) = if first == "kept" { (row.key.as_deref().unwrap(), row.id) } else { ("kept", state.id) };
+        let (other, left) =
+            if first == "kept" { (row.key.as_deref().unwrap(), row.id) } else { ("kept", state.id) };
         remove(first);
         assert_eq!(house.text(left, "state"), b"one");
         remove(other);
@@ -103,14 +104,21 @@ fn what_is_no_layer_of_an_image_is_refused() {
     let house = House::new();
     let one = state(&house, Keep::ForOne);
     let web = house.id("default/2/web");
-    assert_eq!(publish(&house, "default/3/sha256:0", "", one.id).unwrap_err().kind(), Class::FailedPrecondition);
+    assert_eq!(
+        publish(&house, "default/3/sha256:0", "", one.id).unwrap_err().kind(),
+        Class::FailedPrecondition
+    );
     assert_eq!(publish(&house, "default/3/sha256:0", "", web).unwrap_err().kind(), Class::FailedPrecondition);
     let (state, _) = house.core.snapshot(web, &named("kept"), &mut Still).unwrap();
     house.image("default/1/other", "");
     for (key, parent) in
         [("default/3/sha256:0", "default/1/other"), ("default/3/web", "default/1/base"), ("sha256:1", "")]
     {
-        assert_eq!(publish(&house, key, parent, state.id).unwrap_err().kind(), Class::InvalidArgument, "{key}");
+        assert_eq!(
+            publish(&house, key, parent, state.id).unwrap_err().kind(),
+            Class::InvalidArgument,
+            "{key}"
+        );
     }
     assert_eq!(
         publish(&house, "default/3/sha256:0", "default/2/web", state.id).unwrap_err().kind(),
