@@ -68,6 +68,7 @@ pub const VERBS: &[Verb] = &[
     Verb { name: "prepare", request: &["snap prepare made $layer"], unset: &["snap rm made"], ..VERB },
     Verb { name: "view", request: &["snap view seen $layer"], unset: &["snap rm seen"], ..VERB },
     Verb { name: "view of nothing", request: &["snap view seen"], unset: &["snap rm seen"], ..VERB },
+    Verb { name: "diff", request: &["loom diff origin source --patch"], ..VERB },
     Verb { name: "usage", request: &["snap usage source"], ..VERB },
     Verb {
         name: "commit",

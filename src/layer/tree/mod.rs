@@ -9,12 +9,19 @@
 //! The depth of a tree is bounded by neither the stack nor the number of descriptors: [`Trail`] keeps
 //! the deepest few open and comes back to the others through `..`.
 
+mod archive;
 mod attributes;
 mod changed;
+mod compare;
 mod copy;
 mod data;
+mod links;
 mod measure;
+mod read;
 mod remove;
+mod tar;
+mod touched;
+mod union;
 
 use std::ffi::{CStr, CString, OsStr};
 use std::io;
@@ -29,12 +36,18 @@ use rustix::io::Errno;
 use crate::error::{Error, Result};
 use crate::fault;
 
+pub(super) use archive::archive;
 pub(super) use changed::changed;
+pub(super) use compare::compare;
 pub(super) use copy::copy;
+pub(super) use links::links;
 pub(super) use measure::measure;
+pub(super) use read::read;
 pub(super) use remove::{empty, remove};
+pub(super) use touched::Touched;
+pub(super) use union::View;
 
-/// The directories of a [`Trail`] that stay open.
+/// The directories of a tree that stay open.
 const OPEN: usize = 128;
 /// Bytes of a directory that are read at once.
 const READ: usize = 32 * 1024;
@@ -79,7 +92,7 @@ fn walk<V: Visit>(root: OwnedFd, at: &Path, visit: &mut V) -> Result<()> {
     };
     let mut trail = Trail::new(root).map_err(Error::io(V::ACTION, at))?;
     if let Some(dir) = trail.top() {
-        let ahead = read(dir, &mut buffer, at, &levels, visit)?;
+        let ahead = names(dir, &mut buffer, at, &levels, visit)?;
         if let Some(level) = levels.last_mut() {
             level.ahead = ahead;
         }
@@ -96,7 +109,7 @@ fn walk<V: Visit>(root: OwnedFd, at: &Path, visit: &mut V) -> Result<()> {
                 continue;
             }
             levels.push(Level { name, ahead: Vec::new() });
-            let ahead = read(opened.as_fd(), &mut buffer, at, &levels, visit)?;
+            let ahead = names(opened.as_fd(), &mut buffer, at, &levels, visit)?;
             if let Some(level) = levels.last_mut() {
                 level.ahead = ahead;
             }
@@ -113,7 +126,7 @@ fn walk<V: Visit>(root: OwnedFd, at: &Path, visit: &mut V) -> Result<()> {
 }
 
 /// Deals with everything in a directory but the directories, which it answers.
-fn read<V: Visit>(
+fn names<V: Visit>(
     dir: BorrowedFd<'_>,
     buffer: &mut [MaybeUninit<u8>],
     at: &Path,
@@ -156,11 +169,13 @@ fn path(at: &Path, levels: &[Level], name: &CStr) -> PathBuf {
 
 /// The directories from a root to where a walk is.
 ///
-/// The deepest [`OPEN`] and the root are open. One that was closed is opened again through the `..`
+/// The deepest few and the root are open. One that was closed is opened again through the `..`
 /// of the one below it, and taken only if it is the same directory still: a live tree may have been
 /// moved about, and then what is left of it counts as vanished.
 struct Trail {
     steps: Vec<Step>,
+    /// How many of the deepest stay open.
+    open: usize,
 }
 
 struct Step {
@@ -171,7 +186,12 @@ struct Step {
 
 impl Trail {
     fn new(root: OwnedFd) -> io::Result<Self> {
-        let mut trail = Self { steps: Vec::new() };
+        Self::within(root, OPEN)
+    }
+
+    /// One of which only so many stay open besides the root.
+    fn within(root: OwnedFd, open: usize) -> io::Result<Self> {
+        let mut trail = Self { steps: Vec::new(), open };
         trail.push(root)?;
         Ok(trail)
     }
@@ -184,7 +204,7 @@ impl Trail {
     fn push(&mut self, fd: OwnedFd) -> rustix::io::Result<()> {
         let stat = rustix::fs::fstat(&fd)?;
         self.steps.push(Step { fd: Some(fd), same: (stat.st_dev, stat.st_ino) });
-        if let Some(far) = self.steps.len().checked_sub(OPEN + 1).filter(|far| *far > 0)
+        if let Some(far) = self.steps.len().checked_sub(self.open + 1).filter(|far| *far > 0)
             && let Some(step) = self.steps.get_mut(far)
         {
             step.fd = None;
@@ -229,8 +249,19 @@ fn pin(dir: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<OwnedFd> {
 }
 
 /// What a pinned or open descriptor is.
-fn status(fd: BorrowedFd<'_>) -> rustix::io::Result<Statx> {
+pub(super) fn status(fd: BorrowedFd<'_>) -> rustix::io::Result<Statx> {
     rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS | StatxFlags::BTIME)
+}
+
+/// True for what is a directory.
+pub(super) fn is_directory(status: &Statx) -> bool {
+    FileType::from_raw_mode(status.stx_mode.into()) == FileType::Directory
+}
+
+/// What is the same for one inode in a subvolume and in its copies, and for no other. The birth time, which nobody
+/// can set, tells a number that was used again.
+pub(super) fn identity(status: &Statx) -> (u64, i64, u32) {
+    (status.stx_ino, status.stx_btime.tv_sec, status.stx_btime.tv_nsec)
 }
 
 /// A path that leads to exactly what a descriptor is open on, a link or device too, and no further.
@@ -239,7 +270,7 @@ fn magic(fd: BorrowedFd<'_>) -> PathBuf {
 }
 
 /// True where a name is no longer what it was when it was read.
-fn vanished(e: Errno) -> bool {
+pub(super) fn vanished(e: Errno) -> bool {
     matches!(e, Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::STALE)
 }
 

@@ -7,6 +7,7 @@ mod lifecycle;
 mod model;
 mod publish;
 mod races;
+mod reads;
 mod replace;
 #[cfg(feature = "fault-points")]
 mod replace_faults;
