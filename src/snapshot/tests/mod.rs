@@ -5,6 +5,7 @@ mod branch;
 mod crash;
 mod lifecycle;
 mod model;
+mod publish;
 mod races;
 mod reads;
 mod replace;
