@@ -3,17 +3,21 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use clap::{Args as ClapArgs, Parser, Subcommand, ValueHint};
+use clap::{Args as ClapArgs, CommandFactory as _, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 use jiff::{SignedDuration, Span, SpanRelativeTo};
 
 use super::help;
 
 mod branch;
+mod image;
 
 pub use branch::{
     Asked, Changes, Clone, Consistency, Fork, Kept, Once, Policy, Promote, Resume, Rollback, Snapshot, Start,
     Volumes, Whole,
+};
+pub use image::{
+    Commit, Compression, Described, Diff, Export, Format, Import, Output, Portable, Push, Save, Tag,
 };
 
 /// The socket that loomd serves the admin service on, unless told otherwise.
@@ -132,6 +136,37 @@ pub enum Verb {
     Promote(Promote),
     /// Start the process of a container, or continue it where it is paused
     Resume(Resume),
+    /// Make an image of a container, which runs on, or of a snapshot
+    #[command(after_help = help::COMMIT)]
+    Commit(Commit),
+    /// Write what of an image only this node has, so that any tool can save and push it
+    #[command(after_help = help::PORTABLE)]
+    Portable(Portable),
+    /// List the images that are on loom
+    #[command(after_help = help::IMAGES)]
+    Images {
+        /// Only names, one a line
+        #[arg(long, short, conflicts_with = "json")]
+        quiet: bool,
+    },
+    /// Give an image another name
+    #[command(after_help = help::TAG)]
+    Tag(Tag),
+    /// Write an image as an OCI archive
+    #[command(after_help = help::SAVE)]
+    Save(Save),
+    /// Push an image, with nerdctl
+    #[command(after_help = help::PUSH)]
+    Push(Push),
+    /// Show what differs between two states
+    #[command(after_help = help::DIFF)]
+    Diff(Diff),
+    /// Write the files of a state, or an image, as an archive
+    #[command(after_help = help::EXPORT)]
+    Export(Export),
+    /// Make an image of an archive
+    #[command(after_help = help::IMPORT)]
+    Import(Import),
     /// Remove the snapshots that loom keeps by name, but for pinned ones
     #[command(after_help = help::PRUNE)]
     Prune(Prune),
@@ -216,6 +251,10 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Er
             *address = path.to_owned();
         }
     }
+    if let Verb::Export(export) = &args.verb {
+        let wrong = |why| Args::command().error(clap::error::ErrorKind::ArgumentConflict, why);
+        export.check().map_err(wrong)?;
+    }
     Ok(args)
 }
 
@@ -223,7 +262,9 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Er
 fn reference(text: &str) -> Result<String, String> {
     match text.split_once(':') {
         _ if text.trim().is_empty() => Err("it is empty".into()),
-        Some((prefix @ ("container" | "snapshot"), "")) => Err(format!("a name must follow \"{prefix}:\"")),
+        Some((prefix @ ("container" | "snapshot" | "image"), "")) => {
+            Err(format!("a name must follow \"{prefix}:\""))
+        }
         _ => Ok(text.to_owned()),
     }
 }

@@ -5,8 +5,8 @@ use protobuf::MessageField;
 use protobuf::well_known_types::timestamp::Timestamp as Wire;
 
 use super::args::{
-    Asked, Changes, Clone, Consistency, Fork, Once, Policy, Promote, Prune, Resume, Rollback, Snapshot,
-    Start, Volumes, Whole,
+    Asked, Changes, Clone, Commit, Compression, Consistency, Diff, Export, Fork, Format, Import, Once,
+    Policy, Portable, Promote, Prune, Resume, Rollback, Save, Snapshot, Start, Tag, Volumes, Whole,
 };
 use crate::protos::admin;
 
@@ -76,6 +76,91 @@ pub(super) fn resume(operation: &str, args: Resume) -> admin::ResumeRequest {
         reference: args.reference,
         options: MessageField::some(once(operation, &args.once)),
         ..Default::default()
+    }
+}
+
+/// `loom commit`.
+pub(super) fn commit(operation: &str, args: Commit) -> admin::CommitRequest {
+    let asked = Asked { once: args.once, ..Asked::default() };
+    admin::CommitRequest {
+        reference: args.reference,
+        image: args.image,
+        changes: args.described.changes,
+        author: args.author.unwrap_or_default(),
+        message: args.described.message.unwrap_or_default(),
+        portable: args.portable,
+        compression: compression(args.compression).into(),
+        replace: args.replace,
+        options: options(operation, &asked, &args.whole, &Start::default()),
+        ..Default::default()
+    }
+}
+
+/// `loom portable`.
+pub(super) fn portable(operation: &str, args: Portable) -> admin::PortableRequest {
+    admin::PortableRequest {
+        image: args.image,
+        compression: compression(args.compression).into(),
+        options: MessageField::some(once(operation, &args.once)),
+        ..Default::default()
+    }
+}
+
+/// `loom tag`.
+pub(super) fn tag(args: Tag) -> admin::TagRequest {
+    admin::TagRequest { image: args.image, name: args.name, ..Default::default() }
+}
+
+/// `loom diff`.
+pub(super) fn diff(args: Diff) -> admin::DiffRequest {
+    let Diff { from, to, patch } = args;
+    admin::DiffRequest { from, to: to.unwrap_or_default(), patch, ..Default::default() }
+}
+
+/// `loom save`.
+pub(super) fn save(operation: &str, args: Save) -> admin::ExportRequest {
+    admin::ExportRequest {
+        // A container may be called the same.
+        reference: format!("image:{}", args.image),
+        format: admin::ArchiveFormat::ARCHIVE_FORMAT_OCI.into(),
+        compression: compression(args.compression).into(),
+        options: MessageField::some(once(operation, &Once::default())),
+        ..Default::default()
+    }
+}
+
+/// `loom export`.
+pub(super) fn export(operation: &str, args: Export) -> admin::ExportRequest {
+    let format = match args.format {
+        Format::Tar => admin::ArchiveFormat::ARCHIVE_FORMAT_TAR,
+        Format::Oci => admin::ArchiveFormat::ARCHIVE_FORMAT_OCI,
+    };
+    admin::ExportRequest {
+        reference: args.reference,
+        format: format.into(),
+        compression: compression(args.compression.unwrap_or_default()).into(),
+        image: args.image.unwrap_or_default(),
+        options: options(operation, &Asked::default(), &args.whole, &Start::default()),
+        ..Default::default()
+    }
+}
+
+/// `loom import`.
+pub(super) fn import(operation: &str, args: Import) -> admin::ImportTo {
+    admin::ImportTo {
+        image: args.image.unwrap_or_default(),
+        changes: args.described.changes,
+        message: args.described.message.unwrap_or_default(),
+        snapshotter: args.snapshotter,
+        options: MessageField::some(once(operation, &args.once)),
+        ..Default::default()
+    }
+}
+
+fn compression(compression: Compression) -> admin::Compression {
+    match compression {
+        Compression::Zstd => admin::Compression::COMPRESSION_ZSTD,
+        Compression::Gzip => admin::Compression::COMPRESSION_GZIP,
     }
 }
 

@@ -10,7 +10,7 @@ use crate::protos::admin::{Cost, Forked, ResumeResponse, Rolled};
 use crate::store::Id;
 
 /// An id for an operation, so that it can be watched and cancelled before loomd has answered.
-fn new_id() -> Result<String, Failure> {
+pub(super) fn new_id() -> Result<String, Failure> {
     match Id::random() {
         Ok(id) => Ok(id.to_string()),
         Err(error) => Err(Failure::new(Code::INTERNAL, error.to_string())),
@@ -106,7 +106,7 @@ impl Run<'_> {
     }
 
     /// Waits for a branch, tells of its progress, and cancels it at Ctrl-C.
-    async fn wait<T>(
+    pub(super) async fn wait<T>(
         &self,
         operation: &str,
         call: impl Future<Output = Result<T, Failure>>,
@@ -117,7 +117,12 @@ impl Run<'_> {
     }
 
     /// An answer with what a person wants to know beside it: the operation's warnings too.
-    async fn noted(&self, answer: Answer, operation: &str, note: String) -> Result<Answer, Failure> {
+    pub(super) async fn noted(
+        &self,
+        answer: Answer,
+        operation: &str,
+        note: String,
+    ) -> Result<Answer, Failure> {
         if self.json {
             return Ok(answer);
         }

@@ -16,6 +16,8 @@ use super::args::Global;
 use crate::protos::admin::{self, Containerd, Operation, Snapshot};
 use crate::protos::admin_ttrpc::AdminClient;
 
+mod archive;
+
 /// What the command ends with; `loom --help` explains it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -246,6 +248,27 @@ impl Client {
         promote = promote(PromoteRequest) -> PromoteResponse;
         /// Starts or continues a container.
         resume = resume(ResumeRequest) -> ResumeResponse;
+        /// Makes an image of a state.
+        commit = commit(CommitRequest) -> CommitResponse;
+        /// Writes what of an image is this node's alone.
+        portable = portable(PortableRequest) -> PortableResponse;
+        /// Gives an image another name.
+        tag = tag(TagRequest) -> TagResponse;
+    }
+
+    /// The images that are on loom, by name.
+    pub async fn images(&self) -> Result<Vec<admin::Image>, Failure> {
+        let stream = call!(self, images, ImagesRequest {})?;
+        self.gather(stream, |batch| batch.images).await
+    }
+
+    /// The containerd that requests are about: its socket, and its namespace.
+    pub async fn containerd(&self) -> Result<(String, String), Failure> {
+        let address = match self.containerd.address.as_str() {
+            "" => self.status().await?.containerd,
+            given => given.to_owned(),
+        };
+        Ok((address, self.containerd.namespace.clone()))
     }
 
     /// The newest operations, newest first.

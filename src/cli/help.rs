@@ -8,8 +8,9 @@ pub(super) const LOOM: &str = "\
 References:
   container:[NAMESPACE/]NAME   a container, by its name, its id or the beginning of its id
   snapshot:NAME                a snapshot, by the name that loom keeps it under
+  image:NAME                   an image that is on loom
   NAME                         a container, else a snapshot's name, else a snapshot's id or the
-                               first four or more of its digits
+                               first four or more of its digits, else an image
   What fits two things is refused with a list of both.
 
 Examples:
@@ -19,6 +20,9 @@ Examples:
   loom clone before --name again       a container with that state
   loom rollback web before             \"web\" has that state again; what it had is kept
   loom promote try-2                   \"web\" goes on from where \"try-2\" stands
+  loom diff before web                 what \"web\" has changed since
+  loom commit web app:v2               an image of it, at once: `nerdctl run --snapshotter loom app:v2`
+  loom push app:v2                     written as a layer then, and pushed
   loom operations                      what was done, and what is under way
   loom pin before                      keep it, whatever is removed
   loom tree                            what was branched from what
@@ -115,6 +119,106 @@ Examples:
   loom fork web --name try             try something in \"try\"; then, if it is good:
   loom promote try --if-unchanged
   nerdctl rm --force try";
+
+/// Below `loom commit --help`.
+pub(super) const COMMIT: &str = "\
+It costs a snapshot and moves no bytes: the container is paused around the last step only; how long is \
+told on stderr. The image is nerdctl's like any other: run, images, inspect, history, rmi. But its top \
+layer is this node's alone until `loom portable`, `loom save` or `loom push` writes it: until then \
+nerdctl cannot save, push or tag it (`loom tag` can). --portable writes it at once.
+
+Its configuration is that of the container's image, with the container's own process, changed by -c as \
+`docker commit` does: CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME \
+and WORKDIR.
+
+Examples:
+  loom commit web app:v2
+  loom commit web app:v2 -m 'dependencies' -a 'Jane Doe' -c 'ENV MODE=test' -c 'CMD [\"/bin/run\"]'
+  loom commit snapshot:before-upgrade app:old --replace
+  loom commit db registry.example.com/team/db:seeded --consistency app --portable";
+
+/// Below `loom portable --help`.
+pub(super) const PORTABLE: &str = "\
+Everything above the layers that the image came with is written as one layer. The same state gives the \
+same bytes. It prints the layer's digest and size; nothing where the image was portable before. \
+Containers of it run on.
+
+Examples:
+  loom portable app:v2
+  loom portable app:v2 --compression gzip
+  loom portable app:v2 && nerdctl save app:v2 -o app.tar";
+
+/// Below `loom images --help`.
+pub(super) const IMAGES: &str = "\
+SIZE is that of all its layers on disk. PORTABLE is \"no\" where a layer is this node's alone. `nerdctl \
+rmi` removes an image.
+
+Examples:
+  loom images
+  loom images --json | jq -r '.[] | select(.portable | not) | .name'";
+
+/// Below `loom tag --help`.
+pub(super) const TAG: &str = "\
+It works for what is not portable too. An image that has the new name loses it.
+
+Examples:
+  loom tag app:v2 app:latest
+  loom tag app:v2 registry.example.com/team/app:v2";
+
+/// Below `loom save --help`.
+pub(super) const SAVE: &str = "\
+What is not portable is made so first. `docker load` and `nerdctl load` take the archive. A file is \
+there once it is whole.
+
+Examples:
+  loom save app:v2 -o app.tar
+  loom save app:v2 | ssh other nerdctl load";
+
+/// Below `loom push --help`.
+pub(super) const PUSH: &str = "\
+What is not portable is made so first. Then `nerdctl push` does the rest, with its own logins; what \
+follows \"--\" is given to it.
+
+Examples:
+  loom push registry.example.com/team/app:v2
+  loom push localhost:5000/app:v2 -- --insecure-registry";
+
+/// Below `loom diff --help`.
+pub(super) const DIFF: &str = "\
+A line for each path: A is added, M modified, D deleted; in brackets what differs: sizes, and type, mode, \
+owner, extended attributes, where a link leads, a device's number. A time alone is no difference. How \
+many they are is told on stderr. Without B, A is compared with the image or the snapshot that it was made \
+of. A running container is read as it is, without a pause.
+
+With --patch each text file's unified difference follows its line: `patch -p1` and `git apply` take it.
+
+Examples:
+  loom diff web
+  loom diff before-upgrade web
+  loom diff app:v1 app:v2 --patch | less -R
+  loom diff web --json | jq '[.[].after.size // 0] | add'";
+
+/// Below `loom export --help`.
+pub(super) const EXPORT: &str = "\
+A plain tar has the files of the state and nothing else; an OCI archive has an image, and what of it is \
+not portable is made so first. A container is exported as it is now, and runs on. A file is there once it \
+is whole. Ctrl-C leaves nothing.
+
+Examples:
+  loom export web -o web.tar
+  loom export snapshot:before-upgrade | tar -t
+  loom export web | zstd > web.tar.zst
+  loom export web --format oci --image app:v2 -o app.tar";
+
+/// Below `loom import --help`.
+pub(super) const IMPORT: &str = "\
+It prints the image's name. A plain tar becomes an image of one layer, whose configuration is what -c \
+says; an OCI archive has its own. An archive that breaks off, and Ctrl-C, leave nothing.
+
+Examples:
+  loom import rootfs.tar base:v1 -c 'CMD [\"/bin/sh\"]' -m 'from debootstrap'
+  loom import app.tar
+  ssh other loom export web | loom import - web:copy";
 
 /// Below `loom prune --help`.
 pub(super) const PRUNE: &str = "\

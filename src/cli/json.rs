@@ -9,6 +9,10 @@ use super::units::time;
 use super::{Answer, operations};
 use crate::protos::admin;
 
+mod image;
+
+pub(super) use image::{Change, Committed, Image, Imported, Portable, Pushed, Written};
+
 /// A snapshot.
 #[derive(Serialize)]
 pub(super) struct Snapshot<'a> {

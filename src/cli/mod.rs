@@ -5,13 +5,17 @@
 //! Results go to standard output and everything else to standard error, so that a pipe gets results only.
 //!
 //! A verb that branches is an operation of loomd's (`branch`), which can be watched and called off while it
-//! is under way (`track`); `operations` are the verbs about those.
+//! is under way (`track`); `operations` are the verbs about those. `image`, `archive` and `diff` are the verbs about
+//! images, archives and differences.
 
+mod archive;
 pub mod args;
 mod ask;
 mod branch;
 mod client;
+mod diff;
 mod help;
+mod image;
 mod json;
 mod operations;
 mod show;
@@ -197,6 +201,15 @@ impl Run<'_> {
             Verb::Rollback(args) => self.rollback(args).await,
             Verb::Promote(args) => self.promote(args).await,
             Verb::Resume(args) => self.resume(args).await,
+            Verb::Commit(args) => self.commit(args).await,
+            Verb::Portable(args) => self.portable(args).await,
+            Verb::Images { quiet } => self.images(quiet).await,
+            Verb::Tag(args) => self.tag(args).await,
+            Verb::Save(args) => self.save(args).await,
+            Verb::Push(args) => self.push(args).await,
+            Verb::Diff(args) => self.diff(args).await,
+            Verb::Export(args) => self.export(args).await,
+            Verb::Import(args) => self.import(args).await,
             Verb::Operations { limit, watch } => self.operations(limit, watch).await,
             Verb::Operation { id, watch } => self.operation(id, watch).await,
             Verb::Cancel { id } => self.cancel(id).await,

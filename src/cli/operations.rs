@@ -7,7 +7,7 @@ use ttrpc::Code;
 use super::client::Failure;
 use super::show::{Look, short_id};
 use super::table::{Column, draw};
-use super::units::{age, clean, duration, time};
+use super::units::{age, bytes, clean, duration, time};
 use super::{Answer, Run, json};
 use crate::protos::admin::{Operation, OperationKind, OperationState};
 
@@ -100,14 +100,36 @@ pub(super) fn state(operation: &Operation) -> &'static str {
     }
 }
 
-/// What is done now, and how much of it: `fork web: start 3/8`.
-pub(super) fn progress(operation: &Operation) -> String {
+/// True for one whose parts are bytes.
+pub(super) fn in_bytes(operation: &Operation) -> bool {
+    let kind = operation.kind.enum_value();
+    let long = [
+        OperationKind::OPERATION_KIND_COMMIT,
+        OperationKind::OPERATION_KIND_PORTABLE,
+        OperationKind::OPERATION_KIND_IMPORT,
+    ];
+    kind.is_ok_and(|kind| long.contains(&kind))
+}
+
+/// How much is done of how much.
+fn parts(operation: &Operation) -> (String, String) {
+    let text = |parts| if in_bytes(operation) { bytes(parts) } else { parts.to_string() };
+    (text(operation.done), text(operation.total))
+}
+
+/// What is done now: `fork web: start`.
+pub(super) fn step(operation: &Operation) -> String {
     let step = operation.steps.last().map_or_else(|| state(operation), |step| &step.name);
-    let parts = match operation.total {
-        0 | 1 => String::new(),
-        total => format!(" {}/{total}", operation.done),
-    };
-    clean(&format!("{} {}: {step}{parts}", kind(operation), operation.subject))
+    clean(&format!("{} {}: {step}", kind(operation), operation.subject))
+}
+
+/// The same, and how much of it: `fork web: start 3/8`, `portable app: write 12 MB/1.1 GB`.
+pub(super) fn progress(operation: &Operation) -> String {
+    let (done, total) = parts(operation);
+    match operation.total {
+        0 | 1 => step(operation),
+        _ => format!("{} {done}/{total}", step(operation)),
+    }
 }
 
 /// How long it took; none while it has not ended.
@@ -169,7 +191,8 @@ fn whole(look: &Look, operation: &Operation) -> String {
         lines.push(format!("took: {took}"));
     }
     if operation.total > 1 {
-        lines.push(format!("done: {} of {}", operation.done, operation.total));
+        let (done, total) = parts(operation);
+        lines.push(format!("done: {done} of {total}"));
     }
     for (name, value) in [
         ("key", &operation.idempotency_key),
@@ -206,7 +229,9 @@ fn made(result: &str) -> Vec<String> {
     let ones = result["forks"].as_array().cloned().unwrap_or_else(|| vec![result]);
     let line = |one: &Value| {
         let text = |field: &str| one[field].as_str().filter(|text| !text.is_empty());
-        let called = text("name").or(text("container")).map(str::to_owned);
+        // What an import or a commit answers is an image; what makes one portable has it in its answer.
+        let image = text("image").or(one["image"]["image"].as_str());
+        let called = text("name").or(text("container")).or(image).map(str::to_owned);
         let called = called.or_else(|| text("snapshot").map(|id| format!("snapshot {}", short_id(id))));
         let end = match (one["error"]["message"].as_str(), one["pid"].as_u64(), text("kept_name")) {
             (Some(error), ..) => format!("   {error}"),

@@ -17,8 +17,10 @@ use crate::protos::admin::{Cost, Forked, Rolled, Snapshot, StatusResponse};
 pub(super) struct Look {
     /// The terminal's columns; `None` where nothing limits a line.
     pub(super) width: Option<usize>,
-    /// Bold and faint.
+    /// Bold, faint and colors.
     pub(super) color: bool,
+    /// A person reads it.
+    pub(super) terminal: bool,
     /// The time that ages are told from.
     pub(super) now: Timestamp,
     /// The namespace that names are told from: a container in another is shown with its own.
@@ -28,11 +30,13 @@ pub(super) struct Look {
 impl Look {
     /// For this process's standard output.
     pub(super) fn of_stdout(namespace: &str) -> Self {
-        let terminal = stdout().is_terminal();
+        // What a test prints into is none, whatever the test itself was started from.
+        let terminal = stdout().is_terminal() && !cfg!(test);
         let columns = || rustix::termios::tcgetwinsize(stdout()).ok().map(|size| usize::from(size.ws_col));
         Self {
             width: terminal.then(columns).flatten().filter(|columns| *columns > 0),
             color: terminal && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+            terminal,
             now: Timestamp::now(),
             namespace: namespace.to_owned(),
         }
@@ -40,17 +44,32 @@ impl Look {
 
     /// Stands out, where there are colors.
     pub(super) fn bold(&self, text: &str) -> String {
-        if self.color { format!("\u{1b}[1m{text}\u{1b}[0m") } else { text.to_owned() }
+        self.paint("1", text)
     }
 
     /// Stands back, where there are colors.
     pub(super) fn faint(&self, text: &str) -> String {
-        if self.color && !text.is_empty() { format!("\u{1b}[2m{text}\u{1b}[0m") } else { text.to_owned() }
+        self.paint("2", text)
+    }
+
+    /// In a color, by its number, where there are any.
+    pub(super) fn paint(&self, color: &str, text: &str) -> String {
+        if self.color && !text.is_empty() {
+            format!("\u{1b}[{color}m{text}\u{1b}[0m")
+        } else {
+            text.to_owned()
+        }
     }
 
     #[cfg(test)]
     pub(super) fn plain() -> Self {
-        Self { width: None, color: false, now: Timestamp::UNIX_EPOCH, namespace: "default".into() }
+        Self {
+            width: None,
+            color: false,
+            terminal: false,
+            now: Timestamp::UNIX_EPOCH,
+            namespace: "default".into(),
+        }
     }
 }
 

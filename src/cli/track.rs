@@ -1,8 +1,9 @@
 //! A branch while it is under way: a line of progress for a person who waits, and Ctrl-C.
 //!
 //! The first Ctrl-C asks loomd to cancel the operation and waits for what comes of that; the second leaves.
-//! Either way loomd finishes or undoes what it has begun.
+//! Either way loomd finishes or undoes what it has begun. What only reads is left at the first.
 
+use std::cell::Cell;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -13,7 +14,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use ttrpc::Code;
 
 use super::client::{Client, Exit, Failure};
-use super::operations::progress;
+use super::operations::{in_bytes, progress, step};
+use crate::protos::admin::Operation;
 
 /// How long a branch may take before there is a line about it.
 const QUICK: Duration = Duration::from_secs(1);
@@ -69,6 +71,31 @@ pub(super) async fn track<T>(
     }
 }
 
+/// Waits for what only reads: it leaves nothing, and is left at the first Ctrl-C. An operation with this id, where
+/// there is one, is cancelled then.
+pub(super) async fn leave<T>(
+    client: &Client,
+    operation: &str,
+    line: &Line,
+    interrupts: impl Stream<Item = ()>,
+    call: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let mut interrupts = pin!(interrupts.fuse());
+    let mut call = pin!(call.fuse());
+    let mut follow = pin!(line.follow(client, operation).fuse());
+    loop {
+        futures::select_biased! {
+            done = call => return done,
+            interrupt = interrupts.next() => if interrupt.is_some() {
+                // There is none unless something is written first, and then it may have ended.
+                let _ = client.cancel(operation.to_owned()).await;
+                return Err(Failure::new(Code::CANCELLED, "interrupted; nothing of it is left"));
+            },
+            () = follow => {}
+        }
+    }
+}
+
 /// Cancels an operation, which loomd may not have accepted yet.
 async fn cancel(client: &Client, operation: &str) -> Result<(), Failure> {
     loop {
@@ -79,10 +106,35 @@ async fn cancel(client: &Client, operation: &str) -> Result<(), Failure> {
     }
 }
 
+/// What the line tells beside what is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    /// Nothing.
+    Words,
+    /// How many bytes of how many.
+    Bar,
+    /// How many bytes; nobody knows of how many.
+    Bytes,
+}
+
+impl Shape {
+    fn template(self) -> &'static str {
+        match self {
+            Self::Words => "{spinner} {elapsed} {wide_msg}",
+            Self::Bar => {
+                "{spinner} {elapsed} {msg} {wide_bar} {decimal_bytes} of {decimal_total_bytes}, \
+                 {decimal_bytes_per_sec}"
+            }
+            Self::Bytes => "{spinner} {elapsed} {msg} {decimal_bytes}, {decimal_bytes_per_sec}",
+        }
+    }
+}
+
 /// The line on standard error about what is under way; it is gone when this is.
 #[derive(Debug)]
 pub(super) struct Line {
     bar: ProgressBar,
+    shape: Cell<Shape>,
     /// Nothing but results and errors is wanted.
     quiet: bool,
 }
@@ -90,7 +142,40 @@ pub(super) struct Line {
 impl Line {
     /// None yet; and none at all where `quiet`, or where standard error is no terminal.
     pub(super) fn new(quiet: bool) -> Self {
-        Self { bar: ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()), quiet }
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+        let line = Self { bar, shape: Cell::new(Shape::Words), quiet };
+        line.dress(Shape::Words);
+        line
+    }
+
+    fn dress(&self, shape: Shape) {
+        if let Ok(style) = ProgressStyle::with_template(shape.template()) {
+            self.bar.set_style(style);
+        }
+        self.shape.set(shape);
+    }
+
+    /// Tells how many bytes are done, of how many where that is known.
+    pub(super) fn bytes(&self, done: u64, total: Option<u64>) {
+        let shape = if total.is_some() { Shape::Bar } else { Shape::Bytes };
+        if self.shape.get() != shape {
+            self.dress(shape);
+        }
+        if let Some(total) = total {
+            self.bar.set_length(total);
+        }
+        self.bar.set_position(done);
+    }
+
+    /// Tells how an operation is.
+    fn tell(&self, now: &Operation) {
+        if in_bytes(now) && now.total > 0 {
+            self.bytes(now.done, Some(now.total));
+        }
+        match self.shape.get() {
+            Shape::Words => self.bar.set_message(progress(now)),
+            Shape::Bar | Shape::Bytes => self.bar.set_message(step(now)),
+        }
     }
 
     /// Draws the line for a branch that takes its time, as long as it is polled.
@@ -99,15 +184,12 @@ impl Line {
         if self.quiet {
             return;
         }
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} {wide_msg}") {
-            self.bar.set_style(style);
-        }
         self.bar.set_draw_target(ProgressDrawTarget::stderr());
         self.bar.enable_steady_tick(TICK);
         // A repeated request has another operation's answer, and there is nothing to tell of this one.
         let Ok(mut watch) = client.watch(operation.to_owned()).await else { return };
         while let Ok(Some(change)) = watch.next().await {
-            self.bar.set_message(progress(&change));
+            self.tell(&change);
         }
     }
 

@@ -61,6 +61,23 @@ fn tenths(count: u64, unit: &str) -> String {
     format!("{}.{} {unit}", count / 10, count % 10)
 }
 
+/// Bytes with two or three significant digits, in powers of 1000 as nerdctl has them: `1.2 MB`.
+pub(super) fn bytes(count: u64) -> String {
+    const UNITS: [&str; 6] = ["KB", "MB", "GB", "TB", "PB", "EB"];
+    if count < 1_000 {
+        return format!("{count} B");
+    }
+    // In tenths of the unit, so that nothing is rounded up into the next.
+    let (mut tenths_of, mut unit) = (count / 100, 0);
+    while tenths_of >= 10_000 {
+        (tenths_of, unit) = (tenths_of / 1_000, unit + 1);
+    }
+    match tenths_of {
+        ..100 => tenths(tenths_of, UNITS[unit]),
+        _ => format!("{} {}", tenths_of / 10, UNITS[unit]),
+    }
+}
+
 /// `text` with what a terminal would obey written out: names come from other people's clients.
 pub(super) fn clean(text: &str) -> String {
     let hostile = |c: char| {
@@ -164,6 +181,24 @@ mod tests {
         ];
         for (us, text) in table {
             assert_eq!(duration(us), text);
+        }
+    }
+
+    #[test]
+    fn bytes_are_told_in_powers_of_a_thousand() {
+        let table = [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1_000, "1.0 KB"),
+            (9_999, "9.9 KB"),
+            (12_345, "12 KB"),
+            (999_999, "999 KB"),
+            (1_000_000, "1.0 MB"),
+            (1_100_000_000, "1.1 GB"),
+            (u64::MAX, "18 EB"),
+        ];
+        for (count, text) in table {
+            assert_eq!(bytes(count), text);
         }
     }
 

@@ -131,11 +131,7 @@ impl Brancher {
         let (state, transient) = (source.state.id, source.state.transient);
         let made = async {
             work.step("image")?;
-            let root = self.core.layers().root();
-            let lease = match commit.portable {
-                None => Lease::take(&client, root, work.id()).await?,
-                Some(_) => Lease::take_long(&client, root, work.id()).await?,
-            };
+            let lease = Lease::take(&client, self.core.layers().root(), work.id()).await?;
             self.make_image(&work, &lease, &commit, source, begun).await
         };
         let made = self.close_image(&work, &client, &plan, made.await).await;

@@ -155,7 +155,15 @@ impl Documents {
             }
         }
         change(&mut self.config, |config| {
-            config.insert("created".to_owned(), json!(created));
+            // nerdctl's history wants to know when of each.
+            let before = config.insert("created".to_owned(), json!(created));
+            if let Some(Value::Array(history)) = config.get_mut("history") {
+                let before = before.unwrap_or_else(|| json!(Time(0).to_string()));
+                let unknown = history.iter_mut().filter(|entry| entry.get("created").is_none());
+                unknown.for_each(|entry| {
+                    change(entry, |entry| _ = entry.insert("created".to_owned(), before.clone()))
+                });
+            }
             if !author.is_empty() {
                 config.insert("author".to_owned(), json!(author));
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::CommandFactory as _;
 use jiff::Timestamp;
 
-use super::super::args::{self, Args, DEFAULT_ADDRESS, Verb};
+use super::super::args::{self, Args, Compression, DEFAULT_ADDRESS, Verb};
 use super::super::ask;
 use super::*;
 use crate::protos::admin;
@@ -118,6 +118,90 @@ fn a_rollback_and_a_promotion_ask_for_what_was_typed() {
 }
 
 #[test]
+fn an_image_asks_for_what_was_typed() {
+    let line = "commit web app:v2 -c USER\u{a0}me --change ENV\u{a0}A=b -a Jane -m why --portable --compression gzip \
+                --replace --consistency app --idempotency-key k";
+    let Verb::Commit(args) = verb(line) else { panic!("no commit") };
+    let request = ask::commit(OPERATION, args);
+    assert_eq!((request.reference.as_str(), request.image.as_str()), ("web", "app:v2"));
+    assert_eq!(request.changes, ["USER\u{a0}me", "ENV\u{a0}A=b"]);
+    assert_eq!((request.author.as_str(), request.message.as_str()), ("Jane", "why"));
+    assert!(request.portable && request.replace);
+    assert_eq!(request.compression.enum_value(), Ok(admin::Compression::COMPRESSION_GZIP));
+    let options = &request.options;
+    assert_eq!(options.consistency.enum_value(), Ok(admin::Consistency::CONSISTENCY_APP));
+    assert_eq!((options.operation.as_str(), options.idempotency_key.as_str()), (OPERATION, "k"));
+
+    let Verb::Portable(args) = verb("portable app:v2") else { panic!("no portable") };
+    let request = ask::portable(OPERATION, args);
+    assert_eq!((request.image.as_str(), request.options.operation.as_str()), ("app:v2", OPERATION));
+    assert_eq!(request.compression.enum_value(), Ok(admin::Compression::COMPRESSION_ZSTD));
+
+    let Verb::Push(args) = verb("push app --compression gzip -- --all-platforms --json") else {
+        panic!("no push")
+    };
+    assert_eq!((args.compression, args.args.len()), (Compression::Gzip, 2));
+}
+
+#[test]
+fn an_archive_asks_for_what_was_typed() {
+    let exported = |line| match verb(line) {
+        Verb::Export(args) => ask::export(OPERATION, args),
+        Verb::Save(args) => ask::save(OPERATION, args),
+        other => panic!("{other:?}"),
+    };
+    let request = exported("export web --format oci --image app:v2 --compression gzip -o a.tar");
+    assert_eq!((request.reference.as_str(), request.image.as_str()), ("web", "app:v2"));
+    assert_eq!(request.format.enum_value(), Ok(admin::ArchiveFormat::ARCHIVE_FORMAT_OCI));
+    assert_eq!(request.compression.enum_value(), Ok(admin::Compression::COMPRESSION_GZIP));
+    let request = exported("export web --consistency app");
+    assert_eq!(request.format.enum_value(), Ok(admin::ArchiveFormat::ARCHIVE_FORMAT_TAR));
+    assert_eq!(request.options.consistency.enum_value(), Ok(admin::Consistency::CONSISTENCY_APP));
+    let request = exported("save web");
+    assert_eq!(request.reference, "image:web", "a container may be called so");
+    assert_eq!(request.format.enum_value(), Ok(admin::ArchiveFormat::ARCHIVE_FORMAT_OCI));
+
+    let imported = |line| match verb(line) {
+        Verb::Import(args) => (args.file.clone(), ask::import(OPERATION, args)),
+        other => panic!("{other:?}"),
+    };
+    let (file, request) = imported("import");
+    assert_eq!((file.to_str(), request.image.as_str()), (Some("-"), ""));
+    assert_eq!(request.snapshotter, "loom");
+    let (file, request) = imported("import a.tar app:v2 -m why --snapshotter mine --idempotency-key k");
+    assert_eq!((file.to_str(), request.image.as_str()), (Some("a.tar"), "app:v2"));
+    assert_eq!((request.message.as_str(), request.snapshotter.as_str()), ("why", "mine"));
+    assert_eq!(request.options.idempotency_key, "k");
+
+    let Verb::Diff(args) = verb("diff before web -p") else { panic!("no diff") };
+    let request = ask::diff(args);
+    assert_eq!((request.from.as_str(), request.to.as_str(), request.patch), ("before", "web", true));
+}
+
+#[test]
+fn what_can_be_no_image_is_refused() {
+    for name in [
+        "app",
+        "app:v2",
+        "localhost:5000/team/app_x.y-z:v2",
+        "[::1]:5000/app",
+        "app@sha256:0123",
+        "Registry.Example.com/app",
+    ] {
+        assert!(parse(&["tag", "app", name]).is_ok(), "{name}");
+    }
+    for name in ["", "a b", "app:", "/app", "app/", ":v2", "app\n", "äpp", "app;rm"] {
+        assert!(parse(&["tag", "app", name]).is_err(), "{name}");
+    }
+    for change in ["CMD x", "cmd [\"x\"]", " ENV  A=b ", "label a=b"] {
+        assert!(parse(&["commit", "web", "app", &format!("--change={change}")]).is_ok(), "{change}");
+    }
+    for change in ["", "RUN make", "CMD", "CMD ", "COPY a b"] {
+        assert!(parse(&["commit", "web", "app", &format!("--change={change}")]).is_err(), "{change}");
+    }
+}
+
+#[test]
 fn a_prune_asks_for_what_was_typed() {
     let now = Timestamp::new(1_000_000, 500_000_000).unwrap();
     let asked = |line| match verb(line) {
@@ -182,6 +266,19 @@ fn a_wrong_line_is_refused_with_2() {
         &["rollback", "web", "before", "--discard", "--name", "kept"],
         &["rollback", "web", "before", "--discard", "--ttl", "1d"],
         &["promote", "try", "--volumes", "clone"],
+        &["commit", "web"],
+        &["commit", "web", "app", "--compression", "gzip"],
+        &["commit", "web", "app", "--portable", "--compression", "xz"],
+        &["commit", "web", "app", "--ttl", "1d"],
+        &["portable"],
+        &["images", "-q", "--json"],
+        &["tag", "app"],
+        &["push", "app", "--all-platforms"],
+        &["diff"],
+        &["diff", "a", "image:"],
+        &["export", "web", "--image", "app"],
+        &["export", "web", "--compression", "gzip"],
+        &["export", "web", "--format", "docker"],
         &["prune"],
         &["prune", "--dry-run"],
         &["prune", "--all", "--label", "a=b"],

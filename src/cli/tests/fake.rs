@@ -8,7 +8,7 @@ use protobuf::MessageField;
 use protobuf::well_known_types::timestamp::Timestamp;
 use tokio::sync::{oneshot, watch};
 use ttrpc::Code;
-use ttrpc::r#async::{Server, ServerStreamSender, TtrpcContext};
+use ttrpc::r#async::{Server, ServerStream, ServerStreamSender, TtrpcContext};
 
 use super::{Exit, loom_interrupted};
 use crate::protos::admin::*;
@@ -21,6 +21,15 @@ pub(super) const SEED: &str = "5eed5eed5eed5eed5eed5eed5eed5eed";
 #[derive(Debug, Default)]
 struct Fake {
     under_way: watch::Sender<(String, bool)>,
+}
+
+impl Fake {
+    /// What never ends by itself, until it is cancelled.
+    async fn stall(&self, operation: &str) {
+        self.under_way.send_replace((operation.to_owned(), false));
+        let mut changes = self.under_way.subscribe();
+        let _ = changes.wait_for(|(_, cancelled)| *cancelled).await;
+    }
 }
 
 fn refuse<T>(code: Code, message: &str) -> ttrpc::Result<T> {
@@ -133,8 +142,174 @@ fn rolled(name: String, discard: bool, options: &Options) -> MessageField<Rolled
     })
 }
 
+/// The image of a name; one that is called `portable` is.
+fn image(name: &str) -> MessageField<Image> {
+    MessageField::some(Image {
+        name: format!("registry.example.com/{name}"),
+        digest: format!("sha256:{}", "d".repeat(64)),
+        chain_id: format!("sha256:{}", "c".repeat(64)),
+        snapshot: before().id,
+        portable: name.starts_with("portable"),
+        created: at(1_700_000_000, 0),
+        size: 12_345_678,
+        platform: "linux/amd64".into(),
+        namespace: "default".into(),
+        ..Default::default()
+    })
+}
+
+/// What differs: one of each.
+fn changes() -> Vec<Change> {
+    let file = |mode, size| Node { type_: "file".into(), mode, size, ..Default::default() };
+    let change = |path: &str, kind: ChangeKind, before: Option<Node>, after: Option<Node>| Change {
+        path: path.into(),
+        kind: kind.into(),
+        before: before.into(),
+        after: after.into(),
+        ..Default::default()
+    };
+    let modified = ChangeKind::CHANGE_KIND_MODIFIED;
+    vec![
+        change("bin/new", ChangeKind::CHANGE_KIND_ADDED, None, Some(file(0o755, 2_000))),
+        Change {
+            differs: vec!["mode".into(), "content".into()],
+            ..change("etc/motd", modified, Some(file(0o644, 12_000)), Some(file(0o755, 15_000)))
+        },
+        change("old", ChangeKind::CHANGE_KIND_DELETED, Some(file(0o600, 7)), None),
+    ]
+}
+
+/// How the text file of them differs.
+pub(super) const PATCH: &str = "--- a/etc/motd\n+++ b/etc/motd\n@@ -1 +1 @@\n-old\n+new\n";
+
+/// What an export of anything sends first; `broken` ends behind it.
+pub(super) const ARCHIVE: &[u8] = b"first second";
+
 #[async_trait]
 impl Admin for Fake {
+    async fn commit(&self, _: &TtrpcContext, request: CommitRequest) -> ttrpc::Result<CommitResponse> {
+        if request.image == "taken" && !request.replace {
+            return refuse(Code::ALREADY_EXISTS, "image \"taken\" already exists");
+        }
+        let mut image = image(&request.image);
+        image.mut_or_insert_default().portable |= request.portable;
+        Ok(CommitResponse {
+            image,
+            // A snapshot's state was there before.
+            cost: if request.reference == "before" { MessageField::none() } else { price() },
+            operation: "1".repeat(32),
+            ..Default::default()
+        })
+    }
+
+    async fn portable(&self, _: &TtrpcContext, request: PortableRequest) -> ttrpc::Result<PortableResponse> {
+        if request.image == "slow" {
+            self.stall(&request.options.operation).await;
+            return refuse(Code::ABORTED, "operation was cancelled; what it had made was undone");
+        }
+        let written = !request.image.starts_with("portable");
+        Ok(PortableResponse {
+            image: image(&request.image),
+            layer: if written { format!("sha256:{}", "a".repeat(64)) } else { String::new() },
+            layer_size: if written { 1_100_000_000 } else { 0 },
+            operation: "2".repeat(32),
+            ..Default::default()
+        })
+    }
+
+    async fn images(
+        &self,
+        _: &TtrpcContext,
+        _: ImagesRequest,
+        sender: ServerStreamSender<ImagesResponse>,
+    ) -> ttrpc::Result<()> {
+        for name in ["app:v2", "portable:v1"] {
+            let images = image(name).into_option().into_iter().collect();
+            sender.send(&ImagesResponse { images, ..Default::default() }).await?;
+        }
+        Ok(())
+    }
+
+    async fn tag(&self, _: &TtrpcContext, request: TagRequest) -> ttrpc::Result<TagResponse> {
+        match request.image.as_str() {
+            "none" => refuse(Code::NOT_FOUND, "image \"none\" does not exist"),
+            _ => Ok(TagResponse { image: image(&request.name), ..Default::default() }),
+        }
+    }
+
+    async fn diff(
+        &self,
+        _: &TtrpcContext,
+        request: DiffRequest,
+        sender: ServerStreamSender<DiffResponse>,
+    ) -> ttrpc::Result<()> {
+        for mut change in changes().into_iter().filter(|_| request.from != request.to) {
+            if request.patch && change.path == "etc/motd" {
+                change.patch = PATCH.into();
+            }
+            sender.send(&DiffResponse { changes: vec![change], ..Default::default() }).await?;
+        }
+        match request.from.as_str() {
+            "gone" => refuse(Code::NOT_FOUND, "its bytes are gone"),
+            _ => Ok(()),
+        }
+    }
+
+    async fn export(
+        &self,
+        _: &TtrpcContext,
+        request: ExportRequest,
+        sender: ServerStreamSender<ExportResponse>,
+    ) -> ttrpc::Result<()> {
+        for part in ARCHIVE.chunks(6) {
+            sender.send(&ExportResponse { data: part.to_vec(), ..Default::default() }).await?;
+        }
+        match request.reference.as_str() {
+            "broken" => refuse(Code::INTERNAL, "read /layers/7/fs/x: Input/output error"),
+            "slow" => {
+                self.stall(&request.options.operation).await;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn import(
+        &self,
+        _: &TtrpcContext,
+        mut stream: ServerStream<ImportResponse, ImportRequest>,
+    ) -> ttrpc::Result<()> {
+        let to = stream.recv().await?.unwrap_or_default().to;
+        if to.image == "taken" {
+            return refuse(Code::ALREADY_EXISTS, "image \"taken\" already exists");
+        }
+        let mut archive = Vec::new();
+        loop {
+            let answer = ImportResponse { received: archive.len() as u64, ..Default::default() };
+            // Answers come of themselves too.
+            stream.send(&answer).await?;
+            stream.send(&answer).await?;
+            if to.image == "slow" {
+                self.stall(&to.options.operation).await;
+                return refuse(Code::ABORTED, "operation was cancelled; what it had made was undone");
+            }
+            let Some(part) = stream.recv().await? else {
+                return refuse(Code::ABORTED, "the archive was cut off");
+            };
+            if part.offset != answer.received {
+                return refuse(Code::INVALID_ARGUMENT, "out of order");
+            }
+            archive.extend(part.data);
+            if part.end {
+                break;
+            }
+        }
+        let mut image = image(&to.image);
+        image.mut_or_insert_default().size = archive.len() as u64;
+        let answer = ImportResponse { image, operation: "3".repeat(32), ..Default::default() };
+        stream.send(&answer).await
+    }
+
     async fn status(&self, _: &TtrpcContext, _: StatusRequest) -> ttrpc::Result<StatusResponse> {
         Ok(StatusResponse {
             version: "0.1.0".into(),
@@ -213,9 +388,7 @@ impl Admin for Fake {
     async fn fork(&self, _: &TtrpcContext, request: ForkRequest) -> ttrpc::Result<ForkResponse> {
         let containerd = &request.containerd;
         if request.reference == "slow" {
-            self.under_way.send_replace((request.options.operation.clone(), false));
-            let mut changes = self.under_way.subscribe();
-            let _ = changes.wait_for(|(_, cancelled)| *cancelled).await;
+            self.stall(&request.options.operation).await;
             return refuse(Code::ABORTED, "operation was cancelled; what it had made was undone");
         }
         let manual = request.options.resume_policy.enum_value() == Ok(ResumePolicy::RESUME_POLICY_MANUAL);

@@ -16,6 +16,7 @@ use super::{Exit, completion, run};
 mod args;
 mod branches;
 mod fake;
+mod images;
 mod operations;
 
 fn words(line: &[&str]) -> Vec<OsString> {

@@ -171,8 +171,14 @@ fn unpack(tar: &[u8], to: &Path, how: Unpack) {
             }
             (None, _) => {
                 let directory = entry.header().entry_type().is_dir();
-                if there.is_ok_and(|there| !there.is_dir() || !directory) {
-                    remove(&path);
+                match there {
+                    Ok(there) if there.is_dir() && directory => {
+                        for name in xattr::list(&path).unwrap() {
+                            xattr::remove(&path, name).unwrap();
+                        }
+                    }
+                    Ok(_) => drop(remove(&path)),
+                    Err(_) => {}
                 }
             }
         }
@@ -290,10 +296,10 @@ fn what_is_deleted_or_replaced_is_marked_where_those_below_have_it() {
         on_mount(&place, &chain, Access::Write, program);
         let names = names(&tar(&place, &chain, 1));
         let wanted = [
-            ".wh.gone",
             "dev",
             "fifo",
             "fifo2",
+            ".wh.gone",
             ".wh.listens",
             "swap",
             "again/",

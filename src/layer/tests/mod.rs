@@ -4,6 +4,7 @@
 mod archive;
 mod branch;
 mod changed;
+mod difference;
 #[cfg(feature = "fault-points")]
 mod faults;
 mod hostile;

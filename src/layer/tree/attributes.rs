@@ -54,6 +54,12 @@ impl Attributes {
         self
     }
 
+    /// The extended ones, in the order of their names.
+    pub(super) fn into_extended(mut self) -> Vec<(OsString, Vec<u8>)> {
+        self.extended.sort();
+        self.extended
+    }
+
     /// Sets them on `name` in `dir`, which is `fd`; the name is in a tree that only we write to.
     ///
     /// The order matters: a change of owner takes away `security.capability` and the setuid bit, and

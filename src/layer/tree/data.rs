@@ -1,4 +1,4 @@
-//! The bytes of one regular file.
+//! The bytes of regular files.
 
 use std::io;
 use std::ops::Range;
@@ -11,6 +11,8 @@ use rustix::io::Errno;
 const STEP: u64 = 1 << 30;
 /// Bytes of the buffer where the kernel cannot copy by itself.
 const BUFFER: usize = 1 << 20;
+/// Bytes of each of two files that are compared at once.
+const COMPARED: usize = 128 * 1024;
 
 /// Copies `len` bytes with their holes; answers true where the copy shares the source's extents.
 pub(super) fn copy(
@@ -41,14 +43,11 @@ pub(super) fn next(file: BorrowedFd<'_>, at: u64, len: u64) -> io::Result<Option
     if at >= len {
         return Ok(None);
     }
-    let start = match rustix::fs::seek(file, SeekFrom::Data(at)) {
-        Ok(start) if start < len => start,
+    let start = data(file, at, len)?;
+    if start == len {
         // Nothing but a hole is left.
-        Ok(_) | Err(Errno::NXIO) => return Ok(None),
-        // A filesystem that knows no holes: all is data.
-        Err(Errno::INVAL) => at,
-        Err(e) => return Err(e.into()),
-    };
+        return Ok(None);
+    }
     let end = match rustix::fs::seek(file, SeekFrom::Hole(start)) {
         Ok(end) => end.min(len),
         // Cut shorter by its owner meanwhile, or a filesystem that knows no holes.
@@ -101,4 +100,63 @@ fn by_hand(source: BorrowedFd<'_>, target: BorrowedFd<'_>, from: u64, to: u64) -
         }
     }
     Ok(())
+}
+
+/// What two files are compared by.
+pub(super) struct Comparer {
+    one: Vec<u8>,
+    other: Vec<u8>,
+}
+
+impl Comparer {
+    pub(super) fn new() -> Self {
+        Self { one: vec![0; COMPARED], other: vec![0; COMPARED] }
+    }
+
+    /// True where two files have the same `len` bytes. Holes that both have are not read.
+    pub(super) fn same(&mut self, one: BorrowedFd<'_>, other: BorrowedFd<'_>, len: u64) -> io::Result<bool> {
+        let mut at = 0;
+        while at < len {
+            if len > COMPARED as u64 {
+                at = data(one, at, len)?.min(data(other, at, len)?);
+            }
+            let wanted = usize::try_from(len - at).map_or(COMPARED, |left| left.min(COMPARED));
+            let (Some(left), Some(right)) = (self.one.get_mut(..wanted), self.other.get_mut(..wanted)) else {
+                break;
+            };
+            // Cut shorter by its owner meanwhile: it is not the same any more.
+            if !fill(one, left, at)? || !fill(other, right, at)? || left != right {
+                return Ok(false);
+            }
+            at += wanted as u64;
+        }
+        Ok(true)
+    }
+}
+
+/// Where there is data from a position on, `len` where there is none.
+fn data(file: BorrowedFd<'_>, at: u64, len: u64) -> io::Result<u64> {
+    match rustix::fs::seek(file, SeekFrom::Data(at)) {
+        Ok(from) => Ok(from.min(len)),
+        Err(Errno::NXIO) => Ok(len),
+        // A filesystem that knows no holes: all is data.
+        Err(Errno::INVAL) => Ok(at),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Reads all of `into`; false where the file ends before.
+fn fill(file: BorrowedFd<'_>, mut into: &mut [u8], mut at: u64) -> io::Result<bool> {
+    while !into.is_empty() {
+        match rustix::io::pread(file, &mut *into, at) {
+            Ok(0) => return Ok(false),
+            Ok(got) => {
+                into = into.get_mut(got..).unwrap_or_default();
+                at += got as u64;
+            }
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(true)
 }
