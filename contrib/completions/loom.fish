@@ -44,6 +44,15 @@ complete -c loom -n "__fish_loom_needs_command" -f -a "clone" -d 'Make a contain
 complete -c loom -n "__fish_loom_needs_command" -f -a "rollback" -d 'Give a container the files of a snapshot of its own; what it had is kept'
 complete -c loom -n "__fish_loom_needs_command" -f -a "promote" -d 'Give the container that a fork was made from the fork\'s files; what it had is kept'
 complete -c loom -n "__fish_loom_needs_command" -f -a "resume" -d 'Start the process of a container, or continue it where it is paused'
+complete -c loom -n "__fish_loom_needs_command" -f -a "commit" -d 'Make an image of a container, which runs on, or of a snapshot'
+complete -c loom -n "__fish_loom_needs_command" -f -a "portable" -d 'Write what of an image only this node has, so that any tool can save and push it'
+complete -c loom -n "__fish_loom_needs_command" -f -a "images" -d 'List the images that are on loom'
+complete -c loom -n "__fish_loom_needs_command" -f -a "tag" -d 'Give an image another name'
+complete -c loom -n "__fish_loom_needs_command" -f -a "save" -d 'Write an image as an OCI archive'
+complete -c loom -n "__fish_loom_needs_command" -f -a "push" -d 'Push an image, with nerdctl'
+complete -c loom -n "__fish_loom_needs_command" -f -a "diff" -d 'Show what differs between two states'
+complete -c loom -n "__fish_loom_needs_command" -f -a "export" -d 'Write the files of a state, or an image, as an archive'
+complete -c loom -n "__fish_loom_needs_command" -f -a "import" -d 'Make an image of an archive'
 complete -c loom -n "__fish_loom_needs_command" -f -a "prune" -d 'Remove the snapshots that loom keeps by name, but for pinned ones'
 complete -c loom -n "__fish_loom_needs_command" -f -a "operations" -d 'List operations, newest first: every branch is one'
 complete -c loom -n "__fish_loom_needs_command" -f -a "operation" -d 'Show an operation: its steps, warnings and error'
@@ -174,6 +183,83 @@ complete -c loom -n "__fish_loom_using_subcommand resume" -l containerd -d 'cont
 complete -c loom -n "__fish_loom_using_subcommand resume" -s n -l namespace -d 'containerd\'s namespace' -r
 complete -c loom -n "__fish_loom_using_subcommand resume" -l json -d 'Print JSON for programs, errors too'
 complete -c loom -n "__fish_loom_using_subcommand resume" -s h -l help -d 'Print help'
+complete -c loom -n "__fish_loom_using_subcommand commit" -s c -l change -d 'Change its configuration by an instruction of a Dockerfile; may be given more than once' -r
+complete -c loom -n "__fish_loom_using_subcommand commit" -s m -l message -d 'What its history says of it' -r
+complete -c loom -n "__fish_loom_using_subcommand commit" -s a -l author -d 'Its author, such as "Jane Doe <jane@example.com>"' -r
+complete -c loom -n "__fish_loom_using_subcommand commit" -l compression -d 'How a portable one\'s layer is compressed' -r -f -a "zstd\t'Small and fast; every containerd reads it, and docker from 23.0'
+gzip\t'What everything reads'"
+complete -c loom -n "__fish_loom_using_subcommand commit" -l consistency -d 'How whole the state is' -r -f -a "crash\t'One point in time, as after a power cut'
+app\t'As agreed with the application: its labels loom.quiesce and loom.unquiesce name commands'"
+complete -c loom -n "__fish_loom_using_subcommand commit" -l idempotency-key -d 'Done once under this key: the same command again prints the same again' -r
+complete -c loom -n "__fish_loom_using_subcommand commit" -l address -d 'loomd\'s ttrpc socket' -r -F
+complete -c loom -n "__fish_loom_using_subcommand commit" -l containerd -d 'containerd\'s socket; without it, the one in loomd\'s configuration' -r -F
+complete -c loom -n "__fish_loom_using_subcommand commit" -s n -l namespace -d 'containerd\'s namespace' -r
+complete -c loom -n "__fish_loom_using_subcommand commit" -l portable -d 'Write its layer too, so that any tool can save and push it'
+complete -c loom -n "__fish_loom_using_subcommand commit" -l replace -d 'Take over an image that has the name'
+complete -c loom -n "__fish_loom_using_subcommand commit" -l json -d 'Print JSON for programs, errors too'
+complete -c loom -n "__fish_loom_using_subcommand commit" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c loom -n "__fish_loom_using_subcommand portable" -l compression -d 'How its layer is compressed' -r -f -a "zstd\t'Small and fast; every containerd reads it, and docker from 23.0'
+gzip\t'What everything reads'"
+complete -c loom -n "__fish_loom_using_subcommand portable" -l idempotency-key -d 'Done once under this key: the same command again prints the same again' -r
+complete -c loom -n "__fish_loom_using_subcommand portable" -l address -d 'loomd\'s ttrpc socket' -r -F
+complete -c loom -n "__fish_loom_using_subcommand portable" -l containerd -d 'containerd\'s socket; without it, the one in loomd\'s configuration' -r -F
+complete -c loom -n "__fish_loom_using_subcommand portable" -s n -l namespace -d 'containerd\'s namespace' -r
+complete -c loom -n "__fish_loom_using_subcommand portable" -l json -d 'Print JSON for programs, errors too'
+complete -c loom -n "__fish_loom_using_subcommand portable" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c loom -n "__fish_loom_using_subcommand images" -l address -d 'loomd\'s ttrpc socket' -r -F
+complete -c loom -n "__fish_loom_using_subcommand images" -l containerd -d 'containerd\'s socket; without it, the one in loomd\'s configuration' -r -F
+complete -c loom -n "__fish_loom_using_subcommand images" -s n -l namespace -d 'containerd\'s namespace' -r
+complete -c loom -n "__fish_loom_using_subcommand images" -s q -l quiet -d 'Only names, one a line'
+complete -c loom -n "__fish_loom_using_subcommand images" -l json -d 'Print JSON for programs, errors too'
+complete -c loom -n "__fish_loom_using_subcommand images" -s h -l help -d 'Print help'
+complete -c loom -n "__fish_loom_using_subcommand tag" -l address -d 'loomd\'s ttrpc socket' -r -F
+complete -c loom -n "__fish_loom_using_subcommand tag" -l containerd -d 'containerd\'s socket; without it, the one in loomd\'s configuration' -r -F
+complete -c loom -n "__fish_loom_using_subcommand tag" -s n -l namespace -d 'containerd\'s namespace' -r
+complete -c loom -n "__fish_loom_using_subcommand tag" -l json -d 'Print JSON for programs, errors too'
+complete -c loom -n "__fish_loom_using_subcommand tag" -s h -l help -d 'Print help'
+complete -c loom -n "__fish_loom_using_subcommand save" -l compression -d 'How a layer that only this node has is compressed' -r -f -a "zstd\t'Small and fast; every containerd reads it, and docker from 23.0'
+gzip\t'What everything reads'"
+complete -c loom -n "__fish_loom_using_subcommand save" -s o -l output -d 'A file; without it, standard output, where that is no terminal' -r -F
+complete -c loom -n "__fish_loom_using_subcommand save" -l address -d 'loomd\'s ttrpc socket' -r -F
+complete -c loom -n "__fish_loom_using_subcommand save" -l containerd -d 'containerd\'s socket; without it, the one in loomd\'s configuration' -r -F
+complete -c loom -n "__fish_loom_using_subcommand save" -s n -l namespace -d 'containerd\'s namespace' -r
+complete -c loom -n "__fish_loom_using_subcommand save" -l json -d 'Print JSON for programs, errors too'
+complete -c loom -n "__fish_loom_using_subcommand save" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c loom -n "__fish_loom_using_subcommand push" -l compression -d 'How a layer that only this node has is compressed' -r -f -a "zstd\t'Small and fast; every containerd reads it, and docker from 23.0'
+gzip\t'What everything reads'"
+complete -c loom -n "__fish_loom_using_subcommand push" -l address -d 'loomd\'s ttrpc socket' -r -F
+complete -c loom -n "__fish_loom_using_subcommand push" -l containerd -d 'containerd\'s socket; without it, the one in loomd\'s configuration' -r -F
+complete -c loom -n "__fish_loom_using_subcommand push" -s n -l namespace -d 'containerd\'s namespace' -r
+complete -c loom -n "__fish_loom_using_subcommand push" -l json -d 'Print JSON for programs, errors too'
+complete -c loom -n "__fish_loom_using_subcommand push" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c loom -n "__fish_loom_using_subcommand diff" -l address -d 'loomd\'s ttrpc socket' -r -F
+complete -c loom -n "__fish_loom_using_subcommand diff" -l containerd -d 'containerd\'s socket; without it, the one in loomd\'s configuration' -r -F
+complete -c loom -n "__fish_loom_using_subcommand diff" -s n -l namespace -d 'containerd\'s namespace' -r
+complete -c loom -n "__fish_loom_using_subcommand diff" -s p -l patch -d 'Print how text files differ, as `diff -u` does'
+complete -c loom -n "__fish_loom_using_subcommand diff" -l json -d 'Print JSON for programs, errors too'
+complete -c loom -n "__fish_loom_using_subcommand diff" -s h -l help -d 'Print help'
+complete -c loom -n "__fish_loom_using_subcommand export" -l format -d 'What the archive is' -r -f -a "tar\t'The files, as they are'
+oci\t'An image, as `docker load` and `nerdctl load` take it'"
+complete -c loom -n "__fish_loom_using_subcommand export" -l image -d 'The image\'s name in an OCI archive; needed where REF is no image' -r
+complete -c loom -n "__fish_loom_using_subcommand export" -l compression -d 'How the layers of an OCI archive are compressed that only this node has' -r -f -a "zstd\t'Small and fast; every containerd reads it, and docker from 23.0'
+gzip\t'What everything reads'"
+complete -c loom -n "__fish_loom_using_subcommand export" -s o -l output -d 'A file; without it, standard output, where that is no terminal' -r -F
+complete -c loom -n "__fish_loom_using_subcommand export" -l consistency -d 'How whole the state is' -r -f -a "crash\t'One point in time, as after a power cut'
+app\t'As agreed with the application: its labels loom.quiesce and loom.unquiesce name commands'"
+complete -c loom -n "__fish_loom_using_subcommand export" -l address -d 'loomd\'s ttrpc socket' -r -F
+complete -c loom -n "__fish_loom_using_subcommand export" -l containerd -d 'containerd\'s socket; without it, the one in loomd\'s configuration' -r -F
+complete -c loom -n "__fish_loom_using_subcommand export" -s n -l namespace -d 'containerd\'s namespace' -r
+complete -c loom -n "__fish_loom_using_subcommand export" -l json -d 'Print JSON for programs, errors too'
+complete -c loom -n "__fish_loom_using_subcommand export" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c loom -n "__fish_loom_using_subcommand import" -s c -l change -d 'Change its configuration by an instruction of a Dockerfile; may be given more than once' -r
+complete -c loom -n "__fish_loom_using_subcommand import" -s m -l message -d 'What its history says of it' -r
+complete -c loom -n "__fish_loom_using_subcommand import" -l snapshotter -d 'What containerd calls loom' -r
+complete -c loom -n "__fish_loom_using_subcommand import" -l idempotency-key -d 'Done once under this key: the same command again prints the same again' -r
+complete -c loom -n "__fish_loom_using_subcommand import" -l address -d 'loomd\'s ttrpc socket' -r -F
+complete -c loom -n "__fish_loom_using_subcommand import" -l containerd -d 'containerd\'s socket; without it, the one in loomd\'s configuration' -r -F
+complete -c loom -n "__fish_loom_using_subcommand import" -s n -l namespace -d 'containerd\'s namespace' -r
+complete -c loom -n "__fish_loom_using_subcommand import" -l json -d 'Print JSON for programs, errors too'
+complete -c loom -n "__fish_loom_using_subcommand import" -s h -l help -d 'Print help'
 complete -c loom -n "__fish_loom_using_subcommand prune" -l older-than -d 'Only those that are older' -r
 complete -c loom -n "__fish_loom_using_subcommand prune" -l label -d 'Only those with this label; an empty value fits any; may be given more than once' -r
 complete -c loom -n "__fish_loom_using_subcommand prune" -l container -d 'Only states of this container, which may be gone' -r
@@ -207,23 +293,32 @@ complete -c loom -n "__fish_loom_using_subcommand completion" -l containerd -d '
 complete -c loom -n "__fish_loom_using_subcommand completion" -s n -l namespace -d 'containerd\'s namespace' -r
 complete -c loom -n "__fish_loom_using_subcommand completion" -l json -d 'Print JSON for programs, errors too'
 complete -c loom -n "__fish_loom_using_subcommand completion" -s h -l help -d 'Print help'
-complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume prune operations operation cancel completion help" -f -a "status" -d 'Show loomd\'s version, its places, and how it branches'
-complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume prune operations operation cancel completion help" -f -a "ls" -d 'List snapshots, oldest first'
-complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume prune operations operation cancel completion help" -f -a "tree" -d 'Draw what was branched from what'
-complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume prune operations operation cancel completion help" -f -a "lineage" -d 'Show the way from a snapshot to its root'
-complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume prune operations operation cancel completion help" -f -a "inspect" -d 'Show all that is known of a snapshot, as JSON'
-complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume prune operations operation cancel completion help" -f -a "pin" -d 'Keep a snapshot whatever containerd removes, until it is unpinned'
-complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume prune operations operation cancel completion help" -f -a "unpin" -d 'End a pin; a snapshot that nothing else keeps goes with it'
-complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume prune operations operation cancel completion help" -f -a "rm" -d 'Remove snapshots that loom keeps'
-complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume prune operations operation cancel completion help" -f -a "snapshot" -d 'Make a snapshot of a container, which runs on'
-complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume prune operations operation cancel completion help" -f -a "fork" -d 'Make containers that continue from the state of a live one'
-complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume prune operations operation cancel completion help" -f -a "clone" -d 'Make a container whose files are a snapshot\'s'
-complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume prune operations operation cancel completion help" -f -a "rollback" -d 'Give a container the files of a snapshot of its own; what it had is kept'
-complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume prune operations operation cancel completion help" -f -a "promote" -d 'Give the container that a fork was made from the fork\'s files; what it had is kept'
-complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume prune operations operation cancel completion help" -f -a "resume" -d 'Start the process of a container, or continue it where it is paused'
-complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume prune operations operation cancel completion help" -f -a "prune" -d 'Remove the snapshots that loom keeps by name, but for pinned ones'
-complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume prune operations operation cancel completion help" -f -a "operations" -d 'List operations, newest first: every branch is one'
-complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume prune operations operation cancel completion help" -f -a "operation" -d 'Show an operation: its steps, warnings and error'
-complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume prune operations operation cancel completion help" -f -a "cancel" -d 'Stop an operation at its next step, and undo it'
-complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume prune operations operation cancel completion help" -f -a "completion" -d 'Print a shell\'s completions'
-complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume prune operations operation cancel completion help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume commit portable images tag save push diff export import prune operations operation cancel completion help" -f -a "status" -d 'Show loomd\'s version, its places, and how it branches'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume commit portable images tag save push diff export import prune operations operation cancel completion help" -f -a "ls" -d 'List snapshots, oldest first'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume commit portable images tag save push diff export import prune operations operation cancel completion help" -f -a "tree" -d 'Draw what was branched from what'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume commit portable images tag save push diff export import prune operations operation cancel completion help" -f -a "lineage" -d 'Show the way from a snapshot to its root'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume commit portable images tag save push diff export import prune operations operation cancel completion help" -f -a "inspect" -d 'Show all that is known of a snapshot, as JSON'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume commit portable images tag save push diff export import prune operations operation cancel completion help" -f -a "pin" -d 'Keep a snapshot whatever containerd removes, until it is unpinned'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume commit portable images tag save push diff export import prune operations operation cancel completion help" -f -a "unpin" -d 'End a pin; a snapshot that nothing else keeps goes with it'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume commit portable images tag save push diff export import prune operations operation cancel completion help" -f -a "rm" -d 'Remove snapshots that loom keeps'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume commit portable images tag save push diff export import prune operations operation cancel completion help" -f -a "snapshot" -d 'Make a snapshot of a container, which runs on'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume commit portable images tag save push diff export import prune operations operation cancel completion help" -f -a "fork" -d 'Make containers that continue from the state of a live one'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume commit portable images tag save push diff export import prune operations operation cancel completion help" -f -a "clone" -d 'Make a container whose files are a snapshot\'s'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume commit portable images tag save push diff export import prune operations operation cancel completion help" -f -a "rollback" -d 'Give a container the files of a snapshot of its own; what it had is kept'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume commit portable images tag save push diff export import prune operations operation cancel completion help" -f -a "promote" -d 'Give the container that a fork was made from the fork\'s files; what it had is kept'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume commit portable images tag save push diff export import prune operations operation cancel completion help" -f -a "resume" -d 'Start the process of a container, or continue it where it is paused'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume commit portable images tag save push diff export import prune operations operation cancel completion help" -f -a "commit" -d 'Make an image of a container, which runs on, or of a snapshot'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume commit portable images tag save push diff export import prune operations operation cancel completion help" -f -a "portable" -d 'Write what of an image only this node has, so that any tool can save and push it'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume commit portable images tag save push diff export import prune operations operation cancel completion help" -f -a "images" -d 'List the images that are on loom'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume commit portable images tag save push diff export import prune operations operation cancel completion help" -f -a "tag" -d 'Give an image another name'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume commit portable images tag save push diff export import prune operations operation cancel completion help" -f -a "save" -d 'Write an image as an OCI archive'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume commit portable images tag save push diff export import prune operations operation cancel completion help" -f -a "push" -d 'Push an image, with nerdctl'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume commit portable images tag save push diff export import prune operations operation cancel completion help" -f -a "diff" -d 'Show what differs between two states'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume commit portable images tag save push diff export import prune operations operation cancel completion help" -f -a "export" -d 'Write the files of a state, or an image, as an archive'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume commit portable images tag save push diff export import prune operations operation cancel completion help" -f -a "import" -d 'Make an image of an archive'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume commit portable images tag save push diff export import prune operations operation cancel completion help" -f -a "prune" -d 'Remove the snapshots that loom keeps by name, but for pinned ones'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume commit portable images tag save push diff export import prune operations operation cancel completion help" -f -a "operations" -d 'List operations, newest first: every branch is one'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume commit portable images tag save push diff export import prune operations operation cancel completion help" -f -a "operation" -d 'Show an operation: its steps, warnings and error'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume commit portable images tag save push diff export import prune operations operation cancel completion help" -f -a "cancel" -d 'Stop an operation at its next step, and undo it'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume commit portable images tag save push diff export import prune operations operation cancel completion help" -f -a "completion" -d 'Print a shell\'s completions'
+complete -c loom -n "__fish_loom_using_subcommand help; and not __fish_seen_subcommand_from status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume commit portable images tag save push diff export import prune operations operation cancel completion help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -263,6 +263,159 @@ _arguments "${_arguments_options[@]}" : \
 ':reference -- A container:_default' \
 && ret=0
 ;;
+(commit)
+_arguments "${_arguments_options[@]}" : \
+'*-c+[Change its configuration by an instruction of a Dockerfile; may be given more than once]:INSTRUCTION:_default' \
+'*--change=[Change its configuration by an instruction of a Dockerfile; may be given more than once]:INSTRUCTION:_default' \
+'-m+[What its history says of it]:TEXT:_default' \
+'--message=[What its history says of it]:TEXT:_default' \
+'-a+[Its author, such as "Jane Doe <jane@example.com>"]:AUTHOR:_default' \
+'--author=[Its author, such as "Jane Doe <jane@example.com>"]:AUTHOR:_default' \
+'--compression=[How a portable one'\''s layer is compressed]:HOW:((zstd\:"Small and fast; every containerd reads it, and docker from 23.0"
+gzip\:"What everything reads"))' \
+'--consistency=[How whole the state is]:HOW:((crash\:"One point in time, as after a power cut"
+app\:"As agreed with the application\: its labels loom.quiesce and loom.unquiesce name commands"))' \
+'--idempotency-key=[Done once under this key\: the same command again prints the same again]:KEY:_default' \
+'--address=[loomd'\''s ttrpc socket]:PATH:_files' \
+'--containerd=[containerd'\''s socket; without it, the one in loomd'\''s configuration]:PATH:_files' \
+'-n+[containerd'\''s namespace]:NAME:_default' \
+'--namespace=[containerd'\''s namespace]:NAME:_default' \
+'--portable[Write its layer too, so that any tool can save and push it]' \
+'--replace[Take over an image that has the name]' \
+'--json[Print JSON for programs, errors too]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':reference -- A container, or a snapshot:_default' \
+':image -- The image'\''s name:_default' \
+&& ret=0
+;;
+(portable)
+_arguments "${_arguments_options[@]}" : \
+'--compression=[How its layer is compressed]:HOW:((zstd\:"Small and fast; every containerd reads it, and docker from 23.0"
+gzip\:"What everything reads"))' \
+'--idempotency-key=[Done once under this key\: the same command again prints the same again]:KEY:_default' \
+'--address=[loomd'\''s ttrpc socket]:PATH:_files' \
+'--containerd=[containerd'\''s socket; without it, the one in loomd'\''s configuration]:PATH:_files' \
+'-n+[containerd'\''s namespace]:NAME:_default' \
+'--namespace=[containerd'\''s namespace]:NAME:_default' \
+'--json[Print JSON for programs, errors too]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':image -- An image:_default' \
+&& ret=0
+;;
+(images)
+_arguments "${_arguments_options[@]}" : \
+'--address=[loomd'\''s ttrpc socket]:PATH:_files' \
+'--containerd=[containerd'\''s socket; without it, the one in loomd'\''s configuration]:PATH:_files' \
+'-n+[containerd'\''s namespace]:NAME:_default' \
+'--namespace=[containerd'\''s namespace]:NAME:_default' \
+'(--json)-q[Only names, one a line]' \
+'(--json)--quiet[Only names, one a line]' \
+'--json[Print JSON for programs, errors too]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+(tag)
+_arguments "${_arguments_options[@]}" : \
+'--address=[loomd'\''s ttrpc socket]:PATH:_files' \
+'--containerd=[containerd'\''s socket; without it, the one in loomd'\''s configuration]:PATH:_files' \
+'-n+[containerd'\''s namespace]:NAME:_default' \
+'--namespace=[containerd'\''s namespace]:NAME:_default' \
+'--json[Print JSON for programs, errors too]' \
+'-h[Print help]' \
+'--help[Print help]' \
+':image -- An image:_default' \
+':name -- Its other name; an image that has it loses it:_default' \
+&& ret=0
+;;
+(save)
+_arguments "${_arguments_options[@]}" : \
+'--compression=[How a layer that only this node has is compressed]:HOW:((zstd\:"Small and fast; every containerd reads it, and docker from 23.0"
+gzip\:"What everything reads"))' \
+'-o+[A file; without it, standard output, where that is no terminal]:FILE:_files' \
+'--output=[A file; without it, standard output, where that is no terminal]:FILE:_files' \
+'--address=[loomd'\''s ttrpc socket]:PATH:_files' \
+'--containerd=[containerd'\''s socket; without it, the one in loomd'\''s configuration]:PATH:_files' \
+'-n+[containerd'\''s namespace]:NAME:_default' \
+'--namespace=[containerd'\''s namespace]:NAME:_default' \
+'--json[Print JSON for programs, errors too]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':image -- An image:_default' \
+&& ret=0
+;;
+(push)
+_arguments "${_arguments_options[@]}" : \
+'--compression=[How a layer that only this node has is compressed]:HOW:((zstd\:"Small and fast; every containerd reads it, and docker from 23.0"
+gzip\:"What everything reads"))' \
+'--address=[loomd'\''s ttrpc socket]:PATH:_files' \
+'--containerd=[containerd'\''s socket; without it, the one in loomd'\''s configuration]:PATH:_files' \
+'-n+[containerd'\''s namespace]:NAME:_default' \
+'--namespace=[containerd'\''s namespace]:NAME:_default' \
+'--json[Print JSON for programs, errors too]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':image -- An image:_default' \
+'*::args -- What `nerdctl push` is given too:_default' \
+&& ret=0
+;;
+(diff)
+_arguments "${_arguments_options[@]}" : \
+'--address=[loomd'\''s ttrpc socket]:PATH:_files' \
+'--containerd=[containerd'\''s socket; without it, the one in loomd'\''s configuration]:PATH:_files' \
+'-n+[containerd'\''s namespace]:NAME:_default' \
+'--namespace=[containerd'\''s namespace]:NAME:_default' \
+'-p[Print how text files differ, as \`diff -u\` does]' \
+'--patch[Print how text files differ, as \`diff -u\` does]' \
+'--json[Print JSON for programs, errors too]' \
+'-h[Print help]' \
+'--help[Print help]' \
+':from -- A container, a snapshot or an image:_default' \
+'::to -- Another, which came later; without it, what A has changed since what it was made of:_default' \
+&& ret=0
+;;
+(export)
+_arguments "${_arguments_options[@]}" : \
+'--format=[What the archive is]:WHAT:((tar\:"The files, as they are"
+oci\:"An image, as \`docker load\` and \`nerdctl load\` take it"))' \
+'--image=[The image'\''s name in an OCI archive; needed where REF is no image]:NAME:_default' \
+'--compression=[How the layers of an OCI archive are compressed that only this node has]:HOW:((zstd\:"Small and fast; every containerd reads it, and docker from 23.0"
+gzip\:"What everything reads"))' \
+'-o+[A file; without it, standard output, where that is no terminal]:FILE:_files' \
+'--output=[A file; without it, standard output, where that is no terminal]:FILE:_files' \
+'--consistency=[How whole the state is]:HOW:((crash\:"One point in time, as after a power cut"
+app\:"As agreed with the application\: its labels loom.quiesce and loom.unquiesce name commands"))' \
+'--address=[loomd'\''s ttrpc socket]:PATH:_files' \
+'--containerd=[containerd'\''s socket; without it, the one in loomd'\''s configuration]:PATH:_files' \
+'-n+[containerd'\''s namespace]:NAME:_default' \
+'--namespace=[containerd'\''s namespace]:NAME:_default' \
+'--json[Print JSON for programs, errors too]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':reference -- A container, a snapshot or an image:_default' \
+&& ret=0
+;;
+(import)
+_arguments "${_arguments_options[@]}" : \
+'*-c+[Change its configuration by an instruction of a Dockerfile; may be given more than once]:INSTRUCTION:_default' \
+'*--change=[Change its configuration by an instruction of a Dockerfile; may be given more than once]:INSTRUCTION:_default' \
+'-m+[What its history says of it]:TEXT:_default' \
+'--message=[What its history says of it]:TEXT:_default' \
+'--snapshotter=[What containerd calls loom]:NAME:_default' \
+'--idempotency-key=[Done once under this key\: the same command again prints the same again]:KEY:_default' \
+'--address=[loomd'\''s ttrpc socket]:PATH:_files' \
+'--containerd=[containerd'\''s socket; without it, the one in loomd'\''s configuration]:PATH:_files' \
+'-n+[containerd'\''s namespace]:NAME:_default' \
+'--namespace=[containerd'\''s namespace]:NAME:_default' \
+'--json[Print JSON for programs, errors too]' \
+'-h[Print help]' \
+'--help[Print help]' \
+'::file -- A tar of files, or an OCI archive; "-" is standard input:_files' \
+'::image -- The image'\''s name; an OCI archive may have one of its own:_default' \
+&& ret=0
+;;
 (prune)
 _arguments "${_arguments_options[@]}" : \
 '--older-than=[Only those that are older]:DURATION:_default' \
@@ -400,6 +553,42 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
+(commit)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(portable)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(images)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(tag)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(save)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(push)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(diff)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(export)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(import)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
 (prune)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
@@ -450,6 +639,15 @@ _loom_commands() {
 'rollback:Give a container the files of a snapshot of its own; what it had is kept' \
 'promote:Give the container that a fork was made from the fork'\''s files; what it had is kept' \
 'resume:Start the process of a container, or continue it where it is paused' \
+'commit:Make an image of a container, which runs on, or of a snapshot' \
+'portable:Write what of an image only this node has, so that any tool can save and push it' \
+'images:List the images that are on loom' \
+'tag:Give an image another name' \
+'save:Write an image as an OCI archive' \
+'push:Push an image, with nerdctl' \
+'diff:Show what differs between two states' \
+'export:Write the files of a state, or an image, as an archive' \
+'import:Make an image of an archive' \
 'prune:Remove the snapshots that loom keeps by name, but for pinned ones' \
 'operations:List operations, newest first\: every branch is one' \
 'operation:Show an operation\: its steps, warnings and error' \
@@ -469,10 +667,25 @@ _loom__subcmd__clone_commands() {
     local commands; commands=()
     _describe -t commands 'loom clone commands' commands "$@"
 }
+(( $+functions[_loom__subcmd__commit_commands] )) ||
+_loom__subcmd__commit_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom commit commands' commands "$@"
+}
 (( $+functions[_loom__subcmd__completion_commands] )) ||
 _loom__subcmd__completion_commands() {
     local commands; commands=()
     _describe -t commands 'loom completion commands' commands "$@"
+}
+(( $+functions[_loom__subcmd__diff_commands] )) ||
+_loom__subcmd__diff_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom diff commands' commands "$@"
+}
+(( $+functions[_loom__subcmd__export_commands] )) ||
+_loom__subcmd__export_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom export commands' commands "$@"
 }
 (( $+functions[_loom__subcmd__fork_commands] )) ||
 _loom__subcmd__fork_commands() {
@@ -496,6 +709,15 @@ _loom__subcmd__help_commands() {
 'rollback:Give a container the files of a snapshot of its own; what it had is kept' \
 'promote:Give the container that a fork was made from the fork'\''s files; what it had is kept' \
 'resume:Start the process of a container, or continue it where it is paused' \
+'commit:Make an image of a container, which runs on, or of a snapshot' \
+'portable:Write what of an image only this node has, so that any tool can save and push it' \
+'images:List the images that are on loom' \
+'tag:Give an image another name' \
+'save:Write an image as an OCI archive' \
+'push:Push an image, with nerdctl' \
+'diff:Show what differs between two states' \
+'export:Write the files of a state, or an image, as an archive' \
+'import:Make an image of an archive' \
 'prune:Remove the snapshots that loom keeps by name, but for pinned ones' \
 'operations:List operations, newest first\: every branch is one' \
 'operation:Show an operation\: its steps, warnings and error' \
@@ -515,10 +737,25 @@ _loom__subcmd__help__subcmd__clone_commands() {
     local commands; commands=()
     _describe -t commands 'loom help clone commands' commands "$@"
 }
+(( $+functions[_loom__subcmd__help__subcmd__commit_commands] )) ||
+_loom__subcmd__help__subcmd__commit_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom help commit commands' commands "$@"
+}
 (( $+functions[_loom__subcmd__help__subcmd__completion_commands] )) ||
 _loom__subcmd__help__subcmd__completion_commands() {
     local commands; commands=()
     _describe -t commands 'loom help completion commands' commands "$@"
+}
+(( $+functions[_loom__subcmd__help__subcmd__diff_commands] )) ||
+_loom__subcmd__help__subcmd__diff_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom help diff commands' commands "$@"
+}
+(( $+functions[_loom__subcmd__help__subcmd__export_commands] )) ||
+_loom__subcmd__help__subcmd__export_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom help export commands' commands "$@"
 }
 (( $+functions[_loom__subcmd__help__subcmd__fork_commands] )) ||
 _loom__subcmd__help__subcmd__fork_commands() {
@@ -529,6 +766,16 @@ _loom__subcmd__help__subcmd__fork_commands() {
 _loom__subcmd__help__subcmd__help_commands() {
     local commands; commands=()
     _describe -t commands 'loom help help commands' commands "$@"
+}
+(( $+functions[_loom__subcmd__help__subcmd__images_commands] )) ||
+_loom__subcmd__help__subcmd__images_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom help images commands' commands "$@"
+}
+(( $+functions[_loom__subcmd__help__subcmd__import_commands] )) ||
+_loom__subcmd__help__subcmd__import_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom help import commands' commands "$@"
 }
 (( $+functions[_loom__subcmd__help__subcmd__inspect_commands] )) ||
 _loom__subcmd__help__subcmd__inspect_commands() {
@@ -560,6 +807,11 @@ _loom__subcmd__help__subcmd__pin_commands() {
     local commands; commands=()
     _describe -t commands 'loom help pin commands' commands "$@"
 }
+(( $+functions[_loom__subcmd__help__subcmd__portable_commands] )) ||
+_loom__subcmd__help__subcmd__portable_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom help portable commands' commands "$@"
+}
 (( $+functions[_loom__subcmd__help__subcmd__promote_commands] )) ||
 _loom__subcmd__help__subcmd__promote_commands() {
     local commands; commands=()
@@ -569,6 +821,11 @@ _loom__subcmd__help__subcmd__promote_commands() {
 _loom__subcmd__help__subcmd__prune_commands() {
     local commands; commands=()
     _describe -t commands 'loom help prune commands' commands "$@"
+}
+(( $+functions[_loom__subcmd__help__subcmd__push_commands] )) ||
+_loom__subcmd__help__subcmd__push_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom help push commands' commands "$@"
 }
 (( $+functions[_loom__subcmd__help__subcmd__resume_commands] )) ||
 _loom__subcmd__help__subcmd__resume_commands() {
@@ -585,6 +842,11 @@ _loom__subcmd__help__subcmd__rollback_commands() {
     local commands; commands=()
     _describe -t commands 'loom help rollback commands' commands "$@"
 }
+(( $+functions[_loom__subcmd__help__subcmd__save_commands] )) ||
+_loom__subcmd__help__subcmd__save_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom help save commands' commands "$@"
+}
 (( $+functions[_loom__subcmd__help__subcmd__snapshot_commands] )) ||
 _loom__subcmd__help__subcmd__snapshot_commands() {
     local commands; commands=()
@@ -595,6 +857,11 @@ _loom__subcmd__help__subcmd__status_commands() {
     local commands; commands=()
     _describe -t commands 'loom help status commands' commands "$@"
 }
+(( $+functions[_loom__subcmd__help__subcmd__tag_commands] )) ||
+_loom__subcmd__help__subcmd__tag_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom help tag commands' commands "$@"
+}
 (( $+functions[_loom__subcmd__help__subcmd__tree_commands] )) ||
 _loom__subcmd__help__subcmd__tree_commands() {
     local commands; commands=()
@@ -604,6 +871,16 @@ _loom__subcmd__help__subcmd__tree_commands() {
 _loom__subcmd__help__subcmd__unpin_commands() {
     local commands; commands=()
     _describe -t commands 'loom help unpin commands' commands "$@"
+}
+(( $+functions[_loom__subcmd__images_commands] )) ||
+_loom__subcmd__images_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom images commands' commands "$@"
+}
+(( $+functions[_loom__subcmd__import_commands] )) ||
+_loom__subcmd__import_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom import commands' commands "$@"
 }
 (( $+functions[_loom__subcmd__inspect_commands] )) ||
 _loom__subcmd__inspect_commands() {
@@ -635,6 +912,11 @@ _loom__subcmd__pin_commands() {
     local commands; commands=()
     _describe -t commands 'loom pin commands' commands "$@"
 }
+(( $+functions[_loom__subcmd__portable_commands] )) ||
+_loom__subcmd__portable_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom portable commands' commands "$@"
+}
 (( $+functions[_loom__subcmd__promote_commands] )) ||
 _loom__subcmd__promote_commands() {
     local commands; commands=()
@@ -644,6 +926,11 @@ _loom__subcmd__promote_commands() {
 _loom__subcmd__prune_commands() {
     local commands; commands=()
     _describe -t commands 'loom prune commands' commands "$@"
+}
+(( $+functions[_loom__subcmd__push_commands] )) ||
+_loom__subcmd__push_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom push commands' commands "$@"
 }
 (( $+functions[_loom__subcmd__resume_commands] )) ||
 _loom__subcmd__resume_commands() {
@@ -660,6 +947,11 @@ _loom__subcmd__rollback_commands() {
     local commands; commands=()
     _describe -t commands 'loom rollback commands' commands "$@"
 }
+(( $+functions[_loom__subcmd__save_commands] )) ||
+_loom__subcmd__save_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom save commands' commands "$@"
+}
 (( $+functions[_loom__subcmd__snapshot_commands] )) ||
 _loom__subcmd__snapshot_commands() {
     local commands; commands=()
@@ -669,6 +961,11 @@ _loom__subcmd__snapshot_commands() {
 _loom__subcmd__status_commands() {
     local commands; commands=()
     _describe -t commands 'loom status commands' commands "$@"
+}
+(( $+functions[_loom__subcmd__tag_commands] )) ||
+_loom__subcmd__tag_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom tag commands' commands "$@"
 }
 (( $+functions[_loom__subcmd__tree_commands] )) ||
 _loom__subcmd__tree_commands() {

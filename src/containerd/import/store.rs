@@ -59,7 +59,7 @@ impl Store {
         let (mut hash, mut size) = (Sha256::new(), 0);
         loop {
             let mut part = Vec::new();
-            let read = from.by_ref().take(PART).read_to_end(&mut part);
+            let read = (&mut from).take(PART).read_to_end(&mut part);
             if read.map_err(|e| self.failed.or(bad(&e)))? == 0 {
                 break;
             }
