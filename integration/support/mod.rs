@@ -8,8 +8,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)] // Tests panic.
 #![allow(clippy::format_push_string, clippy::format_collect)] // Short texts, rarely made.
 
+pub mod changes;
 pub mod containerd;
 pub mod counter;
+pub mod difference;
 pub mod doors;
 pub mod fault;
 pub mod image;

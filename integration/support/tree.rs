@@ -33,8 +33,8 @@ pub struct Entry {
     pub linked: Option<PathBuf>,
 }
 
-/// A tree: its files by path, the root as "".
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A tree: its files by path, the root as "". The default one is no tree at all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tree {
     pub entries: BTreeMap<PathBuf, Entry>,
 }

@@ -13,7 +13,6 @@ use containerd_client::services::v1::tasks_client::TasksClient;
 use containerd_client::tonic::metadata::{Ascii, MetadataValue};
 use containerd_client::tonic::transport::Channel;
 use containerd_client::tonic::{Code, Request, Status};
-use rustix::io::Errno;
 
 use super::{Target, reference};
 use crate::error::{Error, Kind, Result};
@@ -82,6 +81,7 @@ impl Client {
         self.within(LOOK, message)
     }
 
+<<<<<<< HEAD
     /// A request that takes as long as its bytes do, such as a stream of messages.
     pub(super) fn stream<T>(&self, messages: T) -> Request<T> {
         self.addressed(messages)
@@ -89,11 +89,20 @@ impl Client {
 
     fn within<T>(&self, limit: Duration, message: T) -> Request<T> {
         let mut request = self.addressed(message);
+=======
+    fn within<T>(&self, limit: Duration, message: T) -> Request<T> {
+        let mut request = self.lasting(message);
+>>>>>>> h-commit
         request.set_timeout(limit);
         request
     }
 
+<<<<<<< HEAD
     fn addressed<T>(&self, message: T) -> Request<T> {
+=======
+    /// A request that takes as long as its bytes do: who waits for it watches that it goes on.
+    pub(super) fn lasting<T>(&self, message: T) -> Request<T> {
+>>>>>>> h-commit
         let mut request = Request::new(message);
         let headers = request.metadata_mut();
         headers.insert("containerd-namespace", self.namespace.clone());
@@ -187,18 +196,13 @@ fn innermost(error: &dyn std::error::Error) -> String {
     error.to_string()
 }
 
-/// True where containerd says that a disk of its is full, or that its quota is used up.
-fn full(message: &str) -> bool {
-    [Errno::NOSPC, Errno::DQUOT].iter().any(|errno| {
-        // Go's words for it are the kernel's in lower case.
-        let words = std::io::Error::from(*errno).to_string().to_lowercase();
-        words.split(" (").next().is_some_and(|words| message.contains(words))
-    })
-}
-
 fn kind(status: &Status) -> Kind {
     match status.code() {
+<<<<<<< HEAD
         // containerd has no code for it.
+=======
+        // containerd passes on what its disk said, as words.
+>>>>>>> h-commit
         Code::Unknown | Code::Internal if full(status.message()) => Kind::ResourceExhausted,
         // What containerd answers has no cause that we know: this is its connection, which broke off.
         Code::Unknown if std::error::Error::source(status).is_some() => Kind::Unavailable,

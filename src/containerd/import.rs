@@ -25,6 +25,9 @@ use crate::error::{Error, Result};
 use crate::operation::Work;
 use crate::store::{Id, OperationKind, Time};
 
+/// Where programs are in a tree that does not say so, as every tool has it.
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 mod form;
 mod incoming;
 mod layout;
@@ -211,6 +214,8 @@ async fn unused(client: &Client, name: &str) -> Result<()> {
 async fn of_tree(unpack: Unpack<'_>, import: &Import, layer: &Descriptor) -> Result<(Descriptor, String)> {
     let (diff_id, chain_id) = unpack.layer("", layer, None).await?;
     let mut image = Documents::bare(None);
+    // Where a change adds another variable, nobody else would say where programs are.
+    image.config["config"]["Env"] = json!([PATH]);
     let described = json!({"mediaType": layer.media_type, "digest": layer.digest, "size": layer.size});
     image.push(described, &diff_id);
     image.record(Time::now(), "loom import", "", &import.message);

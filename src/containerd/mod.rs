@@ -19,7 +19,7 @@
 //! - [`commit`], [`portable`], [`import`]: images made of states and of archives; [`export`]: archives of both
 //! - [`images`]: the images of a namespace; [`image_name`], [`image_config`]: what an image is called, and says of
 //!   itself; [`content`], [`blob`]: its documents and layers
-//! - [`difference`]: how two states differ
+//! - [`difference`]: how two states differ; [`patch`]: how a text file does
 //! - [`stop`]: stop and start of a container, whatever made it
 //! - [`retain`]: what expires
 //! - [`recover`]: what a crash leaves of all these
@@ -58,6 +58,7 @@ mod label;
 mod leases;
 mod manifest;
 mod nerdctl;
+mod patch;
 mod portable;
 mod promote;
 mod quiesce;

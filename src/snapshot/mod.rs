@@ -62,7 +62,7 @@ mod start;
 mod tests;
 
 pub use fork::Grant;
-pub use guard::Needed;
+pub use guard::{Chain, Needed};
 
 /// The label on Prepare that makes the new snapshot continue from another one.
 pub const FORK_LABEL: &str = "containerd.io/snapshot/loom.fork-of";

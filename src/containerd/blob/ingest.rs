@@ -60,7 +60,7 @@ impl Ingest {
         writer.send(WriteAction::Stat, WriteContentRequest::default()).await;
         let messages = poll_fn(move |context| messages.poll_recv(context));
         let begun = async {
-            let mut answers = client.content().write(client.stream(messages)).await?.into_inner();
+            let mut answers = client.content().write(client.lasting(messages)).await?.into_inner();
             // Only one that containerd has begun can be given up.
             answers.message().await?;
             Ok(answers)

@@ -5,7 +5,9 @@ mod branch;
 mod crash;
 mod lifecycle;
 mod model;
+mod publish;
 mod races;
+mod reads;
 mod replace;
 #[cfg(feature = "fault-points")]
 mod replace_faults;
