@@ -152,6 +152,26 @@ pub enum Error {
         /// containerd's namespace.
         namespace: String,
     },
+    /// No image has this name.
+    #[error(
+        "image {name:?} does not exist in namespace {namespace:?}; `ctr -n {namespace} images ls` lists those that do"
+    )]
+    ImageNotFound {
+        /// The name that was asked for.
+        name: String,
+        /// containerd's namespace.
+        namespace: String,
+    },
+    /// The image's name is taken.
+    #[error(
+        "image {name:?} already exists in namespace {namespace:?}; choose another name, or have this one replaced"
+    )]
+    ImageExists {
+        /// Its whole name.
+        name: String,
+        /// containerd's namespace.
+        namespace: String,
+    },
     /// The container's files are not on loom.
     #[error("container {name:?} is on {snapshotter}; run it with --snapshotter loom")]
     NotOnLoom {
@@ -219,7 +239,7 @@ pub enum Error {
     Fault(&'static str),
     /// No container and no snapshot is called so.
     #[error(
-        "neither a container in namespace {namespace:?} nor a snapshot is called {what:?}; `loom ls --all` lists the snapshots"
+        "no container or image in namespace {namespace:?} and no snapshot is called {what:?}; `loom ls --all` lists the snapshots"
     )]
     NothingFound {
         /// The name or id that was asked for.
@@ -282,13 +302,15 @@ impl Error {
             Self::SnapshotNotFound(_)
             | Self::ParentNotFound(_)
             | Self::ContainerNotFound { .. }
+            | Self::ImageNotFound { .. }
             | Self::OperationNotFound(_)
             | Self::NothingFound { .. } => Kind::NotFound,
             Self::KeyExists(_)
             | Self::NameExists(_)
             | Self::RefExists(_)
             | Self::KeyConflict { .. }
-            | Self::ContainerExists { .. } => Kind::AlreadyExists,
+            | Self::ContainerExists { .. }
+            | Self::ImageExists { .. } => Kind::AlreadyExists,
             Self::Invalid { .. }
             | Self::ParentNotCommitted { .. }
             | Self::Ambiguous { .. }
@@ -333,6 +355,8 @@ impl Error {
             Self::TooDeep { .. } => "TOO_DEEP",
             Self::ContainerNotFound { .. } => "CONTAINER_NOT_FOUND",
             Self::ContainerExists { .. } => "CONTAINER_EXISTS",
+            Self::ImageNotFound { .. } => "IMAGE_NOT_FOUND",
+            Self::ImageExists { .. } => "IMAGE_EXISTS",
             Self::NotOnLoom { .. } => "NOT_ON_LOOM",
             Self::Containerd { .. } => "CONTAINERD",
             Self::Nerdctl { .. } => "NERDCTL",

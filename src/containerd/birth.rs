@@ -270,7 +270,7 @@ pub(super) async fn unmake(client: &Client, snapshotter: &str, name: &str) -> Re
 
 /// Undoes what a branch that failed has made, in steps that can be taken again: a containerd that is
 /// being restarted is waited for a little.
-async fn undo<W: Future<Output = Result<()>>>(steps: impl Fn() -> W) -> Result<()> {
+pub(super) async fn undo<W: Future<Output = Result<()>>>(steps: impl Fn() -> W) -> Result<()> {
     let mut tries = 1;
     while tries < UNDOS {
         match steps().await {

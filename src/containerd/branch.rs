@@ -190,7 +190,9 @@ impl Brancher {
                 Err(Error::SnapshotNotFound(_)) => self.find(target, reference).await?,
                 answer => answer?,
             },
-            Reference::Container { .. } | Reference::Snapshot(_) => self.find(target, reference).await?,
+            Reference::Container { .. } | Reference::Snapshot(_) | Reference::Image(_) => {
+                self.find(target, reference).await?
+            }
         };
         if found.kind != Kind::Committed {
             return Err(Error::WrongKind { key: found.title(), kind: found.kind, needs });

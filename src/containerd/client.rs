@@ -12,6 +12,7 @@ use containerd_client::services::v1::tasks_client::TasksClient;
 use containerd_client::tonic::metadata::{Ascii, MetadataValue};
 use containerd_client::tonic::transport::Channel;
 use containerd_client::tonic::{Code, Request, Status};
+use rustix::io::Errno;
 
 use super::{Target, reference};
 use crate::error::{Error, Kind, Result};
@@ -80,9 +81,19 @@ impl Client {
         self.within(LOOK, message)
     }
 
+    /// A request that is a stream of messages, which takes as long as it takes.
+    pub(super) fn stream<T>(&self, messages: T) -> Request<T> {
+        self.addressed(messages)
+    }
+
     fn within<T>(&self, limit: Duration, message: T) -> Request<T> {
-        let mut request = Request::new(message);
+        let mut request = self.addressed(message);
         request.set_timeout(limit);
+        request
+    }
+
+    fn addressed<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
         let headers = request.metadata_mut();
         headers.insert("containerd-namespace", self.namespace.clone());
         if let Some(lease) = &self.lease {
@@ -136,6 +147,9 @@ impl Client {
                 Kind::Unavailable => {
                     format!("{} does not answer ({}); is containerd running?", address, status.message())
                 }
+                Kind::ResourceExhausted => {
+                    format!("{}; free some space where containerd keeps its content", status.message())
+                }
                 _ => status.message().to_owned(),
             };
             Error::Containerd { action, message, kind }
@@ -167,8 +181,19 @@ fn innermost(error: &dyn std::error::Error) -> String {
     error.to_string()
 }
 
+/// True where containerd says that a disk of its is full, or that its quota is used up.
+fn full(message: &str) -> bool {
+    [Errno::NOSPC, Errno::DQUOT].iter().any(|errno| {
+        // Go's words for it are the kernel's in lower case.
+        let words = std::io::Error::from(*errno).to_string().to_lowercase();
+        words.split(" (").next().is_some_and(|words| message.contains(words))
+    })
+}
+
 fn kind(status: &Status) -> Kind {
     match status.code() {
+        // containerd has no code for it.
+        Code::Unknown | Code::Internal if full(status.message()) => Kind::ResourceExhausted,
         // What containerd answers has no cause that we know: this is its connection, which broke off.
         Code::Unknown if std::error::Error::source(status).is_some() => Kind::Unavailable,
         Code::NotFound => Kind::NotFound,
@@ -242,6 +267,14 @@ mod tests {
         let error = crate::containerd::containers::get(&client, "web").await.unwrap_err();
         assert_eq!(error.kind(), Kind::Unavailable, "{error}");
         dies.await.unwrap();
+    }
+
+    #[test]
+    fn a_full_disk_is_told_from_other_errors() {
+        let said = |text: &str| kind(&Status::unknown(text));
+        assert_eq!(said("write /c/ingest/1/data: no space left on device"), Kind::ResourceExhausted);
+        assert_eq!(said("failed to copy: disk quota exceeded"), Kind::ResourceExhausted);
+        assert_eq!(said("write /c/ingest/1/data: input/output error"), Kind::Internal);
     }
 
     #[tokio::test]

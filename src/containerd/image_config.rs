@@ -1,2 +1,304 @@
 //! What an image says of itself: its manifest, its configuration and history, and the instructions of a Dockerfile
 //! that change it.
+//!
+//! ```text
+//! name ─► (index ─►) manifest ─┬─► layers     a blob each, but for those of this node alone
+//!                              └─► config     process, history, diff ids ─► chain id ─► snapshot
+//! ```
+//!
+//! Documents are kept as plain JSON: what we do not know of them, we pass on. What is written is of the OCI, whatever
+//! was read. A layer of this node alone has no blob: its diff id is the digest of a text that names its state, and
+//! nothing but its chain id leads to its bytes.
+
+use containerd_client::types::Descriptor;
+use serde_json::{Map, Value, json};
+
+use super::client::Client;
+use super::content;
+use crate::error::{Error, Result};
+use crate::store::{Id, Time};
+
+mod instruction;
+mod process;
+mod words;
+
+pub(super) use instruction::apply;
+pub(super) use process::{args, of_container};
+
+/// The media types of what is written.
+pub(super) const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+pub(super) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// That of a layer as it is, not compressed.
+pub(super) const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+/// Docker's own, and what they are called by the OCI.
+const DOCKERS: [(&str, &str); 6] = [
+    ("application/vnd.docker.distribution.manifest.v2+json", MANIFEST),
+    ("application/vnd.docker.distribution.manifest.list.v2+json", INDEX),
+    ("application/vnd.docker.container.image.v1+json", CONFIG),
+    ("application/vnd.docker.image.rootfs.diff.tar", LAYER),
+    ("application/vnd.docker.image.rootfs.diff.tar.gzip", "application/vnd.oci.image.layer.v1.tar+gzip"),
+    (
+        "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+        "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+    ),
+];
+/// The annotation of a layer that is this node's alone: the id of its state.
+const STATE: &str = "loom.state";
+/// What a collector's reference to a snapshot begins with; the snapshotter follows.
+const KEEPS_SNAPSHOT: &str = "containerd.io/gc.ref.snapshot.";
+/// What its references to content begin with.
+const KEEPS_CONTENT: &str = "containerd.io/gc.ref.content.";
+
+/// An image for one platform.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Documents {
+    /// Its layers' descriptors, the lowest first.
+    pub(super) layers: Vec<Value>,
+    /// Its configuration.
+    pub(super) config: Value,
+}
+
+impl Documents {
+    /// The documents of an image, those for this machine where it has several; none where one of them is not here.
+    pub(super) async fn read(client: &Client, target: &Descriptor) -> Result<Option<Self>> {
+        let Some(mut manifest) = parse(client, &target.digest).await? else { return Ok(None) };
+        if let Some(Value::Array(all)) = manifest.get("manifests") {
+            let Some(digest) = for_this_machine(all) else { return Ok(None) };
+            let Some(one) = parse(client, &digest).await? else { return Ok(None) };
+            manifest = one;
+        }
+        let Some(config) = manifest.pointer("/config/digest").and_then(Value::as_str) else {
+            return Ok(None);
+        };
+        let Some(config) = parse(client, config).await? else { return Ok(None) };
+        let Some(Value::Array(mut layers)) = manifest.get_mut("layers").map(Value::take) else {
+            return Ok(None);
+        };
+        layers.iter_mut().for_each(as_oci);
+        let documents = Self { layers, config };
+        Ok((documents.layers.len() == documents.diff_ids().len()).then_some(documents))
+    }
+
+    /// An image of nothing, for a platform such as `linux/arm/v7` or for this machine's.
+    pub(super) fn bare(platform: Option<&str>) -> Self {
+        let mut parts = platform.unwrap_or_default().split('/');
+        let part =
+            |part: Option<&str>, own: &str| part.filter(|part| !part.is_empty()).unwrap_or(own).to_owned();
+        let os = part(parts.next(), "linux");
+        let architecture = part(parts.next(), architecture());
+        let mut config = json!({
+            "os": os,
+            "architecture": architecture,
+            "config": {},
+            "rootfs": {"type": "layers", "diff_ids": []},
+        });
+        if let Some(variant) = parts.next() {
+            config["variant"] = json!(variant);
+        }
+        Self { layers: Vec::new(), config }
+    }
+
+    /// The digests of its layers' bytes, the lowest first.
+    pub(super) fn diff_ids(&self) -> Vec<&str> {
+        let ids = self.config.pointer("/rootfs/diff_ids").and_then(Value::as_array);
+        ids.into_iter().flatten().filter_map(Value::as_str).collect()
+    }
+
+    /// The name of the snapshot of all its layers; none where it has no layer.
+    pub(super) fn chain_id(&self) -> Option<String> {
+        chain_ids(&self.diff_ids()).pop()
+    }
+
+    /// Its platform, such as `linux/amd64`.
+    pub(super) fn platform(&self) -> String {
+        let parts = ["os", "architecture", "variant"].map(|part| self.config.get(part));
+        let parts = parts.into_iter().flatten().filter_map(Value::as_str).filter(|part| !part.is_empty());
+        parts.collect::<Vec<_>>().join("/")
+    }
+
+    /// Adds a layer on top.
+    pub(super) fn push(&mut self, layer: Value, diff_id: &str) {
+        self.layers.push(layer);
+        change_in(&mut self.config, "rootfs", |rootfs| {
+            rootfs.insert("type".to_owned(), json!("layers"));
+            append(rootfs, "diff_ids", json!(diff_id));
+        });
+    }
+
+    /// Takes all layers but the lowest `count` away. History goes on telling what was done, and that it has no
+    /// layer of its own any more.
+    pub(super) fn keep_layers(&mut self, count: usize) {
+        self.layers.truncate(count);
+        if let Some(Value::Array(ids)) = self.config.pointer_mut("/rootfs/diff_ids") {
+            ids.truncate(count);
+        }
+        let Some(Value::Array(history)) = self.config.get_mut("history") else { return };
+        let layered = |entry: &&mut Value| entry.get("empty_layer") != Some(&Value::Bool(true));
+        for entry in history.iter_mut().filter(layered).skip(count) {
+            change(entry, |entry| entry.insert("empty_layer".to_owned(), Value::Bool(true)));
+        }
+    }
+
+    /// Adds an entry for the topmost layer to its history; the image is made at this moment, by this author where
+    /// one is named.
+    pub(super) fn record(&mut self, created: Time, created_by: &str, author: &str, comment: &str) {
+        let created = created.to_string();
+        let mut entry = json!({"created": created, "created_by": created_by});
+        for (field, text) in [("author", author), ("comment", comment)] {
+            if !text.is_empty() {
+                entry[field] = json!(text);
+            }
+        }
+        change(&mut self.config, |config| {
+            // nerdctl's history wants to know when of each.
+            let before = config.insert("created".to_owned(), json!(created));
+            if let Some(Value::Array(history)) = config.get_mut("history") {
+                let before = before.unwrap_or_else(|| json!(Time(0).to_string()));
+                let unknown = history.iter_mut().filter(|entry| entry.get("created").is_none());
+                unknown.for_each(|entry| {
+                    change(entry, |entry| _ = entry.insert("created".to_owned(), before.clone()))
+                });
+            }
+            if !author.is_empty() {
+                config.insert("author".to_owned(), json!(author));
+            }
+            append(config, "history", entry);
+        });
+    }
+
+    /// Writes both documents: the configuration keeps the snapshot of its layers, the manifest keeps it and the
+    /// blobs that are here. Answers what an image's record is to name.
+    pub(super) async fn write(&self, leased: &Client, snapshotter: &str) -> Result<Descriptor> {
+        let keeps = self.chain_id().map(|chain| (format!("{KEEPS_SNAPSHOT}{snapshotter}"), chain));
+        let keeps: Vec<_> = keeps.into_iter().collect();
+        let config = content::write(leased, CONFIG, &self.config, &keeps).await?;
+        let mut keeps = vec![(format!("{KEEPS_CONTENT}config"), config.digest.clone())];
+        for (n, layer) in self.layers.iter().enumerate() {
+            if let Some(digest) = layer.get("digest").and_then(Value::as_str)
+                && !is_of_node(layer)
+                && content::has(leased, digest).await?
+            {
+                keeps.push((format!("{KEEPS_CONTENT}l.{n}"), digest.to_owned()));
+            }
+        }
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": {"mediaType": CONFIG, "digest": config.digest, "size": config.size},
+            "layers": self.layers,
+        });
+        content::write(leased, MANIFEST, &manifest, &keeps).await
+    }
+}
+
+/// The chain ids of these layers, the lowest first: what containerd calls their snapshots.
+pub(super) fn chain_ids(diff_ids: &[&str]) -> Vec<String> {
+    let mut chain: Vec<String> = Vec::with_capacity(diff_ids.len());
+    for id in diff_ids {
+        let next = match chain.last() {
+            None => (*id).to_owned(),
+            Some(below) => content::digest(format!("{below} {id}").as_bytes()),
+        };
+        chain.push(next);
+    }
+    chain
+}
+
+/// The layer that a state is on this node alone, and its diff id. It is of one namespace: no other can have it by
+/// its name.
+pub(super) fn of_node(state: Id, namespace: &str) -> (Value, String) {
+    let text = format!("loom: state {state} in namespace {namespace}, on this node alone");
+    let digest = content::digest(text.as_bytes());
+    let layer = json!({
+        "mediaType": LAYER,
+        "digest": digest,
+        "size": text.len(),
+        "annotations": {STATE: state.to_string()},
+    });
+    (layer, digest)
+}
+
+/// True for a layer that is this node's alone.
+pub(super) fn is_of_node(layer: &Value) -> bool {
+    layer.get("annotations").is_some_and(|annotations| annotations.get(STATE).is_some())
+}
+
+/// Go's name for this machine's architecture.
+pub(super) fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "386",
+        "powerpc64" => "ppc64le",
+        other => other,
+    }
+}
+
+async fn parse(client: &Client, digest: &str) -> Result<Option<Value>> {
+    let Some(document) = content::read(client, digest).await? else { return Ok(None) };
+    let document = serde_json::from_slice(&document);
+    document
+        .map(Some)
+        .map_err(|e| Error::precondition(format!("content {digest}"), format!("it is not JSON: {e}")))
+}
+
+/// The digest of the manifest that containerd takes of several on this machine: its own architecture, newest variant
+/// first, then one that it can run too.
+fn for_this_machine(all: &[Value]) -> Option<String> {
+    let text = |manifest: &Value, at: &str| manifest.pointer(at).and_then(Value::as_str).map(str::to_owned);
+    let rank = |manifest: &Value| {
+        if text(manifest, "/platform/os").is_some_and(|os| os != "linux") {
+            return None;
+        }
+        let variant = text(manifest, "/platform/variant").unwrap_or_default();
+        let variant = variant.trim_start_matches('v').parse().unwrap_or(0_u32);
+        match (architecture(), text(manifest, "/platform/architecture").as_deref()) {
+            // Newer variants of amd64 may have what this machine has not.
+            ("amd64", Some("amd64")) => Some((2, u32::MAX - variant)),
+            (own, Some(its)) if own == its => Some((2, variant)),
+            ("amd64", Some("386")) | ("arm64", Some("arm")) => Some((1, variant)),
+            // It does not say, and may be any.
+            (_, None) => Some((0, 0)),
+            _ => None,
+        }
+    };
+    let ranked = all.iter().filter_map(|manifest| Some((rank(manifest)?, text(manifest, "/digest")?)));
+    // The first of those that are as good.
+    ranked.reduce(|best, next| if next.0 > best.0 { next } else { best }).map(|(_, digest)| digest)
+}
+
+/// Calls a descriptor's media type as the OCI does.
+fn as_oci(descriptor: &mut Value) {
+    let media = descriptor.get("mediaType").and_then(Value::as_str);
+    if let Some((_, ocis)) = DOCKERS.iter().find(|(dockers, _)| Some(*dockers) == media) {
+        descriptor["mediaType"] = json!(ocis);
+    }
+}
+
+/// Changes the members of an object; what is none becomes one.
+fn change<T>(value: &mut Value, how: impl FnOnce(&mut Map<String, Value>) -> T) -> T {
+    let mut members = match value.take() {
+        Value::Object(members) => members,
+        _ => Map::new(),
+    };
+    let done = how(&mut members);
+    *value = Value::Object(members);
+    done
+}
+
+/// Changes the members of an object in an object.
+fn change_in<T>(value: &mut Value, member: &str, how: impl FnOnce(&mut Map<String, Value>) -> T) -> T {
+    change(value, |members| change(members.entry(member).or_insert(Value::Null), how))
+}
+
+/// Adds to the list that a member is; what is none becomes one.
+fn append(members: &mut Map<String, Value>, member: &str, item: Value) {
+    match members.get_mut(member) {
+        Some(Value::Array(list)) => list.push(item),
+        _ => _ = members.insert(member.to_owned(), Value::Array(vec![item])),
+    }
+}
+
+#[cfg(test)]
+mod tests;

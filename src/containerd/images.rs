@@ -1,8 +1,20 @@
-//! The images of a namespace that are on loom.
+//! The images of a namespace: containerd's records of them, and those that are on loom.
 
-use super::{Brancher, Target};
-use crate::error::Result;
-use crate::store::{Id, Time};
+use std::collections::HashMap;
+
+use containerd_client::services::v1::{
+    CreateImageRequest, DeleteImageRequest, GetImageRequest, Image, ListImagesRequest, UpdateImageRequest,
+};
+use containerd_client::tonic::Code;
+use containerd_client::types::Descriptor;
+use serde_json::Value;
+
+use super::birth::some_at_once;
+use super::client::{Client, or_missing};
+use super::image_config::{self, Documents};
+use super::{Brancher, OPERATION_LABEL, Target, blocking, content, image_name, is_silence};
+use crate::error::{Error, Result};
+use crate::store::{Id, Snapshot, Time};
 
 /// An image that is on loom.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,15 +40,189 @@ pub struct ImageSeen {
 }
 
 impl Brancher {
-    /// The images of a namespace whose top snapshot is on loom, by name.
+    /// The images of a namespace whose top snapshot is on loom, by name. One that cannot be read is left out.
     pub async fn images(&self, target: &Target) -> Result<Vec<ImageSeen>> {
-        let _ = target;
-        todo!()
+        let client = Client::connect(target).await?;
+        let all = list(&client, Vec::new()).await?;
+        let looks = all.iter().map(|image| async {
+            match self.seen(&client, image).await {
+                Err(error) if is_silence(&error) => Err(error),
+                Err(error) => {
+                    tracing::debug!(image = image.name, %error, "an image that cannot be read is left out");
+                    Ok(None)
+                }
+                seen => seen,
+            }
+        });
+        let seen: Result<Vec<_>> = some_at_once(looks.collect()).await.into_iter().collect();
+        let mut seen: Vec<_> = seen?.into_iter().flatten().collect();
+        seen.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(seen)
     }
 
     /// Gives an image another name, which one that has it loses.
     pub async fn tag(&self, target: &Target, image: &str, name: &str) -> Result<ImageSeen> {
-        let _ = (target, image, name);
-        todo!()
+        let name = image_name::whole(name)?;
+        let client = Client::connect(target).await?;
+        let from = resolve(&client, image).await?;
+        let seen = self.seen(&client, &from).await?.ok_or_else(|| not_on_loom(&from.name))?;
+        let mut labels = from.labels;
+        // The operation made the other name.
+        labels.remove(OPERATION_LABEL);
+        let tagged = Image { name: name.clone(), labels, target: from.target, ..Image::default() };
+        crate::fault::point("containerd.image.tag")?;
+        match create(&client, tagged.clone()).await {
+            Err(Error::ImageExists { .. }) => replace(&client, tagged).await?,
+            made => made?,
+        }
+        Ok(ImageSeen { name, created: Time::now(), ..seen })
     }
+
+    /// The snapshot that an image's name means.
+    pub(super) async fn of_image(&self, target: &Target, name: &str) -> Result<Snapshot> {
+        let client = Client::connect(target).await?;
+        let image = resolve(&client, name).await?;
+        let documents = documents(&client, &image).await?;
+        let found = match &documents {
+            Some(documents) => self.top_of(&client, documents).await?,
+            None => None,
+        };
+        found.ok_or_else(|| not_on_loom(&image.name))
+    }
+
+    /// The snapshot of all layers of an image; none where it is not on loom.
+    pub(super) async fn top_of(&self, client: &Client, documents: &Documents) -> Result<Option<Snapshot>> {
+        let Some(chain) = documents.chain_id() else { return Ok(None) };
+        let namespace = client.target().namespace.clone();
+        blocking(&self.core, move |core| {
+            if let Some(found) = core.by_client_key(&namespace, &chain)? {
+                return Ok(Some(found));
+            }
+            // What stands on nothing containerd may have taken over from another namespace.
+            let same = core.store().read(|rows| rows.by_ref(&chain))?;
+            Ok(same.into_iter().find(|row| row.parent.is_none() && row.source.is_none()))
+        })
+        .await
+    }
+
+    async fn seen(&self, client: &Client, image: &Image) -> Result<Option<ImageSeen>> {
+        let Some(documents) = documents(client, image).await? else { return Ok(None) };
+        let Some(snapshot) = self.top_of(client, &documents).await? else { return Ok(None) };
+        let mut portable = true;
+        for layer in &documents.layers {
+            let digest = layer.get("digest").and_then(Value::as_str).unwrap_or_default();
+            portable = portable && !image_config::is_of_node(layer) && content::has(client, digest).await?;
+        }
+        let id = snapshot.id;
+        let size = blocking(&self.core, move |core| core.whole_usage(id)).await?;
+        let created = image.created_at.as_ref();
+        Ok(Some(ImageSeen {
+            name: image.name.clone(),
+            namespace: client.target().namespace.clone(),
+            digest: image.target.as_ref().map(|target| target.digest.clone()).unwrap_or_default(),
+            chain_id: documents.chain_id().unwrap_or_default(),
+            snapshot: id,
+            portable,
+            created: created.map_or(Time(0), |at| {
+                Time(at.seconds.saturating_mul(1_000_000_000).saturating_add(at.nanos.into()))
+            }),
+            size: u64::try_from(size.size).unwrap_or_default(),
+            platform: documents.platform(),
+        }))
+    }
+}
+
+fn not_on_loom(image: &str) -> Error {
+    Error::precondition(
+        format!("image {image:?}"),
+        "it is not unpacked on loom; run a container of it with --snapshotter loom",
+    )
+}
+
+/// The documents of an image; none where one of them is not here.
+pub(super) async fn documents(client: &Client, image: &Image) -> Result<Option<Documents>> {
+    match &image.target {
+        Some(target) => Documents::read(client, target).await,
+        None => Ok(None),
+    }
+}
+
+/// An image by its name, letter by letter.
+pub(super) async fn get(client: &Client, name: &str) -> Result<Option<Image>> {
+    let request = client.look(GetImageRequest { name: name.to_owned() });
+    let answer = or_missing(client.images().get(request).await)
+        .map_err(client.failed(format!("look up image {name:?}")))?;
+    Ok(answer.and_then(|answer| answer.into_inner().image))
+}
+
+/// The image that people mean by a name: the one that is called so, else the one of the whole name.
+pub(super) async fn resolve(client: &Client, name: &str) -> Result<Image> {
+    let missing =
+        || Error::ImageNotFound { name: name.to_owned(), namespace: client.target().namespace.clone() };
+    if name.is_empty() {
+        return Err(missing());
+    }
+    if let Some(image) = get(client, name).await? {
+        return Ok(image);
+    }
+    let whole = image_name::whole(name)?;
+    let found = if whole == name { None } else { get(client, &whole).await? };
+    found.ok_or_else(missing)
+}
+
+/// Those that carry an operation's label.
+pub(super) async fn of_operation(client: &Client, operation: Id) -> Result<Vec<Image>> {
+    list(client, vec![format!("labels.\"{OPERATION_LABEL}\"==\"{operation}\"")]).await
+}
+
+/// Those that any filter lets through; all where there is none.
+async fn list(client: &Client, filters: Vec<String>) -> Result<Vec<Image>> {
+    let request = client.look(ListImagesRequest { filters });
+    let answer = client.images().list(request).await.map_err(client.failed("list images"))?;
+    Ok(answer.into_inner().images)
+}
+
+/// Makes an image's record; `ImageExists` where its name is taken.
+pub(super) async fn create(client: &Client, image: Image) -> Result<()> {
+    let name = image.name.clone();
+    let request = client.request(CreateImageRequest { image: Some(image), ..CreateImageRequest::default() });
+    match client.images().create(request).await {
+        Ok(_) => Ok(()),
+        Err(status) if status.code() == Code::AlreadyExists => Err(exists(client, &name)),
+        Err(status) => Err(client.failed(format!("make image {name:?}"))(status)),
+    }
+}
+
+/// Gives a name that is taken another content, and other labels.
+pub(super) async fn replace(client: &Client, image: Image) -> Result<()> {
+    let name = image.name.clone();
+    let paths = ["target", "labels"].map(str::to_owned).to_vec();
+    let update_mask = Some(prost_types::FieldMask { paths });
+    let request = client.request(UpdateImageRequest {
+        image: Some(image),
+        update_mask,
+        ..UpdateImageRequest::default()
+    });
+    client.images().update(request).await.map_err(client.failed(format!("change image {name:?}")))?;
+    Ok(())
+}
+
+/// Removes an image's record; one that is gone is gone.
+pub(super) async fn remove(client: &Client, name: &str) -> Result<()> {
+    let request =
+        client.request(DeleteImageRequest { name: name.to_owned(), ..DeleteImageRequest::default() });
+    or_missing(client.images().delete(request).await)
+        .map_err(client.failed(format!("remove image {name:?}")))?;
+    Ok(())
+}
+
+/// Its name is taken.
+pub(super) fn exists(client: &Client, name: &str) -> Error {
+    Error::ImageExists { name: name.to_owned(), namespace: client.target().namespace.clone() }
+}
+
+/// The record of an image that an operation makes.
+pub(super) fn record(name: &str, target: Descriptor, operation: Id) -> Image {
+    let labels = HashMap::from([(OPERATION_LABEL.to_owned(), operation.to_string())]);
+    Image { name: name.to_owned(), labels, target: Some(target), ..Image::default() }
 }

@@ -5,21 +5,25 @@ use std::path::Path;
 use std::time::Duration;
 
 use containerd_client::services::v1::{
-    CreateRequest, DeleteRequest, Lease as Record, ListRequest, ListResourcesRequest,
+    AddResourceRequest, CreateRequest, DeleteRequest, Lease as Record, ListRequest, ListResourcesRequest,
+    Resource,
 };
 
 use super::client::{Client, or_missing};
 use crate::error::Result;
 use crate::store::{Id, Time};
 
-/// How long containerd keeps a lease whose maker died, and does not come back to end it.
-const LIFE: Duration = Duration::from_mins(10);
+/// How long containerd keeps a lease whose maker died, and does not come back to end it: longer than the longest
+/// operation, since a layer may be written for hours.
+const LIFE: Duration = Duration::from_hours(24);
 /// The label that says whose it is: the daemon of this root.
 const ROOT: &str = "loom/root";
 /// What the ids of leases begin with.
 const PREFIX: &str = "loom-";
 /// What the type of a resource begins with that is a snapshot; the snapshotter follows.
 const SNAPSHOTS: &str = "snapshots/";
+/// The type of one that is content.
+const CONTENT: &str = "content";
 
 /// A lease. It is ended by [`Lease::end`], or by containerd once it expires.
 #[derive(Debug)]
@@ -48,11 +52,38 @@ impl Lease {
         &self.client
     }
 
+    /// Has it keep a snapshot that is there already.
+    pub(super) async fn keep_snapshot(&self, snapshotter: &str, key: &str) -> Result<()> {
+        self.keep(format!("{SNAPSHOTS}{snapshotter}"), key).await
+    }
+
+    /// Has it keep content that is there already, and all that refers to.
+    pub(super) async fn keep_content(&self, digest: &str) -> Result<()> {
+        self.keep(CONTENT.to_owned(), digest).await
+    }
+
+    async fn keep(&self, kind: String, id: &str) -> Result<()> {
+        let resource = Some(Resource { id: id.to_owned(), r#type: kind });
+        let request = self.client.request(AddResourceRequest { id: self.id.clone(), resource });
+        let answer = self.client.leases().add_resource(request).await;
+        answer.map_err(self.client.failed(format!("keep {id:?} by lease {:?}", self.id)))?;
+        Ok(())
+    }
+
     /// Ends it: what was made under it is kept by what refers to it.
     pub(super) async fn end(&self) -> Result<()> {
-        crate::fault::point("containerd.lease.end")?;
-        end(&self.client, &self.id, false).await
+        end_at_once(&self.client, &self.id).await
     }
+}
+
+/// Ends that of an operation, as [`Lease::end`].
+pub(super) async fn close(client: &Client, operation: Id) -> Result<()> {
+    end_at_once(client, &of_operation(operation)).await
+}
+
+async fn end_at_once(client: &Client, lease: &str) -> Result<()> {
+    crate::fault::point("containerd.lease.end")?;
+    end(client, lease, false).await
 }
 
 /// The lease of an operation.
@@ -80,7 +111,7 @@ pub(super) async fn snapshots(client: &Client, lease: &str) -> Result<Vec<(Strin
     let answer = or_missing(client.leases().list_resources(request).await)
         .map_err(client.failed(format!("look at lease {lease:?}")))?;
     let resources = answer.map(|answer| answer.into_inner().resources).unwrap_or_default();
-    let snapshot = |resource: containerd_client::services::v1::Resource| {
+    let snapshot = |resource: Resource| {
         let snapshotter = resource.r#type.strip_prefix(SNAPSHOTS)?.to_owned();
         Some((snapshotter, resource.id))
     };

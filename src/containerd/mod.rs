@@ -17,8 +17,8 @@
 //! - [`nerdctl`]: the same for containers of nerdctl's, by nerdctl itself
 //! - [`rollback`], [`promote`]: a container's content is replaced; [`swap`]: what they share
 //! - [`commit`], [`portable`], [`import`]: images made of states and of archives; [`export`]: archives of both
-//! - [`images`]: the images of a namespace; [`image_config`]: what an image says of itself; [`content`], [`blob`]: its
-//!   documents and layers
+//! - [`images`]: the images of a namespace; [`image_name`], [`image_config`]: what an image is called, and says of
+//!   itself; [`content`], [`blob`]: its documents and layers
 //! - [`difference`]: how two states differ
 //! - [`stop`]: stop and start of a container, whatever made it
 //! - [`retain`]: what expires
@@ -51,6 +51,7 @@ mod export;
 mod freezer;
 mod image;
 mod image_config;
+mod image_name;
 mod images;
 mod import;
 mod label;
@@ -204,6 +205,7 @@ impl Brancher {
                 return Ok((self.of_container(&holder).await?, Some(holder)));
             }
             Reference::Snapshot(name) => return Ok((self.named(name).await?, None)),
+            Reference::Image(name) => return Ok((self.of_image(target, name).await?, None)),
             Reference::Bare(name) => name,
         };
         // containerd's silence matters only where the core does not know the name.
@@ -234,9 +236,12 @@ impl Brancher {
                 })
             }
             (_, Some(snapshot)) => Ok((snapshot, None)),
-            (Ok(None), None) => {
-                Err(Error::NothingFound { what: name.to_owned(), namespace: target.namespace.clone() })
-            }
+            (Ok(None), None) => match self.of_image(target, name).await {
+                Err(Error::ImageNotFound { .. } | Error::Invalid { .. }) => {
+                    Err(Error::NothingFound { what: name.to_owned(), namespace: target.namespace.clone() })
+                }
+                found => Ok((found?, None)),
+            },
             (Err(silent), None) => Err(silent),
         }
     }
@@ -248,7 +253,7 @@ impl Brancher {
                 (Target { namespace: namespace.to_owned(), ..target.clone() }, name)
             }
             Reference::Container { namespace: None, name } | Reference::Bare(name) => (target.clone(), name),
-            Reference::Snapshot(_) => {
+            Reference::Snapshot(_) | Reference::Image(_) => {
                 return Err(Error::invalid(
                     format!("reference {reference:?}"),
                     "a container is needed here; `loom clone` makes one of a committed snapshot",

@@ -22,6 +22,7 @@ use containerd_client::types::v1::Status;
 use super::birth::unmake;
 use super::branch::Plan;
 use super::client::Client;
+use super::reference::is_identifier;
 use super::{Brancher, Resumed, Taken, Target, blocking, containers, is_silence, leases, task};
 use crate::error::{Error, Result};
 use crate::operation::Outcome;
@@ -201,7 +202,9 @@ impl Brancher {
                 // It is still to be settled, or under way.
                 Some(OperationState::Accepted | OperationState::Running) => {}
                 Some(OperationState::Failed | OperationState::Cancelled) | None => {
-                    for (snapshotter, key) in leases::snapshots(client, &lease).await? {
+                    let kept = leases::snapshots(client, &lease).await?;
+                    // An image's layer may be another image's too: it goes with the lease, or stays.
+                    for (snapshotter, key) in kept.into_iter().filter(|(_, key)| is_identifier(key)) {
                         unmake(client, &snapshotter, &key).await?;
                         tracing::info!(container = key, "undid a branch that was cut off");
                     }

@@ -20,12 +20,14 @@ pub(super) enum Reference<'a> {
     },
     /// `snapshot:NAME`
     Snapshot(&'a str),
-    /// Anything else: a container, else a snapshot.
+    /// `image:NAME`
+    Image(&'a str),
+    /// Anything else: a container, else a snapshot, else an image.
     Bare(&'a str),
 }
 
 impl<'a> Reference<'a> {
-    /// Reads a reference; an empty one and one of an image are invalid.
+    /// Reads a reference; an empty one is invalid.
     pub(super) fn parse(text: &'a str) -> Result<Self> {
         let read = if let Some(name) = text.strip_prefix("container:") {
             match name.split_once('/') {
@@ -37,19 +39,18 @@ impl<'a> Reference<'a> {
             }
         } else if let Some(name) = text.strip_prefix("snapshot:") {
             Self::Snapshot(name)
-        } else if text.starts_with("image:") {
-            return Err(Error::invalid(
-                format!("reference {text:?}"),
-                "images are not supported yet; name a container or a snapshot",
-            ));
+        } else if let Some(name) = text.strip_prefix("image:") {
+            Self::Image(name)
         } else {
             Self::Bare(text)
         };
         match read {
-            Self::Container { name: "", .. } | Self::Snapshot("") | Self::Bare("") => Err(Error::invalid(
-                format!("reference {text:?}"),
-                "it names nothing; write container:NAME, snapshot:NAME or a name or id alone",
-            )),
+            Self::Container { name: "", .. } | Self::Snapshot("") | Self::Image("") | Self::Bare("") => {
+                Err(Error::invalid(
+                    format!("reference {text:?}"),
+                    "it names nothing; write container:NAME, snapshot:NAME, image:NAME or a name or id alone",
+                ))
+            }
             Self::Container { name, .. } => identifier("container name", name).map(|()| read),
             _ => Ok(read),
         }
@@ -134,6 +135,7 @@ mod tests {
             ("container:ci/web", Reference::Container { namespace: Some("ci"), name: "web" }),
             ("snapshot:base", Reference::Snapshot("base")),
             ("snapshot:default/3/web", Reference::Snapshot("default/3/web")),
+            ("image:busybox:1", Reference::Image("busybox:1")),
             ("web", Reference::Bare("web")),
             ("default/3/web", Reference::Bare("default/3/web")),
         ] {
@@ -151,7 +153,7 @@ mod tests {
             "container:a/b/c",
             "container:a\"b",
             "snapshot:",
-            "image:busybox",
+            "image:",
             "container:web\n",
         ] {
             assert_eq!(Reference::parse(text).unwrap_err().kind(), Kind::InvalidArgument, "{text}");

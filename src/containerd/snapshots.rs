@@ -11,7 +11,7 @@ use containerd_client::types::Mount;
 
 use super::client::{Client, or_missing};
 use crate::error::{Error, Result};
-use crate::snapshot::FORK_LABEL;
+use crate::snapshot::{FORK_LABEL, key};
 
 /// What containerd knows of a snapshot; None where it does not know it.
 pub(super) async fn stat(client: &Client, snapshotter: &str, key: &str) -> Result<Option<Info>> {
@@ -41,6 +41,31 @@ pub(super) async fn prepare(
         Ok(_) => Ok(()),
         Err(status) if status.code() == Code::AlreadyExists => Err(Error::KeyExists(key.to_owned())),
         Err(status) => Err(client.failed(format!("prepare snapshot {key:?} of {snapshotter}"))(status)),
+    }
+}
+
+/// Has the state that `grant` lets through published as the layers of a chain id on those of `parent`: containerd
+/// asks for it as for a layer that is to be unpacked, and finds it there.
+pub(super) async fn publish(
+    client: &Client,
+    snapshotter: &str,
+    chain_id: &str,
+    parent: &str,
+    grant: &str,
+) -> Result<()> {
+    crate::fault::point("containerd.commit.publish")?;
+    let labels = [(FORK_LABEL, grant), (key::REF_LABEL, chain_id)];
+    let request = client.request(PrepareSnapshotRequest {
+        snapshotter: snapshotter.to_owned(),
+        key: chain_id.to_owned(),
+        parent: parent.to_owned(),
+        labels: labels.map(|(label, value)| (label.to_owned(), value.to_owned())).into(),
+    });
+    let failed = client.failed(format!("publish snapshot {chain_id:?} of {snapshotter}"));
+    match client.snapshots().prepare(request).await {
+        Err(status) if status.code() == Code::AlreadyExists => Ok(()),
+        Err(status) => Err(failed(status)),
+        Ok(_) => Err(Error::Internal(format!("snapshot {chain_id:?} was made anew and not published"))),
     }
 }
 

@@ -3,7 +3,8 @@
 //! The label's value is `id:<loom id>`, a client key in the namespace of the key being prepared, or
 //! `grant:<token>` for loom itself. containerd copies the annotations of a stranger's image into
 //! Prepare's labels, so without a grant the label reaches only what its own namespace owns, is refused
-//! for image layers, and in the namespaces that the configuration denies.
+//! for image layers, and in the namespaces that the configuration denies. With a grant, an image layer is a
+//! state that is published (`publish`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -59,13 +60,19 @@ impl Snapshots {
         of: &str,
     ) -> Result<Vec<Mount>> {
         let refused = |why: String| Error::Refused { what: of.to_owned(), why };
+        let granted = of.strip_prefix("grant:");
+        let token = granted.map(|token| lock(&self.grants).get(token).copied());
+        if let Some(Some((state, made))) = token
+            && labels.contains_key(key::REF_LABEL)
+        {
+            return Err(Error::RefExists(self.publish(key, parent, labels, state, made)?));
+        }
         if key::is_unpack(key, &labels) {
             return Err(refused(format!(
                 "an image layer (by its label {} or its key {key:?}) cannot be a fork; drop the label {FORK_LABEL}",
                 key::REF_LABEL
             )));
         }
-        let granted = of.strip_prefix("grant:");
         if granted.is_some() {
             // Its token means nothing to anyone later.
             labels.remove(FORK_LABEL);
@@ -77,7 +84,6 @@ impl Snapshots {
             )));
         }
         let snapshot = fresh(key, Kind::Active, labels)?;
-        let token = granted.map(|token| lock(&self.grants).get(token).copied());
         let (mut snapshot, origin) = self.store.read(|rows| {
             let snapshot = below(rows, snapshot, parent)?;
             let origin = match token {

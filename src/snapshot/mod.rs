@@ -51,6 +51,7 @@ mod hold;
 pub mod key;
 mod moment;
 mod prepare;
+mod publish;
 mod read;
 mod remove;
 mod replace;

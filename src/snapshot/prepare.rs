@@ -245,10 +245,13 @@ fn parent_chain(rows: &Rows<'_>, snapshot: &Snapshot) -> Result<Vec<Layer>> {
     }
 }
 
-/// The committed snapshot that an unpacker would make again: same label, same parent.
+/// The committed snapshot that an unpacker would make again: same label, same parent. A state that was published
+/// is its own namespace's: what it is called elsewhere is a stranger's word.
 fn adopted(rows: &Rows<'_>, snapshot: &Snapshot) -> Result<Option<String>> {
     let Some(reference) = snapshot.labels.get(key::REF_LABEL) else { return Ok(None) };
-    let same = rows.by_ref(reference)?.into_iter().any(|other| other.parent == snapshot.parent);
+    let here = |other: &Snapshot| other.source.is_none() || key::namespace(other) == key::namespace(snapshot);
+    let same =
+        rows.by_ref(reference)?.into_iter().any(|other| other.parent == snapshot.parent && here(&other));
     Ok(same.then(|| reference.clone()))
 }
 

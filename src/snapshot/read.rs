@@ -87,6 +87,12 @@ impl Snapshots {
         own.iter().try_fold(Usage::default(), |sum, layer| Ok(sum + self.measured(layer)?))
     }
 
+    /// The usage of all layers that a snapshot stands on.
+    pub fn whole_usage(&self, id: Id) -> Result<Usage> {
+        let chain = self.get(id)?.chain;
+        chain.iter().try_fold(Usage::default(), |sum, layer| Ok(sum + self.measured(layer)?))
+    }
+
     /// A layer's own usage; of a sealed one it is measured once.
     fn measured(&self, layer: &Layer) -> Result<Usage> {
         if let Some(usage) = layer.usage {
@@ -171,6 +177,25 @@ impl Snapshots {
                 path.push(seen(rows, row)?);
             }
             Ok(path)
+        })
+    }
+
+    /// True where the way from a snapshot to its root, or over its parents, passes one that containerd's clients call
+    /// `client_key`, in whatever namespace.
+    pub fn descends(&self, id: Id, client_key: &str) -> Result<bool> {
+        let called = |row: &Snapshot| row.key.as_deref().map(key::client) == Some(client_key);
+        self.store.read(|rows| {
+            let above: [fn(&Snapshot) -> Option<Id>; 2] = [|row| row.parent, |row| row.source.or(row.parent)];
+            for above in above {
+                let mut next = Some(id);
+                while let Some(row) = next.map(|id| rows.snapshot(id)).transpose()?.flatten() {
+                    if called(&row) {
+                        return Ok(true);
+                    }
+                    next = above(&row);
+                }
+            }
+            Ok(false)
         })
     }
 

@@ -1,8 +1,10 @@
 //! Layers on real filesystems: loop images of ext4, XFS and btrfs. Needs root.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod archive;
 mod branch;
 mod changed;
+mod difference;
 #[cfg(feature = "fault-points")]
 mod faults;
 mod hostile;

@@ -23,7 +23,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, Statx};
+use rustix::fs::{CWD, FileType, Mode, OFlags, RawDir, Statx};
 use rustix::io::Errno;
 
 use super::{OPEN, READ, Trail, directory, magic, pin, status, vanished};
@@ -88,6 +88,11 @@ impl Pinned {
     /// What kind of thing it is.
     pub(in crate::layer) fn kind(&self) -> FileType {
         FileType::from_raw_mode(self.status.stx_mode.into())
+    }
+
+    /// True for a directory.
+    pub(in crate::layer) fn is_directory(&self) -> bool {
+        self.kind() == FileType::Directory
     }
 
     /// Opens a regular file to be read. Anything else is refused: opening it might do or wait for something.
