@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use containerd_client::services::v1::containers_client::ContainersClient;
 use containerd_client::services::v1::content_client::ContentClient;
+use containerd_client::services::v1::diff_client::DiffClient;
 use containerd_client::services::v1::images_client::ImagesClient;
 use containerd_client::services::v1::leases_client::LeasesClient;
 use containerd_client::services::v1::namespaces_client::NamespacesClient;
@@ -12,7 +13,6 @@ use containerd_client::services::v1::tasks_client::TasksClient;
 use containerd_client::tonic::metadata::{Ascii, MetadataValue};
 use containerd_client::tonic::transport::Channel;
 use containerd_client::tonic::{Code, Request, Status};
-use rustix::io::Errno;
 
 use super::{Target, reference};
 use crate::error::{Error, Kind, Result};
@@ -81,18 +81,14 @@ impl Client {
         self.within(LOOK, message)
     }
 
-    /// A request that is a stream of messages, which takes as long as it takes.
-    pub(super) fn stream<T>(&self, messages: T) -> Request<T> {
-        self.addressed(messages)
-    }
-
     fn within<T>(&self, limit: Duration, message: T) -> Request<T> {
-        let mut request = self.addressed(message);
+        let mut request = self.lasting(message);
         request.set_timeout(limit);
         request
     }
 
-    fn addressed<T>(&self, message: T) -> Request<T> {
+    /// A request that takes as long as its bytes do: who waits for it watches that it goes on.
+    pub(super) fn lasting<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         let headers = request.metadata_mut();
         headers.insert("containerd-namespace", self.namespace.clone());
@@ -125,6 +121,11 @@ impl Client {
     /// containerd's Content.
     pub(super) fn content(&self) -> ContentClient<Channel> {
         ContentClient::new(self.channel.clone()).max_decoding_message_size(RECEIVE)
+    }
+
+    /// containerd's Diff, which unpacks layers.
+    pub(super) fn diff(&self) -> DiffClient<Channel> {
+        DiffClient::new(self.channel.clone()).max_decoding_message_size(RECEIVE)
     }
 
     /// containerd's Leases.
@@ -181,18 +182,9 @@ fn innermost(error: &dyn std::error::Error) -> String {
     error.to_string()
 }
 
-/// True where containerd says that a disk of its is full, or that its quota is used up.
-fn full(message: &str) -> bool {
-    [Errno::NOSPC, Errno::DQUOT].iter().any(|errno| {
-        // Go's words for it are the kernel's in lower case.
-        let words = std::io::Error::from(*errno).to_string().to_lowercase();
-        words.split(" (").next().is_some_and(|words| message.contains(words))
-    })
-}
-
 fn kind(status: &Status) -> Kind {
     match status.code() {
-        // containerd has no code for it.
+        // containerd passes on what its disk said, as words.
         Code::Unknown | Code::Internal if full(status.message()) => Kind::ResourceExhausted,
         // What containerd answers has no cause that we know: this is its connection, which broke off.
         Code::Unknown if std::error::Error::source(status).is_some() => Kind::Unavailable,
@@ -208,6 +200,11 @@ fn kind(status: &Status) -> Kind {
         Code::Unimplemented => Kind::Unimplemented,
         Code::Ok | Code::Unknown | Code::Internal | Code::DataLoss => Kind::Internal,
     }
+}
+
+/// True for the words of a disk without space, or of a quota that is used up.
+fn full(message: &str) -> bool {
+    ["no space left on device", "disk quota exceeded"].iter().any(|words| message.contains(words))
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@
 //! - [`commit`], [`portable`], [`import`]: images made of states and of archives; [`export`]: archives of both
 //! - [`images`]: the images of a namespace; [`image_name`], [`image_config`]: what an image is called, and says of
 //!   itself; [`content`], [`blob`]: its documents and layers
-//! - [`difference`]: how two states differ
+//! - [`difference`]: how two states differ; [`patch`]: how a text file does
 //! - [`stop`]: stop and start of a container, whatever made it
 //! - [`retain`]: what expires
 //! - [`recover`]: what a crash leaves of all these
@@ -54,9 +54,12 @@ mod image_config;
 mod image_name;
 mod images;
 mod import;
+mod ingest;
 mod label;
 mod leases;
+mod manifest;
 mod nerdctl;
+mod patch;
 mod portable;
 mod promote;
 mod quiesce;
@@ -73,6 +76,7 @@ mod state;
 mod stop;
 mod swap;
 mod task;
+mod unpack;
 
 pub use containers::NERDCTL_NAME;
 pub use difference::Difference;
@@ -167,6 +171,23 @@ impl Brancher {
         let all = futures::future::join_all(looks);
         let found: Vec<Result<Vec<_>>> = tokio::time::timeout(GLANCE, all).await.unwrap_or_default();
         found.into_iter().flat_map(std::result::Result::unwrap_or_default).collect()
+    }
+
+    /// The names of the images of these namespaces, by the snapshot that is their top. It is for showing, likewise.
+    pub async fn image_names(
+        &self,
+        address: &str,
+        namespaces: BTreeSet<String>,
+    ) -> HashMap<crate::store::Id, Vec<String>> {
+        let looks = namespaces.into_iter().map(|namespace| async move {
+            self.images(&Target { address: address.to_owned(), namespace }).await.unwrap_or_default()
+        });
+        let found = tokio::time::timeout(GLANCE, futures::future::join_all(looks)).await.unwrap_or_default();
+        let mut names = HashMap::<_, Vec<String>>::new();
+        for image in found.into_iter().flatten() {
+            names.entry(image.snapshot).or_default().push(image.name);
+        }
+        names
     }
 
     /// What stops the containers of this containerd where a fork is asked for by label
