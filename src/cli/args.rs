@@ -272,7 +272,8 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Er
     if global.namespace.is_empty() {
         DEFAULT_NAMESPACE.clone_into(&mut global.namespace);
     }
-    if let Verb::Tree { format: Drawing::Json, .. } | Verb::Lineage { format: Drawing::Json, .. } = args.verb {
+    if let Verb::Tree { format: Drawing::Json, .. } | Verb::Lineage { format: Drawing::Json, .. } = args.verb
+    {
         global.json = true;
     }
     for address in [&mut global.address, &mut global.containerd] {

@@ -67,10 +67,7 @@ impl<'a> From<&'a admin::Snapshot> for Snapshot<'a> {
             operation: present(&snapshot.operation),
             expires: time(&snapshot.expires).map(|time| time.to_string()),
             images: &snapshot.images,
-            size: snapshot
-                .size
-                .as_ref()
-                .map(|size| Size { exclusive: size.exclusive, shared: size.shared }),
+            size: snapshot.size.as_ref().map(|size| Size { exclusive: size.exclusive, shared: size.shared }),
         }
     }
 }

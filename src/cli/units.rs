@@ -218,7 +218,10 @@ mod tests {
         assert_eq!(cut("abcdefghij", 6), "abc…ij");
         assert_eq!(cut("abc", 1), "…");
         assert_eq!(cut("abc", 0), "");
-        assert_eq!((head("abc", 0), head("abcd", 3), head("abc", 3)), (String::new(), "ab…".into(), "abc".into()));
+        assert_eq!(
+            (head("abc", 0), head("abcd", 3), head("abc", 3)),
+            (String::new(), "ab…".into(), "abc".into())
+        );
         // Two columns each: an odd room leaves one free rather than half a character.
         assert_eq!(cut("漢字漢字漢字", 7), "漢…字");
         for text in ["漢字漢字漢字", "e\u{301}e\u{301}e\u{301}e\u{301}", "a漢b字c", "👩‍👩‍👧‍👦 family"]

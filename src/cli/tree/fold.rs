@@ -130,7 +130,8 @@ pub(super) fn items(forest: &Forest<'_>, look: &Look, all: bool) -> Vec<Item> {
         items.push(Item { above: above.map(edge), members, told, hidden, level, more, parent: None });
     }
     for item in &mut items {
-        item.parent = forest.parent_elsewhere(item.members[0]).and_then(|parent| line_of.get(&parent).copied());
+        item.parent =
+            forest.parent_elsewhere(item.members[0]).and_then(|parent| line_of.get(&parent).copied());
     }
     items
 }
@@ -171,14 +172,11 @@ fn gather<K: Eq + std::hash::Hash>(
     for (group, key) in groups.iter().filter_map(|group| Some((group, key(group)?))) {
         alike.entry(key).or_default().extend(group);
     }
-    let gathered = groups.into_iter().filter_map(|group| {
-        match key(&group).and_then(|key| alike.get_mut(&key)) {
-            Some(alike) if alike.len() > many => {
-                (alike.first() == group.first()).then(|| alike.clone())
-            }
+    let gathered =
+        groups.into_iter().filter_map(|group| match key(&group).and_then(|key| alike.get_mut(&key)) {
+            Some(alike) if alike.len() > many => (alike.first() == group.first()).then(|| alike.clone()),
             _ => Some(group),
-        }
-    });
+        });
     gathered.collect()
 }
 

@@ -35,7 +35,11 @@ pub(super) fn dot(items: &[Item], lines: &[Line]) -> String {
         };
         let pinned = if line.pinned { ", penwidth=2" } else { "" };
         let label = label(line, dot_text, "\\n");
-        let _ = writeln!(text, "  n{at} [label=\"{label}\", tooltip=\"{}\", {look}{pinned}];", dot_text(&line.id));
+        let _ = writeln!(
+            text,
+            "  n{at} [label=\"{label}\", tooltip=\"{}\", {look}{pinned}];",
+            dot_text(&line.id)
+        );
     }
     for (at, item) in items.iter().enumerate() {
         match item.above {

@@ -70,18 +70,30 @@ impl Places {
             // A column takes this at most in any of the fonts.
             cells.max(width(head)) * 15 / 2
         };
-        let names = items.iter().zip(lines).map(|(item, line)| {
-            indent(item) + BESIDE + width(&cut(&line.name, NAME)) * 17 / 2
-        });
+        let names = items
+            .iter()
+            .zip(lines)
+            .map(|(item, line)| indent(item) + BESIDE + width(&cut(&line.name, NAME)) * 17 / 2);
         let kind = names.max().unwrap_or(0).max(PAD + 60) + GAP;
-        let own = kind + widest(|line| line.kind.clone(), "KIND") + GAP + widest(|line| size(line.own), "OWN");
+        let own =
+            kind + widest(|line| line.kind.clone(), "KIND") + GAP + widest(|line| size(line.own), "OWN");
         let bar = own + 12;
         let shared = bar + BAR + 12 + widest(|line| size(line.shared), "SHARED");
         let created = shared + GAP;
         let notes = created + widest(|line| line.created.clone(), "CREATED") + GAP;
         let said = widest(|line| head(&line.notes, NOTES), "");
         let width = (if said > 0 { notes + said } else { notes - GAP } + PAD).max(560);
-        Self { row, kind, own, bar, shared, created, notes, width, height: HEAD + PAD + lines.len() * row + FOOT }
+        Self {
+            row,
+            kind,
+            own,
+            bar,
+            shared,
+            created,
+            notes,
+            width,
+            height: HEAD + PAD + lines.len() * row + FOOT,
+        }
     }
 
     /// The middle of a row.
@@ -146,11 +158,14 @@ fn edges(svg: &mut String, places: &Places, items: &[Item]) {
         let mut drawn: Vec<usize> = (0..items.len()).map(|at| places.y(at)).collect();
         let class = if wanted == Edge::Source { "edge source" } else { "edge" };
         for (at, item) in items.iter().enumerate() {
-            let Some((above, edge)) = item.above.filter(|(_, edge)| *edge == wanted) else { continue };
-            let _ = edge;
+            let Some((above, _)) = item.above.filter(|(_, edge)| *edge == wanted) else { continue };
             let (x, y, to) = (indent(&items[above]), places.y(at), indent(item));
             let from = std::mem::replace(&mut drawn[above], y - 8);
-            let turn = if to > x { format!("V{}Q{x} {y} {} {y}H{}", y - 8, x + 8, to - 6) } else { format!("V{}", y - 6) };
+            let turn = if to > x {
+                format!("V{}Q{x} {y} {} {y}H{}", y - 8, x + 8, to - 6)
+            } else {
+                format!("V{}", y - 6)
+            };
             let _ = writeln!(svg, "<path class=\"{class}\" d=\"M{x} {from}{turn}\"/>");
         }
     }
@@ -181,7 +196,11 @@ fn row(svg: &mut String, places: &Places, at: usize, item: &Item, line: &Line) {
         let part = u64::try_from(u128::from(full) * u128::from(own) / u128::from(all)).unwrap_or(full);
         let part = if own > 0 { part.max(2) } else { 0 };
         let bar = |class: &str, width: u64| {
-            format!("<rect class=\"{class}\" x=\"{}\" y=\"{}\" width=\"{width}\" height=\"6\" rx=\"3\"/>", places.bar, y - 3)
+            format!(
+                "<rect class=\"{class}\" x=\"{}\" y=\"{}\" width=\"{width}\" height=\"6\" rx=\"3\"/>",
+                places.bar,
+                y - 3
+            )
         };
         svg.push_str(&bar("bar", full));
         if part > 0 {
@@ -205,14 +224,14 @@ fn mark(svg: &mut String, word: Word, x: usize, y: usize) {
         }
         Word::Snapshot => write!(
             svg,
-            "<path class=\"mark {class}\" stroke-linejoin=\"round\" d=\"M{x} {}l5.5 5.5l-5.5 5.5l-5.5 -5.5z\"/>",
-            y as f64 - 5.5
+            "<path class=\"mark {class}\" stroke-linejoin=\"round\" d=\"M{x} {}l6 6l-6 6l-6 -6z\"/>",
+            y - 6
         ),
         Word::Image | Word::Layer | Word::Unpacking => write!(
             svg,
-            "<rect class=\"mark {class}\" x=\"{}\" y=\"{}\" width=\"9\" height=\"9\" rx=\"2\"/>",
-            x as f64 - 4.5,
-            y as f64 - 4.5
+            "<rect class=\"mark {class}\" x=\"{}\" y=\"{}\" width=\"10\" height=\"10\" rx=\"2\"/>",
+            x - 5,
+            y - 5
         ),
     };
 }
@@ -227,15 +246,9 @@ fn legend(svg: &mut String, places: &Places, items: &[Item], lines: &[Line]) {
         places.width - PAD
     );
     let mut x = PAD + 8;
-    for word in [
-        Word::Container,
-        Word::Snapshot,
-        Word::Image,
-        Word::Layer,
-        Word::View,
-        Word::Unpacking,
-        Word::Gone,
-    ] {
+    for word in
+        [Word::Container, Word::Snapshot, Word::Image, Word::Layer, Word::View, Word::Unpacking, Word::Gone]
+    {
         if lines.iter().any(|line| line.word == word) {
             mark(svg, word, x, y);
             svg.push_str(&text_at(x + BESIDE, y + 4, "s", word.name()));
@@ -247,7 +260,9 @@ fn legend(svg: &mut String, places: &Places, items: &[Item], lines: &[Line]) {
         svg.push_str(&text_at(x + BESIDE, y + 4, "s", "pinned"));
         x += BESIDE + 45 + GAP;
     }
-    for (edge, class, text) in [(Edge::Source, "edge source", "branched from"), (Edge::Parent, "edge", "stands on")] {
+    for (edge, class, text) in
+        [(Edge::Source, "edge source", "branched from"), (Edge::Parent, "edge", "stands on")]
+    {
         if items.iter().any(|item| item.above.is_some_and(|(_, found)| found == edge)) {
             let _ = write!(svg, "<path class=\"{class}\" d=\"M{} {y}h20\"/>", x - 6);
             svg.push_str(&text_at(x + 20, y + 4, "s", text));

@@ -162,8 +162,13 @@ sha256:otherother01    layer      3.0 MB
 
 #[test]
 fn images_that_share_a_base_part_where_they_do() {
-    let all =
-        [layer("1", ""), layer("2", "1"), image("3", "2", &["a:1"]), layer("4", "2"), image("5", "4", &["b:1"])];
+    let all = [
+        layer("1", ""),
+        layer("2", "1"),
+        image("3", "2", &["a:1"]),
+        layer("4", "2"),
+        image("5", "4", &["b:1"]),
+    ];
     assert_eq!(
         draw(&all),
         "\
@@ -289,7 +294,8 @@ fn two_thousand_of_any_shape_are_drawn_in_no_time_and_fit() {
 
 #[test]
 fn lines_fit_the_terminal() {
-    let mut all: Vec<_> = (1..40).map(|at| node(&at.to_string(), &(at - 1).to_string(), "", 40 - at)).collect();
+    let mut all: Vec<_> =
+        (1..40).map(|at| node(&at.to_string(), &(at - 1).to_string(), "", 40 - at)).collect();
     all[0].container = "a-very-long-name-漢字漢字漢字漢字-that-nobody-types-a-very-long-name".into();
     all[7].pinned = true;
     for columns in [20, 40, 60, 80, 200] {
@@ -306,7 +312,8 @@ fn lines_fit_the_terminal() {
 }
 
 /// What the readers of the formats would obey, and a terminal.
-const HOSTILE: &str = "\"]; x --> y\n\u{1b}[2J</text><script>alert(1)</script>\\\"&amp;\\N`#quot;\u{202e}%% {end}";
+const HOSTILE: &str =
+    "\"]; x --> y\n\u{1b}[2J</text><script>alert(1)</script>\\\"&amp;\\N`#quot;\u{202e}%% {end}";
 
 #[test]
 fn a_name_is_never_more_than_a_name() {
@@ -315,7 +322,10 @@ fn a_name_is_never_more_than_a_name() {
     for format in [Drawing::Text, Drawing::Dot, Drawing::Mermaid, Drawing::Svg] {
         let text = drawn(&all, format, false);
         assert!(!text.contains(['\u{1b}', '\u{202e}']), "{format:?}: {text}");
-        assert!(!text.contains("<script") || format == Drawing::Text || format == Drawing::Dot, "{format:?}: {text}");
+        assert!(
+            !text.contains("<script") || format == Drawing::Text || format == Drawing::Dot,
+            "{format:?}: {text}"
+        );
         let plain = [image("i", "", &["x"]), node("n", "", "i", 5), kept("k", "n", 4)];
         let lines = |text: &str| text.lines().count();
         if format != Drawing::Svg {
@@ -355,7 +365,9 @@ flowchart LR
 #[test]
 fn a_picture_needs_nothing_else() {
     let text = drawn(&work(), Drawing::Svg, false);
-    assert!(text.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"") && text.ends_with("</svg>\n"));
+    assert!(
+        text.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"") && text.ends_with("</svg>\n")
+    );
     for other in ["<script", "href", "url(", "<image", "@import", "on="] {
         assert!(!text.contains(other), "{other}");
     }

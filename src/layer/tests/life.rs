@@ -178,7 +178,10 @@ fn what_files_share_is_told_as_the_filesystem_has_it() {
         let place = Place::new(root, home == Home::Pool);
         let source = place.create(home);
         let fill = "dd if=/dev/urandom of=";
-        sh(&place.fs(&source), &format!("mkdir d; {fill}d/8 bs=1M count=8; {fill}1 bs=1M count=1; ln 1 link; sync -f ."));
+        sh(
+            &place.fs(&source),
+            &format!("mkdir d; {fill}d/8 bs=1M count=8; {fill}1 bs=1M count=1; ln 1 link; sync -f ."),
+        );
         let target = layer(home, place.layers.next_id().0);
         place.layers.materialize(&source, target.id).unwrap();
         // What is written, removed or not yet on disk is nobody else's.
@@ -201,7 +204,10 @@ fn a_file_of_many_extents_is_asked_about_in_parts() {
     let place = Place::new("ext4", true);
     let source = place.create(Home::Pool);
     // Each write is on disk before the next one: an extent of its own.
-    sh(&place.fs(&source), "for n in {0..300}; do dd if=/dev/urandom of=f bs=4k count=1 seek=$((n * 2)) oflag=dsync conv=notrunc status=none; done");
+    sh(
+        &place.fs(&source),
+        "for n in {0..300}; do dd if=/dev/urandom of=f bs=4k count=1 seek=$((n * 2)) oflag=dsync conv=notrunc status=none; done",
+    );
     let target = layer(Home::Pool, place.layers.next_id().0);
     place.layers.materialize(&source, target.id).unwrap();
     let later = std::time::Instant::now() + std::time::Duration::from_mins(1);
