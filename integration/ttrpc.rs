@@ -20,6 +20,11 @@ use support::image::small;
 use support::layout::Layout;
 use support::stage::Stage;
 
+/// The images that are made, by their whole names.
+const MADE: &str = "localhost/made:v1";
+const TAGGED: &str = "localhost/tagged:v1";
+const IMPORTED: &str = "localhost/imported:v1";
+
 /// The methods of the service in a proto file.
 fn methods(proto: &str) -> BTreeSet<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("protos").join(proto);
@@ -195,6 +200,75 @@ async fn operations(calls: &Calls, client: &AdminClient, id: &str) {
     other.unwrap_err().assert(6, &["\"k\"", &first.operation]);
 }
 
+/// Makes an image of "state", and everything that can become of one.
+async fn images(calls: &Calls, client: &AdminClient) {
+    let made = call!(
+        calls,
+        client,
+        commit,
+        admin::CommitRequest {
+            reference: "state".into(),
+            image: MADE.into(),
+            changes: vec!["ENV A=b".into()],
+            message: "made".into(),
+        }
+    );
+    let made = made.unwrap().image.unwrap();
+    assert_eq!((made.name.as_str(), made.portable), (MADE, false));
+    let tagged = call!(calls, client, tag, admin::TagRequest { image: MADE.into(), name: TAGGED.into() });
+    assert_eq!(tagged.unwrap().image.digest, made.digest);
+    let written = call!(calls, client, portable, admin::PortableRequest { image: MADE.into() }).unwrap();
+    assert!(written.image.portable && written.layer.starts_with("sha256:"), "{written}");
+
+    calls.note("images");
+    let mut stream = client.images(Context::default(), &admin::ImagesRequest::default()).await.unwrap();
+    let mut names = BTreeSet::new();
+    while let Some(batch) = stream.recv().await.unwrap() {
+        names.extend(batch.images.into_iter().map(|image| image.name));
+    }
+    assert!(names.contains(MADE) && names.contains(TAGGED), "{names:?}");
+}
+
+/// Exports "state", and imports what came of that.
+async fn archives(calls: &Calls, client: &AdminClient) {
+    let mut parts =
+        call!(calls, client, export, admin::ExportRequest { reference: "snapshot:state".into() }).unwrap();
+    let mut archive = Vec::new();
+    while let Some(part) = parts.recv().await.unwrap() {
+        archive.extend(part.data);
+    }
+    let mut entries = tar::Archive::new(&archive[..]);
+    let busybox = entries.entries().unwrap().any(|entry| entry.unwrap().path().unwrap().ends_with("busybox"));
+    assert!(busybox, "of {} bytes", archive.len());
+
+    calls.note("import");
+    let mut stream = client.import(Context::default()).await.unwrap();
+    let to = admin::ImportTo { image: IMPORTED.into(), ..Default::default() };
+    let to = admin::ImportRequest { to: MessageField::some(to), ..Default::default() };
+    stream.send(&to).await.unwrap();
+    stream.recv().await.unwrap();
+    let mut sent = 0;
+    for data in archive.chunks(1 << 20) {
+        let part = admin::ImportRequest { offset: sent, data: data.to_vec(), ..Default::default() };
+        stream.send(&part).await.unwrap();
+        sent += data.len() as u64;
+        while stream.recv().await.unwrap().received < sent {}
+    }
+    let end = admin::ImportRequest { offset: sent, end: true, ..Default::default() };
+    stream.send(&end).await.unwrap();
+    let made = loop {
+        if let Some(made) = stream.recv().await.unwrap().image.into_option() {
+            break made;
+        }
+    };
+    assert_eq!((made.name.as_str(), made.portable), (IMPORTED, true));
+
+    let imported = format!("image:{IMPORTED}");
+    let changes = call!(calls, client, diff, admin::DiffRequest { from: "state".into(), to: imported });
+    let first = changes.unwrap().recv().await.unwrap();
+    assert_eq!(first, None, "what was imported is what was exported");
+}
+
 #[test]
 fn every_method_of_admin() {
     const MANY: usize = 120;
@@ -244,6 +318,8 @@ fn every_method_of_admin() {
         assert_eq!(resumed.unwrap().pid, stage.containerd.pid_of("clone"));
         replace(&calls, &client).await;
         operations(&calls, &client, &taken.operation).await;
+        images(&calls, &client).await;
+        archives(&calls, &client).await;
 
         let way = call!(calls, client, lineage, admin::LineageRequest { reference: "clone".into() });
         let (mut way, mut ids) = (way.unwrap(), Vec::new());
@@ -300,6 +376,8 @@ fn every_method_of_admin() {
         stage.containerd.ctr(&["tasks", "rm", "-f", container]);
         stage.containerd.ctr(&["containers", "rm", container]);
     }
-    stage.containerd.ctr(&["images", "rm", "--sync", &image]);
+    for image in [MADE, TAGGED, IMPORTED, &image] {
+        stage.containerd.ctr(&["images", "rm", "--sync", image]);
+    }
     stage.wait_until_empty();
 }

@@ -7,6 +7,7 @@ use containerd_client::services::v1::snapshots as api;
 use containerd_client::services::v1::snapshots::snapshots_client::SnapshotsClient;
 use containerd_client::tonic::Status;
 use containerd_client::tonic::transport::Channel;
+use containerd_client::types::Mount;
 use tokio::runtime::Runtime;
 
 /// Why a request was refused: its code, which is one on all transports, and its message.
@@ -110,10 +111,15 @@ impl Doors {
         self.run(async { Ok(self.grpc().await.stat(request).await?.into_inner().info.unwrap()) })
     }
 
+    /// How a snapshot is mounted, by gRPC.
+    pub fn mounts(&self, key: &str) -> Answer<Vec<Mount>> {
+        let request = api::MountsRequest { key: key.to_owned(), ..Default::default() };
+        Ok(self.run(async { self.grpc().await.mounts(request).await })?.into_inner().mounts)
+    }
+
     /// The directory that a snapshot's writes go to, by gRPC.
     pub fn upper(&self, key: &str) -> Answer<PathBuf> {
-        let request = api::MountsRequest { key: key.to_owned(), ..Default::default() };
-        let mounts = self.run(async { self.grpc().await.mounts(request).await })?.into_inner().mounts;
+        let mounts = self.mounts(key)?;
         let upper = mounts[0].options.iter().find_map(|option| option.strip_prefix("upperdir="));
         Ok(upper.map_or_else(|| Path::new(&mounts[0].source).to_owned(), PathBuf::from))
     }

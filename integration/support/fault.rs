@@ -42,6 +42,8 @@ pub const NEVER: &[(Layout, &str, &str)] = &[
     (Layout::Ext4, "layer.materialize.cleanse", "what is copied file by file has nothing to cleanse"),
     (Layout::Ext4Pool, "layer.materialize.copy", "a pool layer is a snapshot of another"),
     (Layout::Ext4Pool, "layer.copy.entry", "a pool layer is a snapshot of another"),
+    (Layout::Ext4, "layer.compare.hold", BTRFS),
+    (Layout::Ext4, "layer.compare.send", BTRFS),
     (Layout::Ext4, "containerd.image.create", NERDCTL),
     (Layout::Ext4, "containerd.container.update", NERDCTL),
     (Layout::Ext4, "containerd.nerdctl.create", NERDCTL),
@@ -56,6 +58,9 @@ pub const NEVER: &[(Layout, &str, &str)] = &[
 ];
 /// nerdctl has one namespace, and its containers one bridge.
 const NERDCTL: &str = "nerdctl and its volumes know nothing of layouts, and are with the pool";
+
+/// Two pool layers are copies of one another, and btrfs tells how they differ.
+const BTRFS: &str = "only of pool layers btrfs knows how they differ";
 
 /// How often each point was passed, from what `LOOM_FAULT_SEEN` names.
 pub fn passed(seen: &Path) -> BTreeMap<String, usize> {

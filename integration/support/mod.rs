@@ -8,15 +8,20 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)] // Tests panic.
 #![allow(clippy::format_push_string, clippy::format_collect)] // Short texts, rarely made.
 
+pub mod changes;
 pub mod containerd;
 pub mod counter;
+pub mod difference;
 pub mod doors;
 pub mod fault;
 pub mod image;
+pub mod kinds;
 pub mod layout;
 pub mod loom;
 pub mod loomd;
+pub mod peer;
 pub mod process;
+pub mod registry;
 pub mod scratch;
 pub mod stage;
 pub mod tree;

@@ -33,8 +33,8 @@ pub struct Entry {
     pub linked: Option<PathBuf>,
 }
 
-/// A tree: its files by path, the root as "".
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A tree: its files by path, the root as "". The default one is no tree at all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tree {
     pub entries: BTreeMap<PathBuf, Entry>,
 }
@@ -84,6 +84,13 @@ impl Tree {
     /// The same tree without some paths and all below them.
     pub fn without(mut self, paths: &[&str]) -> Tree {
         self.entries.retain(|path, _| !paths.iter().any(|gone| path.starts_with(gone)));
+        self
+    }
+
+    /// What of it a layer of the OCI can hold: no sockets, and of its root only what is in it.
+    pub fn as_layer(mut self) -> Tree {
+        let (kinds, socket) = (0o170_000, 0o140_000);
+        self.entries.retain(|path, entry| entry.mode & kinds != socket && path != Path::new(""));
         self
     }
 

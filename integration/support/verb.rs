@@ -68,6 +68,7 @@ pub const VERBS: &[Verb] = &[
     Verb { name: "prepare", request: &["snap prepare made $layer"], unset: &["snap rm made"], ..VERB },
     Verb { name: "view", request: &["snap view seen $layer"], unset: &["snap rm seen"], ..VERB },
     Verb { name: "view of nothing", request: &["snap view seen"], unset: &["snap rm seen"], ..VERB },
+    Verb { name: "diff", request: &["loom diff origin source --patch"], ..VERB },
     Verb { name: "usage", request: &["snap usage source"], ..VERB },
     Verb {
         name: "commit",
@@ -189,6 +190,27 @@ pub const VERBS: &[Verb] = &[
         set: &[VICTIM, "in victim touch /root/own", BETTER, "in better touch /root/new-state"],
         request: &["loom promote better --name before --if-unchanged --idempotency-key $key --json"],
         unset: &["drop victim", "drop better", "loom rm before"],
+        ..VERB
+    },
+    Verb {
+        name: "image",
+        under: Under::Each,
+        on: Some(Layout::Ext4),
+        request: &["loom commit source swept --idempotency-key $key --json"],
+        unset: &["ctr images rm --sync docker.io/library/swept:latest"],
+        ..VERB
+    },
+    Verb {
+        name: "image of a snapshot",
+        under: Under::Deaths,
+        request: &["loom commit origin swept --idempotency-key $key --json"],
+        unset: &["ctr images rm --sync docker.io/library/swept:latest"],
+        ..VERB
+    },
+    Verb {
+        name: "tag",
+        request: &["loom tag $image swept"],
+        unset: &["ctr images rm --sync docker.io/library/swept:latest"],
         ..VERB
     },
     Verb {

@@ -205,8 +205,11 @@ Examples:
 pub(super) const DIFF: &str = "\
 A line for each path: A is added, M modified, D deleted; in brackets what differs: sizes, and type, mode, \
 owner, extended attributes, where a link leads, a device's number. A time alone is no difference. How \
-many they are is told on stderr. Without B, A is compared with the image or the snapshot that it was made \
-of. A running container is read as it is, without a pause.
+many they are is told on stderr. A running container is read as it is, without a pause.
+
+Without B, A is compared with what it was made of: a container, and a snapshot of one, with the snapshot \
+that it was cloned from or rolled back to, else with its image; an image with the layers below its last. What \
+a live container was when it was forked nobody keeps: name it to compare the fork with what it is now.
 
 With --patch each text file's unified difference follows its line: `patch -p1` and `git apply` take it.
 

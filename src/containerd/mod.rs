@@ -19,7 +19,7 @@
 //! - [`commit`], [`portable`], [`import`]: images made of states and of archives; [`export`]: archives of both
 //! - [`images`]: the images of a namespace; [`image_name`], [`image_config`]: what an image is called, and says of
 //!   itself; [`content`], [`blob`]: its documents and layers
-//! - [`difference`]: how two states differ
+//! - [`difference`]: how two states differ; [`patch`]: how a text file does
 //! - [`stop`]: stop and start of a container, whatever made it
 //! - [`retain`]: what expires
 //! - [`recover`]: what a crash leaves of all these
@@ -54,9 +54,12 @@ mod image_config;
 mod image_name;
 mod images;
 mod import;
+mod ingest;
 mod label;
 mod leases;
+mod manifest;
 mod nerdctl;
+mod patch;
 mod portable;
 mod promote;
 mod quiesce;
@@ -73,6 +76,7 @@ mod state;
 mod stop;
 mod swap;
 mod task;
+mod unpack;
 
 pub use containers::NERDCTL_NAME;
 pub use difference::Difference;

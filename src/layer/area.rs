@@ -74,11 +74,11 @@ impl Area {
         self.path.join("trash").join(id.to_string())
     }
 
-    fn open_layer(&self, id: LayerId) -> Result<OwnedFd> {
+    pub(super) fn open_layer(&self, id: LayerId) -> Result<OwnedFd> {
         tree::directory(self.layers.as_fd(), &name(id)).map_err(Error::io("open layer", self.directory(id)))
     }
 
-    fn open_tree(&self, id: LayerId) -> Result<OwnedFd> {
+    pub(super) fn open_tree(&self, id: LayerId) -> Result<OwnedFd> {
         let layer = self.open_layer(id)?;
         tree::directory(layer.as_fd(), FS).map_err(Error::io("open layer", self.directory(id).join("fs")))
     }
@@ -138,7 +138,7 @@ impl Area {
         fault::point("layer.materialize.begin")?;
         let from = self.open_layer(source)?;
         if method == Method::Subvolume {
-            ioctl::subvolume_snapshot(self.layers.as_fd(), &name(target), &from)
+            ioctl::subvolume_snapshot(self.layers.as_fd(), &name(target), &from, false)
                 .map_err(Error::io("snapshot layer", self.directory(source)))?;
             return self.or_undo(target, || self.cleanse(target).map(|()| Method::Subvolume));
         }
@@ -160,6 +160,20 @@ impl Area {
             fault::point("layer.materialize.end")?;
             Ok(if shared { Method::Reflink } else { Method::Copy })
         })
+    }
+
+    /// Makes a read-only snapshot of a pool layer, as it lies; nothing else may know it.
+    pub(super) fn hold(&self, source: LayerId, target: LayerId) -> Result<()> {
+        let from = self.open_layer(source)?;
+        ioctl::subvolume_snapshot(self.layers.as_fd(), &name(target), &from, true)
+            .map_err(Error::io("snapshot layer", self.directory(source)))
+    }
+
+    /// Removes what [`Area::hold`] made. What cannot be removed is no layer, and start discards it.
+    pub(super) fn let_go(&self, id: LayerId) {
+        if let Err(e) = tree::remove(self.layers.as_fd(), &name(id), &self.directory(id)) {
+            tracing::warn!(layer = %id, error = %e, "cannot remove a snapshot that was made to compare with");
+        }
     }
 
     /// Makes a writable layer of the snapshot of another: what overlay left in its work directory and

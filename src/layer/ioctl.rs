@@ -12,6 +12,8 @@ use rustix::io::{Errno, Result};
 
 /// The `type` of btrfs's requests.
 const MAGIC: u8 = 0x94;
+/// `BTRFS_SEND_FLAG_NO_FILE_DATA`.
+const SEND_NO_FILE_DATA: u64 = 1;
 /// `BTRFS_SUBVOL_RDONLY`.
 const READ_ONLY: u64 = 1 << 1;
 /// What statfs says of a btrfs.
@@ -43,6 +45,26 @@ pub(super) struct FsInfo {
     num_devices: u64,
     fsid: [u8; 16],
     rest: [u8; 992],
+}
+
+/// `struct btrfs_ioctl_ino_lookup_args`.
+#[repr(C)]
+pub(super) struct InodeLookup {
+    tree: u64,
+    object: u64,
+    name: [u8; 4080],
+}
+
+/// `struct btrfs_ioctl_send_args`.
+#[repr(C)]
+pub(super) struct Send {
+    fd: i64,
+    clone_sources_count: u64,
+    clone_sources: *const u64,
+    parent_root: u64,
+    flags: u64,
+    version: u32,
+    reserved: [u8; 28],
 }
 
 /// `struct fiemap`, up to its array.
@@ -86,14 +108,16 @@ struct Fiemap {
 mod request {
     // The macros make public functions.
     #![allow(missing_docs, unreachable_pub, private_interfaces)]
-    use super::{FiemapHead, FsInfo, MAGIC, VolArgs, VolArgsV2};
+    use super::{FiemapHead, FsInfo, InodeLookup, MAGIC, Send, VolArgs, VolArgsV2};
 
     nix::ioctl_write_ptr!(subvol_create, MAGIC, 14, VolArgs);
     nix::ioctl_write_ptr!(snap_destroy, MAGIC, 15, VolArgs);
+    nix::ioctl_readwrite!(ino_lookup, MAGIC, 18, InodeLookup);
     nix::ioctl_write_ptr!(snap_create_v2, MAGIC, 23, VolArgsV2);
     nix::ioctl_read!(subvol_getflags, MAGIC, 25, u64);
     nix::ioctl_write_ptr!(subvol_setflags, MAGIC, 26, u64);
     nix::ioctl_read!(fs_info, MAGIC, 31, FsInfo);
+    nix::ioctl_write_ptr!(send, MAGIC, 38, Send);
     nix::ioctl_readwrite!(fiemap, b'f', 11, FiemapHead);
 }
 
@@ -122,12 +146,17 @@ pub(super) fn subvolume_create(parent: BorrowedFd<'_>, name: &CStr) -> Result<()
     done(unsafe { request::subvol_create(parent.as_raw_fd(), &raw const args) })
 }
 
-/// Makes a writable snapshot `name` in `parent` of the subvolume `source`.
-pub(super) fn subvolume_snapshot(parent: BorrowedFd<'_>, name: &CStr, source: impl AsFd) -> Result<()> {
+/// Makes a snapshot `name` in `parent` of the subvolume `source`.
+pub(super) fn subvolume_snapshot(
+    parent: BorrowedFd<'_>,
+    name: &CStr,
+    source: impl AsFd,
+    read_only: bool,
+) -> Result<()> {
     let args = VolArgsV2 {
         fd: i64::from(source.as_fd().as_raw_fd()),
         transid: 0,
-        flags: 0,
+        flags: if read_only { READ_ONLY } else { 0 },
         unused: [0; 4],
         name: name_in(name)?,
     };
@@ -166,6 +195,36 @@ pub(super) fn btrfs_uuid(on: impl AsFd) -> Result<[u8; 16]> {
     // is one that lives through the call.
     done(unsafe { request::fs_info(on.as_fd().as_raw_fd(), &raw mut info) })?;
     Ok(info.fsid)
+}
+
+/// The id of the tree that a descriptor of a subvolume lies in.
+fn tree_of(subvolume: BorrowedFd<'_>) -> Result<u64> {
+    let mut args = InodeLookup { tree: 0, object: SUBVOLUME_INODE, name: [0; 4080] };
+    // SAFETY: the kernel reads and writes the structure that the request is numbered for, and `args`
+    // is one that lives through the call.
+    done(unsafe { request::ino_lookup(subvolume.as_raw_fd(), &raw mut args) })?;
+    Ok(args.tree)
+}
+
+/// Writes to the pipe `to` what turns the read-only subvolume `before` into the read-only subvolume `after`, without
+/// the bytes of files. While that lasts neither of them can be removed or made writable.
+pub(super) fn send_difference(
+    before: BorrowedFd<'_>,
+    after: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
+) -> Result<()> {
+    let args = Send {
+        fd: i64::from(to.as_raw_fd()),
+        clone_sources_count: 0,
+        clone_sources: std::ptr::null(),
+        parent_root: tree_of(before)?,
+        flags: SEND_NO_FILE_DATA,
+        version: 0,
+        reserved: [0; 28],
+    };
+    // SAFETY: `args` is the structure the request is numbered for and lives through the call, as does the
+    // descriptor in it; the kernel only reads it, and no clone sources at all, as their count says.
+    done(unsafe { request::send(after.as_raw_fd(), &raw const args) })
 }
 
 /// The bytes of a file that lie in extents which others have too: a clone of it, or of its subvolume, or another

@@ -29,15 +29,19 @@
 //! written where they lie, never through a mount of them.
 
 mod area;
+mod change;
+mod compare;
 mod ioctl;
 mod manifest;
 mod mounted;
 mod mounts;
 mod outside;
 mod reclaim;
+mod send;
 mod sync;
 #[cfg(test)]
 pub(crate) mod tests;
+mod touched;
 mod tree;
 
 use std::fmt;
@@ -50,6 +54,7 @@ use std::time::Instant;
 use rustix::fs::{CWD, Mode, OFlags};
 
 use self::area::Area;
+pub use self::change::{Aspect, Change, ChangeKind, Node};
 use crate::error::{Error, Result};
 use crate::store::{Home, Layer, LayerId, Time, Usage};
 
@@ -125,68 +130,6 @@ pub struct Manifest {
     pub labels: std::collections::BTreeMap<String, String>,
     /// When it was made, RFC 3339 UTC.
     pub created: String,
-}
-
-/// What became of a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ChangeKind {
-    /// It is new.
-    Added,
-    /// It is not what it was.
-    Modified,
-    /// It is gone.
-    Deleted,
-}
-
-/// What is at a path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Node {
-    /// A file, a directory and so on.
-    pub kind: rustix::fs::FileType,
-    /// The permission bits, set-user-id and the like among them.
-    pub mode: u32,
-    /// The owner.
-    pub uid: u32,
-    /// The group.
-    pub gid: u32,
-    /// Bytes, of a regular file.
-    pub size: u64,
-    /// Where a symbolic link leads.
-    pub target: Option<std::ffi::OsString>,
-}
-
-/// What of a path can differ.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Aspect {
-    /// A file is a directory now, or the like.
-    Type,
-    /// A file's bytes.
-    Content,
-    /// Permission bits.
-    Mode,
-    /// Owner or group.
-    Owner,
-    /// Extended attributes, but for overlay's own.
-    Xattrs,
-    /// Where a symbolic link leads.
-    Target,
-    /// A device's numbers.
-    Device,
-}
-
-/// One path that differs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
-    /// Relative to the root of the tree; empty for the root itself.
-    pub path: PathBuf,
-    /// What became of it.
-    pub kind: ChangeKind,
-    /// What was there.
-    pub before: Option<Node>,
-    /// What is there.
-    pub after: Option<Node>,
-    /// What differs, of a modified one.
-    pub differs: Vec<Aspect>,
 }
 
 /// A layer's directory, found on disk.
@@ -320,14 +263,12 @@ impl Layers {
         after: &[Layer],
         tell: &mut dyn FnMut(Change) -> Result<()>,
     ) -> Result<()> {
-        let _ = (before, after, tell);
-        todo!()
+        compare::compare(self, before, after, tell)
     }
 
     /// What a chain has at a path, where that is a regular file of at most `limit` bytes.
     pub fn read(&self, chain: &[Layer], path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
-        let _ = (chain, path, limit);
-        todo!()
+        tree::read(self.view(chain)?, path, limit)
     }
 
     /// Writes what the topmost `count` layers of a chain make of those below, as the tar of an OCI layer; the whole
@@ -340,8 +281,7 @@ impl Layers {
         to: &mut dyn std::io::Write,
         tell: &mut dyn FnMut(u64) -> Result<()>,
     ) -> Result<()> {
-        let _ = (chain, count, to, tell);
-        todo!()
+        tree::archive(self.view(chain)?, count, to, tell)
     }
 
     /// Makes a layer immutable and durable: files, then `layer.json`, both synced; then, in the pool, the
@@ -420,6 +360,13 @@ impl Layers {
             // `open` refuses what is not UTF-8.
             self.directory(layer.home, layer.id).to_string_lossy().into_owned()
         })
+    }
+
+    /// The merged view of a chain, topmost first.
+    fn view(&self, chain: &[Layer]) -> Result<tree::View> {
+        let tree =
+            |layer: &Layer| Ok((self.area(layer.home)?.open_tree(layer.id)?, self.fs(layer.home, layer.id)));
+        tree::View::open(chain.iter().map(tree).collect::<Result<_>>()?)
     }
 
     fn areas(&self) -> impl Iterator<Item = &Area> {

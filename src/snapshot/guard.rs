@@ -31,6 +31,20 @@ pub(super) struct Reading<'a> {
     layer: LayerId,
 }
 
+/// The layers that a snapshot stands on, whose directories stay while this lives.
+#[derive(Debug)]
+pub struct Chain<'a> {
+    layers: Vec<Layer>,
+    _reading: Vec<Reading<'a>>,
+}
+
+impl Chain<'_> {
+    /// They, topmost first.
+    pub fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+}
+
 /// How many requests may come back to a snapshot.
 pub(super) type Needs = Arc<Mutex<HashMap<Id, usize>>>;
 
@@ -98,6 +112,22 @@ impl Snapshots {
         // Looked up behind the mark: whoever ends the layer from here on sees it.
         let row = self.store.read(|rows| rows.layer(layer))?;
         Ok(row.filter(|row| row.stage != crate::store::Stage::Doomed).map(|row| (reading, row)))
+    }
+
+    /// Keeps all that a snapshot stands on where it is. None where its bytes are gone.
+    pub fn read_chain(&self, id: Id) -> Result<Option<Chain<'_>>> {
+        loop {
+            let layers = self.get(id)?.chain;
+            if layers.is_empty() {
+                return Ok(None);
+            }
+            let reading = layers.iter().map(|layer| self.read_layer(layer.id)).collect::<Result<Vec<_>>>()?;
+            // Between the look and the marks the snapshot may have come to stand on others.
+            if let Some(reading) = reading.into_iter().collect::<Option<Vec<_>>>() {
+                let (reading, layers) = reading.into_iter().unzip();
+                return Ok(Some(Chain { layers, _reading: reading }));
+            }
+        }
     }
 
     /// Moves a layer that has ended to the trash, at once or when its last reader is done.

@@ -41,6 +41,7 @@ use crate::error::Result;
 use crate::layer::{Layers, Method};
 use crate::store::{Id, Kind, Layer, LayerId, Snapshot, Store, Time};
 
+mod archive;
 mod branch;
 mod chores;
 mod commit;
@@ -62,7 +63,7 @@ mod start;
 mod tests;
 
 pub use fork::Grant;
-pub use guard::Needed;
+pub use guard::{Chain, Needed};
 pub use size::Size;
 
 /// The label on Prepare that makes the new snapshot continue from another one.

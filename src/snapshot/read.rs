@@ -180,6 +180,35 @@ impl Snapshots {
         })
     }
 
+    /// The state that a snapshot was made of, for telling what it has changed: the first committed one on its
+    /// lineage whose bytes are not its own. None where it began with nothing.
+    ///
+    /// Of a container that is what it was cloned from or rolled back to, else its image; so it is of a snapshot of that
+    /// container. A fork of a live container has begun with a state that nobody keeps: it is told what that
+    /// container was made of. Fails where the bytes of its image are gone.
+    pub fn made_of(&self, id: Id) -> Result<Option<Snapshot>> {
+        let path = self.lineage(id)?;
+        let own = path.first().and_then(|seen| seen.snapshot.layer);
+        for (Seen { snapshot: below, .. }, Seen { snapshot, .. }) in path.iter().zip(path.iter().skip(1)) {
+            let by_source = below.source.is_some();
+            match snapshot.layer {
+                _ if snapshot.kind != Kind::Committed => {}
+                Some(layer) if Some(layer) != own => return Ok(Some(snapshot.clone())),
+                Some(_) => {}
+                // A state that is gone leaves those before it. What lies below an image that is gone is a part
+                // of it, and never was a state of anything.
+                None if by_source => {}
+                None => {
+                    return Err(Error::precondition(
+                        format!("what snapshot {:?} was made of", below.title()),
+                        "its bytes are gone; name a state to compare it with",
+                    ));
+                }
+            }
+        }
+        Ok(None)
+    }
+
     /// True where the way from a snapshot to its root, or over its parents, passes one that containerd's clients call
     /// `client_key`, in whatever namespace.
     pub fn descends(&self, id: Id, client_key: &str) -> Result<bool> {

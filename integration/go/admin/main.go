@@ -3,7 +3,7 @@
 //
 //	admin -address SOCKET -namespace NAMESPACE -container NAME
 //
-// The container runs, and this is its only branching. It prints the names of the methods that it called,
+// The container runs, and this is its only branching. The images that are made stay. It prints the names of the methods that it called,
 // sorted, and fails where the proto has one that it did not call.
 package main
 
@@ -57,7 +57,10 @@ func main() {
 		container:  *container,
 		called:     called,
 	}
-	for _, part := range []func() error{s.look, s.branch, s.replace, s.hold, s.operations, s.refusals, s.clear} {
+	parts := []func() error{
+		s.look, s.branch, s.replace, s.hold, s.operations, s.images, s.archives, s.refusals, s.clear,
+	}
+	for _, part := range parts {
 		if err := part(); err != nil {
 			log.Fatal(err)
 		}

@@ -34,6 +34,16 @@ impl Attributes {
         Ok(Self { status, extended })
     }
 
+    /// What `statx` says of it.
+    pub(super) fn status(&self) -> &Statx {
+        &self.status
+    }
+
+    /// The extended ones.
+    pub(super) fn extended(&self) -> &[(OsString, Vec<u8>)] {
+        &self.extended
+    }
+
     /// The same without what overlay wrote about the inode: that holds in the tree where it lies only.
     pub(super) fn without_overlays(mut self) -> Self {
         // What a container calls so is escaped by overlay, and its own.
@@ -42,6 +52,12 @@ impl Attributes {
         };
         self.extended.retain(|(name, _)| !overlays(name.as_bytes()));
         self
+    }
+
+    /// The extended ones, in the order of their names.
+    pub(super) fn into_extended(mut self) -> Vec<(OsString, Vec<u8>)> {
+        self.extended.sort();
+        self.extended
     }
 
     /// Sets them on `name` in `dir`, which is `fd`; the name is in a tree that only we write to.

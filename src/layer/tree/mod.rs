@@ -9,12 +9,18 @@
 //! The depth of a tree is bounded by neither the stack nor the number of descriptors: [`Trail`] keeps
 //! the deepest few open and comes back to the others through `..`.
 
+mod archive;
 mod attributes;
 mod changed;
+mod compare;
 mod copy;
 mod data;
+mod links;
 mod measure;
+mod read;
 mod remove;
+mod tar;
+mod touched;
 mod union;
 
 use std::ffi::{CStr, CString, OsStr};
@@ -30,10 +36,15 @@ use rustix::io::Errno;
 use crate::error::{Error, Result};
 use crate::fault;
 
+pub(super) use archive::archive;
 pub(super) use changed::changed;
+pub(super) use compare::compare;
 pub(super) use copy::copy;
+pub(super) use links::links;
 pub(super) use measure::{measure, measure_shared};
+pub(super) use read::read;
 pub(super) use remove::{empty, remove};
+pub(super) use touched::Touched;
 pub(super) use union::View;
 
 /// The directories of a tree that stay open.
@@ -81,7 +92,7 @@ fn walk<V: Visit>(root: OwnedFd, at: &Path, visit: &mut V) -> Result<()> {
     };
     let mut trail = Trail::new(root).map_err(Error::io(V::ACTION, at))?;
     if let Some(dir) = trail.top() {
-        let ahead = read(dir, &mut buffer, at, &levels, visit)?;
+        let ahead = names(dir, &mut buffer, at, &levels, visit)?;
         if let Some(level) = levels.last_mut() {
             level.ahead = ahead;
         }
@@ -98,7 +109,7 @@ fn walk<V: Visit>(root: OwnedFd, at: &Path, visit: &mut V) -> Result<()> {
                 continue;
             }
             levels.push(Level { name, ahead: Vec::new() });
-            let ahead = read(opened.as_fd(), &mut buffer, at, &levels, visit)?;
+            let ahead = names(opened.as_fd(), &mut buffer, at, &levels, visit)?;
             if let Some(level) = levels.last_mut() {
                 level.ahead = ahead;
             }
@@ -115,7 +126,7 @@ fn walk<V: Visit>(root: OwnedFd, at: &Path, visit: &mut V) -> Result<()> {
 }
 
 /// Deals with everything in a directory but the directories, which it answers.
-fn read<V: Visit>(
+fn names<V: Visit>(
     dir: BorrowedFd<'_>,
     buffer: &mut [MaybeUninit<u8>],
     at: &Path,
@@ -238,8 +249,19 @@ fn pin(dir: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<OwnedFd> {
 }
 
 /// What a pinned or open descriptor is.
-fn status(fd: BorrowedFd<'_>) -> rustix::io::Result<Statx> {
+pub(super) fn status(fd: BorrowedFd<'_>) -> rustix::io::Result<Statx> {
     rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS | StatxFlags::BTIME)
+}
+
+/// True for what is a directory.
+pub(super) fn is_directory(status: &Statx) -> bool {
+    FileType::from_raw_mode(status.stx_mode.into()) == FileType::Directory
+}
+
+/// What is the same for one inode in a subvolume and in its copies, and for no other. The birth time, which nobody
+/// can set, tells a number that was used again.
+pub(super) fn identity(status: &Statx) -> (u64, i64, u32) {
+    (status.stx_ino, status.stx_btime.tv_sec, status.stx_btime.tv_nsec)
 }
 
 /// A path that leads to exactly what a descriptor is open on, a link or device too, and no further.
@@ -248,7 +270,7 @@ fn magic(fd: BorrowedFd<'_>) -> PathBuf {
 }
 
 /// True where a name is no longer what it was when it was read.
-fn vanished(e: Errno) -> bool {
+pub(super) fn vanished(e: Errno) -> bool {
     matches!(e, Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::STALE)
 }
 

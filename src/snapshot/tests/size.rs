@@ -3,8 +3,8 @@
 use std::fs;
 use std::time::Duration;
 
-use super::super::{FORK_LABEL, Made, Size, Still};
-use super::{House, labels, named, top};
+use super::super::{Size, Still};
+use super::{House, named, top};
 
 const LONG: Duration = Duration::from_mins(1);
 const MIB: u64 = 1 << 20;
@@ -24,11 +24,6 @@ impl House {
         let path = top(&self.core.mounts(key).unwrap()).join(file);
         fs::write(&path, vec![7; usize::try_from(mib * MIB).unwrap()]).unwrap();
         fs::File::open(path).unwrap().sync_all().unwrap();
-    }
-
-    fn fork(&self, state: crate::store::Id, key: &str) {
-        let grant = self.core.grant(state, Made::default()).unwrap();
-        self.core.prepare(key, "default/1/base", labels(FORK_LABEL, &grant.label())).unwrap();
     }
 }
 
@@ -64,7 +59,7 @@ fn a_fork_in_the_pool_has_what_it_writes() {
     house.fill("default/2/web", "data", 8);
     house.fill("default/2/web", "own", 1);
     let (state, _) = house.core.snapshot(house.id("default/2/web"), &named("before"), &mut Still).unwrap();
-    house.fork(state.id, "default/3/try");
+    house.fork("default/3/try", "default/1/base", state.id);
     house.fill("default/3/try", "new", 2);
     house.fill("default/3/try", "own", 1);
     assert_eq!(mib(house.size("default/2/web")), (0, 9));
