@@ -300,7 +300,7 @@ fn what_overlay_would_look_for_elsewhere_is_refused() {
 #[test]
 #[ignore = "a measurement"]
 fn ten_changes_in_a_hundred_thousand_files() {
-    let place = Place::new("xfs", true);
+    let place = Place::sized("xfs", true, 4096);
     let many =
         "for d in $(seq 100); do mkdir $d; (cd $d; for n in $(seq 1000); do echo $d $n > $n; done); done";
     let ten = "mkdir -p 1 new; for n in 1 2 3 4 5; do echo changed > 1/$n; done; for n in 1 2 3 4; do echo > new/$n; done";
