@@ -27,10 +27,15 @@ struct Place {
 
 impl Place {
     fn new(root: &str, pool: bool) -> Self {
-        let root = Image::new(root, 512);
+        Self::sized(root, pool, 512)
+    }
+
+    /// On images of a number of MiB.
+    fn sized(root: &str, pool: bool, size: u64) -> Self {
+        let root = Image::new(root, size);
         let mut images = vec![root];
         if pool {
-            images.push(Image::new("btrfs", 512));
+            images.push(Image::new("btrfs", size));
         }
         let pool = images.get(1).map(Image::path);
         let layers = Layers::open(images[0].path(), pool).unwrap();

@@ -179,7 +179,7 @@ impl View {
         for layer in self.parts().filter(|layer| *layer >= from) {
             let Some(dir) = self.dir(layer) else { continue };
             let Some(found) = self.pinned(layer, dir, name)? else { continue };
-            let white = self.is_whiteout(&found).map_err(self.wrong(layer, name))?;
+            let white = self.is_whiteout(&found).map_err(|e| self.wrong(layer, name)(e))?;
             return Ok((!white).then_some(found));
         }
         Ok(None)
@@ -197,7 +197,7 @@ impl View {
                 Err(Errno::NOTDIR | Errno::LOOP) => break,
                 Err(e) => return Err(self.wrong(layer, name)(e.into())),
             };
-            let opaque = notes(opened.as_fd()).map_err(self.wrong(layer, name))?;
+            let opaque = notes(opened.as_fd()).map_err(|e| self.wrong(layer, name)(e))?;
             parts.push((layer, opened));
             if opaque == Opaque::Yes {
                 break;
