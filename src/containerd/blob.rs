@@ -6,8 +6,8 @@
 //! ```
 //!
 //! What is between two of them is bounded: the slowest decides, and memory does not grow with the layer. The same
-//! state gives the same blob, however many processors there are. What was begun and not finished is taken back;
-//! what a crash leaves is found by its operation ([`abandon`]).
+//! state gives the same blob, however many processors there are. What was begun and is not finished goes with the
+//! lease.
 
 mod compress;
 mod ingest;
@@ -20,13 +20,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::oneshot;
 
-pub(super) use self::ingest::abandon;
-
 use self::compress::Compressor;
 use self::ingest::Ingest;
 use self::parts::Parts;
 use super::client::Client;
-use super::{Brancher, Compression, blocking};
+use super::{Brancher, Compression};
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::operation::Work;
@@ -53,25 +51,9 @@ pub(super) struct Blob {
 
 impl Brancher {
     /// Writes what the topmost `count` layers of a sealed chain make of those below, labelled with the digest of its
-    /// tar. The client's lease keeps it; one that is there already is as good. On an error nothing is left.
+    /// tar. The client's lease keeps it, one that is there already too; after an error it keeps what there is of
+    /// one, and nobody reads the layers any more.
     pub(super) async fn write_layer(
-        &self,
-        work: &Work,
-        leased: &Client,
-        chain: Vec<Layer>,
-        count: usize,
-        compression: Compression,
-    ) -> Result<Blob> {
-        let written = self.write(work, leased, chain, count, compression).await;
-        if written.is_err()
-            && let Err(error) = abandon(leased, work.id()).await
-        {
-            work.leaves(&error);
-        }
-        written
-    }
-
-    async fn write(
         &self,
         work: &Work,
         leased: &Client,
@@ -91,29 +73,9 @@ impl Brancher {
             written = upload(leased, ingest, packs, made) => written,
             error = cancelled(work) => Err(error),
         };
-        // Once this answers the layers are not read any more.
         maker.await.map_err(|_| died())?;
         written
     }
-}
-
-/// Sends the tree of a whole chain as a plain tar, in parts. `tell` hears how many bytes of files were read, and may
-/// end it. A receiver that wants no more ends it without an error.
-pub(super) async fn send_tree(
-    core: &Arc<Snapshots>,
-    chain: Vec<Layer>,
-    to: Sender<Vec<u8>>,
-    mut tell: impl FnMut(u64) -> Result<()> + Send + 'static,
-) -> Result<()> {
-    blocking(core, move |core| {
-        let mut parts = Parts::new(to.clone());
-        let sent = core.layers().archive(&chain, chain.len(), &mut parts, &mut tell);
-        match sent.and_then(|()| parts.end().map_err(Error::io("send", "the archive"))) {
-            Err(_) if to.is_closed() => Ok(()),
-            sent => sent,
-        }
-    })
-    .await
 }
 
 /// Writes the parts as they come and, once all that they were made of is known to be whole, ends the blob.
@@ -156,7 +118,7 @@ fn make(
         let reader = scope.spawn(|| {
             let mut progress = Progress::new(core, work, chain.get(..count).unwrap_or(chain))?;
             let mut parts = Parts::new(parts);
-            core.layers().archive(chain, count, &mut parts, &mut |bytes| {
+            core.archive(chain, count, &mut parts, &mut |bytes| {
                 progress.add(bytes);
                 Ok(())
             })?;
