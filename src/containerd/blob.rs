@@ -6,8 +6,8 @@
 //! ```
 //!
 //! What is between two of them is bounded: the slowest decides, and memory does not grow with the layer. The same
-//! state gives the same blob, however many processors there are. What was begun and not finished is taken back;
-//! what a crash leaves is found by its operation ([`abandon`]).
+//! state gives the same blob, however many processors there are. What was begun and is not finished goes with the
+//! lease.
 
 mod compress;
 pub(super) mod ingest;
@@ -19,8 +19,6 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::oneshot;
-
-pub(super) use self::ingest::abandon;
 
 use self::compress::Compressor;
 use self::ingest::Ingest;
@@ -53,7 +51,8 @@ pub(super) struct Blob {
 
 impl Brancher {
     /// Writes what the topmost `count` layers of a sealed chain make of those below, labelled with the digest of its
-    /// tar. The client's lease keeps it; one that is there already is as good. On an error nothing is left.
+    /// tar. The client's lease keeps it, one that is there already too; after an error it keeps what there is of
+    /// one, and nobody reads the layers any more.
     pub(super) async fn write_layer(
         &self,
         work: &Work,
@@ -76,21 +75,6 @@ impl Brancher {
 
 /// As `write_layer`, of the tar that `read` writes on a thread that may block.
 pub(super) async fn write_tar(
-    work: &Work,
-    leased: &Client,
-    compression: Compression,
-    read: impl FnOnce(&mut Parts) -> Result<()> + Send + 'static,
-) -> Result<Blob> {
-    let written = write(work, leased, compression, read).await;
-    if written.is_err()
-        && let Err(error) = abandon(leased, work.id()).await
-    {
-        work.leaves(&error);
-    }
-    written
-}
-
-async fn write(
     work: &Work,
     leased: &Client,
     compression: Compression,

@@ -29,7 +29,7 @@ use super::leases::{self, Lease};
 use super::recover::planned;
 use super::state::Taking;
 use super::{
-    Brancher, Commit, Committed, Holder, Options, Target, blob, blocking, bytes_gone, containers, image_name,
+    Brancher, Commit, Committed, Holder, Options, Target, blocking, bytes_gone, containers, image_name,
     images, is_silence, request, snapshots,
 };
 use crate::error::{Error, Result};
@@ -309,7 +309,6 @@ impl Brancher {
                 None => images::remove(client, &made.name).await?,
             }
         }
-        blob::abandon(client, operation).await?;
         leases::end(client, &leases::of_operation(operation), true).await?;
         let rows = blocking(&self.core, move |core| core.store().read(|rows| rows.by_operation(operation)));
         for key in rows.await?.into_iter().filter_map(|row| row.key) {

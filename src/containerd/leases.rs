@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use containerd_client::services::v1::{
-    AddResourceRequest, CreateRequest, DeleteRequest, Lease as Record, ListRequest, ListResourcesRequest,
-    Resource,
+    AbortRequest, AddResourceRequest, CreateRequest, DeleteRequest, Lease as Record, ListRequest,
+    ListResourcesRequest, Resource,
 };
 
 use super::client::{Client, or_missing};
@@ -24,6 +24,8 @@ const PREFIX: &str = "loom-";
 const SNAPSHOTS: &str = "snapshots/";
 /// The type of one that is content.
 const CONTENT: &str = "content";
+/// The type of content that is not whole yet.
+const INGESTS: &str = "ingests";
 
 /// A lease. It is ended by [`Lease::end`], or by containerd once it expires.
 #[derive(Debug)]
@@ -107,21 +109,33 @@ pub(super) async fn of_root(client: &Client, root: &Path) -> Result<Vec<String>>
 
 /// The snapshots that a lease keeps: snapshotter and key.
 pub(super) async fn snapshots(client: &Client, lease: &str) -> Result<Vec<(String, String)>> {
-    let request = client.look(ListResourcesRequest { id: lease.to_owned() });
-    let answer = or_missing(client.leases().list_resources(request).await)
-        .map_err(client.failed(format!("look at lease {lease:?}")))?;
-    let resources = answer.map(|answer| answer.into_inner().resources).unwrap_or_default();
     let snapshot = |resource: Resource| {
         let snapshotter = resource.r#type.strip_prefix(SNAPSHOTS)?.to_owned();
         Some((snapshotter, resource.id))
     };
-    Ok(resources.into_iter().filter_map(snapshot).collect())
+    Ok(resources(client, lease).await?.into_iter().filter_map(snapshot).collect())
 }
 
-/// Ends a lease; one that has expired has ended. `collect` waits for containerd to collect what it kept.
+/// Ends a lease; one that has expired has ended. `collect` waits for containerd to collect what it kept, and takes
+/// back content that was begun under it, which would stay for a day.
 pub(super) async fn end(client: &Client, lease: &str, collect: bool) -> Result<()> {
+    if collect {
+        for begun in resources(client, lease).await?.into_iter().filter(|resource| resource.r#type == INGESTS)
+        {
+            let request = client.request(AbortRequest { r#ref: begun.id.clone() });
+            or_missing(client.content().abort(request).await)
+                .map_err(client.failed(format!("take back content {:?}", begun.id)))?;
+        }
+    }
     let request = client.request(DeleteRequest { id: lease.to_owned(), sync: collect });
     or_missing(client.leases().delete(request).await)
         .map_err(client.failed(format!("end lease {lease:?}")))?;
     Ok(())
+}
+
+async fn resources(client: &Client, lease: &str) -> Result<Vec<Resource>> {
+    let request = client.look(ListResourcesRequest { id: lease.to_owned() });
+    let answer = or_missing(client.leases().list_resources(request).await)
+        .map_err(client.failed(format!("look at lease {lease:?}")))?;
+    Ok(answer.map(|answer| answer.into_inner().resources).unwrap_or_default())
 }

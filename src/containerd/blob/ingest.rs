@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use containerd_client::services::v1::{
-    AbortRequest, Info, UpdateRequest, WriteAction, WriteContentRequest, WriteContentResponse,
+    Info, UpdateRequest, WriteAction, WriteContentRequest, WriteContentResponse,
 };
 use containerd_client::tonic::{Code, Status, Streaming};
 use futures::stream::poll_fn;
@@ -11,7 +11,7 @@ use prost_types::FieldMask;
 use tokio::sync::mpsc::{Sender, channel};
 
 use super::Blob;
-use crate::containerd::client::{Client, or_missing};
+use crate::containerd::client::Client;
 use crate::containerd::leases;
 use crate::error::{Error, Kind, Result};
 use crate::fault;
@@ -23,7 +23,7 @@ const UNCOMPRESSED: &str = "containerd.io/uncompressed";
 /// How long containerd may take to begin one. What it then takes depends on the disk and the size.
 const BEGIN: Duration = Duration::from_mins(1);
 
-/// One that is open: containerd keeps what was written until it is committed or given up.
+/// One that is open: containerd keeps what was written until it is committed or taken back.
 pub(in crate::containerd) struct Ingest {
     writer: Writer,
     answers: Answers,
@@ -51,7 +51,7 @@ pub(in crate::containerd) enum End {
 }
 
 impl Ingest {
-    /// Begins that of an operation.
+    /// Begins that of an operation, or begins it anew.
     pub(in crate::containerd) async fn open(client: &Client, operation: Id) -> Result<Self> {
         fault::point("containerd.blob.open")?;
         let name = leases::of_operation(operation);
@@ -61,7 +61,7 @@ impl Ingest {
         let messages = poll_fn(move |context| messages.poll_recv(context));
         let begun = async {
             let mut answers = client.content().write(client.stream(messages)).await?.into_inner();
-            // Only one that containerd has begun can be given up.
+            // Only one that containerd has begun can be taken back.
             answers.message().await?;
             Ok(answers)
         };
@@ -142,11 +142,4 @@ pub(in crate::containerd) async fn check(client: &Client, blob: &Blob, end: End)
             client.content().update(request).await.map(drop).map_err(failed)
         }
     }
-}
-
-/// Gives up what an operation has begun and not committed, if there is such.
-pub(in crate::containerd) async fn abandon(client: &Client, operation: Id) -> Result<()> {
-    let request = client.request(AbortRequest { r#ref: leases::of_operation(operation) });
-    let answer = or_missing(client.content().abort(request).await);
-    answer.map(drop).map_err(client.failed("give up a layer"))
 }

@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 
 use super::form::bad;
 use super::incoming::Failed;
-use crate::containerd::blob::ingest::{End, Ingest, abandon};
+use crate::containerd::blob::ingest::{End, Ingest};
 use crate::containerd::blob::cancelled;
 use crate::containerd::client::Client;
 use crate::error::{Error, Result};
@@ -40,18 +40,8 @@ impl Store {
         Self { runtime: Handle::current(), leased: leased.clone(), work: work.clone(), failed }
     }
 
-    /// Stores all that is read, as it is. Of what fails nothing stays.
-    pub(super) fn put(&self, from: &mut dyn Read) -> Result<Written> {
-        let stored = self.write(from);
-        if stored.is_err()
-            && let Err(error) = self.runtime.block_on(abandon(&self.leased, self.work.id()))
-        {
-            self.work.leaves(&error);
-        }
-        stored
-    }
-
-    fn write(&self, mut from: &mut dyn Read) -> Result<Written> {
+    /// Stores all that is read, as it is. Of what fails the lease keeps what there is.
+    pub(super) fn put(&self, mut from: &mut dyn Read) -> Result<Written> {
         let ingest = self.runtime.block_on(Ingest::open(&self.leased, self.work.id()))?;
         let (mut writer, mut answers) = ingest.split();
         // Unread, they would hold up the parts in the end.
