@@ -54,7 +54,6 @@ mod image_config;
 mod image_name;
 mod images;
 mod import;
-mod ingest;
 mod label;
 mod leases;
 mod manifest;
@@ -171,6 +170,23 @@ impl Brancher {
         let all = futures::future::join_all(looks);
         let found: Vec<Result<Vec<_>>> = tokio::time::timeout(GLANCE, all).await.unwrap_or_default();
         found.into_iter().flat_map(std::result::Result::unwrap_or_default).collect()
+    }
+
+    /// The names of the images of these namespaces, by the snapshot that is their top. It is for showing, likewise.
+    pub async fn image_names(
+        &self,
+        address: &str,
+        namespaces: BTreeSet<String>,
+    ) -> HashMap<crate::store::Id, Vec<String>> {
+        let looks = namespaces.into_iter().map(|namespace| async move {
+            self.images(&Target { address: address.to_owned(), namespace }).await.unwrap_or_default()
+        });
+        let found = tokio::time::timeout(GLANCE, futures::future::join_all(looks)).await.unwrap_or_default();
+        let mut names = HashMap::<_, Vec<String>>::new();
+        for image in found.into_iter().flatten() {
+            names.entry(image.snapshot).or_default().push(image.name);
+        }
+        names
     }
 
     /// What stops the containers of this containerd where a fork is asked for by label

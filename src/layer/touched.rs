@@ -62,7 +62,7 @@ impl Pair<'_> {
                     walked = Some(path);
                     let root = tree::directory(found.as_fd(), c".").map_err(Error::io("compare", self.at))?;
                     let at = self.at.join(path);
-                    tree::links(root, &at, &mut |_, link| met(link.st_ino, u64::from(link.st_nlink)))?;
+                    tree::links(root, &at, &mut |_, link| met(link.st_ino, link.st_nlink))?;
                 }
             } else if status.stx_nlink > 1 {
                 met(status.stx_ino, status.stx_nlink.into());

@@ -80,7 +80,10 @@ pub(super) fn look<R: Read>(mut from: R) -> Result<Archive<R>> {
     // What is cut off in the middle of the head's last block is what it is; an archive that ends there shows later.
     let _ = coding.open(head.as_slice())?.take(LOOKED_AT).read_to_end(&mut tar);
     if tar.len() < BLOCK {
-        return Err(Error::invalid("the archive", "it is no tar; loom reads tars, plain or compressed by gzip or zstd"));
+        return Err(Error::invalid(
+            "the archive",
+            "it is no tar; loom reads tars, plain or compressed by gzip or zstd",
+        ));
     }
     let content = content(&tar)?;
     Ok(Archive { coding, content, bytes: Cursor::new(head).chain(from) })
@@ -104,7 +107,10 @@ impl<R: Read> Ended<R> {
         if self.zeros >= 2 * BLOCK {
             return Ok(());
         }
-        Err(Error::invalid("the archive", "it has not the blocks of zeros that a tar ends with; it was cut off"))
+        Err(Error::invalid(
+            "the archive",
+            "it has not the blocks of zeros that a tar ends with; it was cut off",
+        ))
     }
 }
 
@@ -126,7 +132,10 @@ fn content(head: &[u8]) -> Result<Content> {
     let mut archive = tar::Archive::new(head);
     for entry in archive.entries().map_err(|e| bad(&e))? {
         let entry = entry.map_err(|e| {
-            Error::invalid("the archive", format!("it is no tar ({e}); loom reads tars, plain or compressed by gzip or zstd"))
+            Error::invalid(
+                "the archive",
+                format!("it is no tar ({e}); loom reads tars, plain or compressed by gzip or zstd"),
+            )
         })?;
         let name = entry.path_bytes();
         let name = String::from_utf8_lossy(&name);
@@ -214,7 +223,9 @@ mod tests {
     fn what_is_no_tar_is_refused() {
         let text = "no tar at all ".repeat(1000);
         let short = gzip(b"short");
-        for bytes in [b"".as_slice(), b"x", text.as_bytes(), &gzip(text.as_bytes()), &short, &[0x1f, 0x8b], &[0; 100]] {
+        for bytes in
+            [b"".as_slice(), b"x", text.as_bytes(), &gzip(text.as_bytes()), &short, &[0x1f, 0x8b], &[0; 100]]
+        {
             let error = look(bytes).unwrap_err();
             assert_eq!(error.kind(), Kind::InvalidArgument, "{error}");
         }

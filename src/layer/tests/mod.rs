@@ -4,6 +4,7 @@
 mod archive;
 mod branch;
 mod changed;
+mod compare;
 mod difference;
 #[cfg(feature = "fault-points")]
 mod faults;
@@ -26,10 +27,15 @@ struct Place {
 
 impl Place {
     fn new(root: &str, pool: bool) -> Self {
-        let root = Image::new(root, 512);
+        Self::sized(root, pool, 512)
+    }
+
+    /// On images of a number of MiB.
+    fn sized(root: &str, pool: bool, size: u64) -> Self {
+        let root = Image::new(root, size);
         let mut images = vec![root];
         if pool {
-            images.push(Image::new("btrfs", 512));
+            images.push(Image::new("btrfs", size));
         }
         let pool = images.get(1).map(Image::path);
         let layers = Layers::open(images[0].path(), pool).unwrap();
@@ -41,6 +47,12 @@ impl Place {
         let layer = layer(home, self.layers.next_id().0);
         self.layers.create(home, layer.id, None).unwrap();
         layer
+    }
+
+    fn clone_of(&self, source: &Layer) -> Layer {
+        let clone = layer(source.home, self.layers.next_id().0);
+        self.layers.materialize(source, clone.id).unwrap();
+        clone
     }
 
     fn fs(&self, layer: &Layer) -> PathBuf {

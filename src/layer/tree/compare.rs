@@ -73,7 +73,9 @@ impl Compare<'_> {
             self.pair(c"", before.as_ref(), after.as_ref())?;
         }
         let touched = self.touched.as_ref().map(Touched::root);
-        let touched = touched.filter(|_| same_directory(before.as_ref(), after.as_ref()));
+        // Files of both roots are marked as whiteouts by the same means, or others differ too.
+        let alike = self.before.view.marks(0) == self.after.view.marks(0);
+        let touched = touched.filter(|_| alike && same_directory(before.as_ref(), after.as_ref()));
         let names = self.names(true, true, touched)?;
         let mut levels = vec![Level { names: names.into_iter(), before: true, after: true }];
         while let Some(level) = levels.last_mut() {
@@ -141,7 +143,7 @@ impl Compare<'_> {
     fn pair(&mut self, name: &CStr, before: Option<&Pinned>, after: Option<&Pinned>) -> Result<()> {
         let view = if before.is_some() { &self.before.view } else { &self.after.view };
         let node = |view: &View, found: Option<&Pinned>| {
-            found.map(|found| node(found).map_err(view.wrong(found.layer, name))).transpose()
+            found.map(|found| node(found).map_err(|e| view.wrong(found.layer, name)(e))).transpose()
         };
         let mut differs = Vec::new();
         let kind = match (before, after) {
@@ -149,8 +151,8 @@ impl Compare<'_> {
             (None, Some(_)) => ChangeKind::Added,
             (Some(_), None) => ChangeKind::Deleted,
             (Some(one), Some(other)) => {
-                let wrong = self.after.view.wrong(other.layer, name);
-                differs = differences(one, other, &mut self.bytes).map_err(wrong)?;
+                differs = differences(one, other, &mut self.bytes)
+                    .map_err(|e| self.after.view.wrong(other.layer, name)(e))?;
                 if differs.is_empty() {
                     return Ok(());
                 }
