@@ -213,10 +213,14 @@ impl Brancher {
             Some(image) => images::documents(client, image).await?,
             None => None,
         };
+        let state = state.id;
         let chain = documents.as_ref().and_then(Documents::chain_id);
-        let (state, name) = (state.id, chain.clone().unwrap_or_default());
-        let descends = blocking(&self.core, move |core| core.descends(state, &name));
-        let Some(mut documents) = (chain.is_none() || descends.await?).then_some(documents).flatten() else {
+        // A name may stand for another image by now. One without layers has nothing that could tell.
+        let own = match chain.clone() {
+            Some(chain) => blocking(&self.core, move |core| core.descends(state, &chain)).await?,
+            None => true,
+        };
+        let Some(mut documents) = documents.filter(|_| own) else {
             work.warn(format!(
                 "image {:?} is gone, or is another one by now: the new one has the configuration of the container's \
                  own process, and its whole tree as one layer",

@@ -120,7 +120,7 @@ impl<'a> Instruction<'a> {
                 add_keys(config, "ExposedPorts", ports);
             }
             "HEALTHCHECK" => {
-                let check = self.healthcheck(config)?;
+                let check = self.healthcheck()?;
                 config.insert("Healthcheck".to_owned(), check);
             }
             "LABEL" => {
@@ -258,7 +258,7 @@ impl<'a> Instruction<'a> {
         }
     }
 
-    fn healthcheck(&self, config: &Map<String, Value>) -> Result<Value> {
+    fn healthcheck(&self) -> Result<Value> {
         let mut check = Map::new();
         let mut rest = self.rest;
         while rest.starts_with("--") {
@@ -289,7 +289,6 @@ impl<'a> Instruction<'a> {
             },
             _ => return Err(self.wrong("it ends in CMD and a command, or it is NONE")),
         };
-        let _ = config;
         check.insert("Test".to_owned(), test);
         Ok(Value::Object(check))
     }
