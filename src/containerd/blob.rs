@@ -10,7 +10,7 @@
 //! what a crash leaves is found by its operation ([`abandon`]).
 
 mod compress;
-mod ingest;
+pub(super) mod ingest;
 mod parts;
 
 use std::future::pending;
@@ -24,7 +24,7 @@ pub(super) use self::ingest::abandon;
 
 use self::compress::Compressor;
 use self::ingest::Ingest;
-use self::parts::Parts;
+pub(super) use self::parts::Parts;
 use super::client::Client;
 use super::{Brancher, Compression, blocking};
 use crate::error::{Error, Result};
@@ -62,39 +62,54 @@ impl Brancher {
         count: usize,
         compression: Compression,
     ) -> Result<Blob> {
-        let written = self.write(work, leased, chain, count, compression).await;
-        if written.is_err()
-            && let Err(error) = abandon(leased, work.id()).await
-        {
-            work.leaves(&error);
-        }
-        written
-    }
-
-    async fn write(
-        &self,
-        work: &Work,
-        leased: &Client,
-        chain: Vec<Layer>,
-        count: usize,
-        compression: Compression,
-    ) -> Result<Blob> {
-        let ingest = Ingest::open(leased, work.id()).await?;
-        let (packed, packs) = channel(WAITING);
-        let (tell, made) = oneshot::channel();
         let (core, told) = (Arc::clone(&self.core), work.clone());
-        let maker = tokio::task::spawn_blocking(move || {
-            // Nobody listens any more where the upload failed.
-            let _ = tell.send(make(&core, &told, &chain, count, compression, packed));
-        });
-        let written = tokio::select! {
-            written = upload(leased, ingest, packs, made) => written,
-            error = cancelled(work) => Err(error),
+        let read = move |parts: &mut Parts| {
+            let mut progress = Progress::new(&core, &told, chain.get(..count).unwrap_or(&chain))?;
+            core.archive(&chain, count, parts, &mut |bytes| {
+                progress.add(bytes);
+                Ok(())
+            })
         };
-        // Once this answers the layers are not read any more.
-        maker.await.map_err(|_| died())?;
-        written
+        write_tar(work, leased, compression, read).await
     }
+}
+
+/// As `write_layer`, of the tar that `read` writes on a thread that may block.
+pub(super) async fn write_tar(
+    work: &Work,
+    leased: &Client,
+    compression: Compression,
+    read: impl FnOnce(&mut Parts) -> Result<()> + Send + 'static,
+) -> Result<Blob> {
+    let written = write(work, leased, compression, read).await;
+    if written.is_err()
+        && let Err(error) = abandon(leased, work.id()).await
+    {
+        work.leaves(&error);
+    }
+    written
+}
+
+async fn write(
+    work: &Work,
+    leased: &Client,
+    compression: Compression,
+    read: impl FnOnce(&mut Parts) -> Result<()> + Send + 'static,
+) -> Result<Blob> {
+    let ingest = Ingest::open(leased, work.id()).await?;
+    let (packed, packs) = channel(WAITING);
+    let (tell, made) = oneshot::channel();
+    let maker = tokio::task::spawn_blocking(move || {
+        // Nobody listens any more where the upload failed.
+        let _ = tell.send(make(compression, packed, read));
+    });
+    let written = tokio::select! {
+        written = upload(leased, ingest, packs, made) => written,
+        error = cancelled(work) => Err(error),
+    };
+    // Once this answers nothing is read any more.
+    maker.await.map_err(|_| died())?;
+    written
 }
 
 /// Sends the tree of a whole chain as a plain tar, in parts. `tell` hears how many bytes of files were read, and may
@@ -107,7 +122,7 @@ pub(super) async fn send_tree(
 ) -> Result<()> {
     blocking(core, move |core| {
         let mut parts = Parts::new(to.clone());
-        let sent = core.layers().archive(&chain, chain.len(), &mut parts, &mut tell);
+        let sent = core.archive(&chain, chain.len(), &mut parts, &mut tell);
         match sent.and_then(|()| parts.end().map_err(Error::io("send", "the archive"))) {
             Err(_) if to.is_closed() => Ok(()),
             sent => sent,
@@ -134,7 +149,7 @@ async fn upload(
         }
         let blob = made.await.map_err(|_| died())??;
         fault::point("containerd.blob.commit")?;
-        writer.commit(&blob).await;
+        writer.commit(Some(&blob.diff_id)).await;
         Ok(blob)
     };
     let (blob, end) = tokio::try_join!(feed, answers.end())?;
@@ -142,24 +157,17 @@ async fn upload(
     Ok(blob)
 }
 
-/// Reads, compresses and hashes a layer; sends it in parts. What it answers is a blob only if it was sent whole.
+/// Reads, compresses and hashes a tar; sends it in parts. What it answers is a blob only if it was sent whole.
 fn make(
-    core: &Snapshots,
-    work: &Work,
-    chain: &[Layer],
-    count: usize,
     compression: Compression,
     packed: Sender<Vec<u8>>,
+    read: impl FnOnce(&mut Parts) -> Result<()> + Send,
 ) -> Result<Blob> {
     let (parts, tar) = channel(WAITING);
     std::thread::scope(|scope| {
         let reader = scope.spawn(|| {
-            let mut progress = Progress::new(core, work, chain.get(..count).unwrap_or(chain))?;
             let mut parts = Parts::new(parts);
-            core.layers().archive(chain, count, &mut parts, &mut |bytes| {
-                progress.add(bytes);
-                Ok(())
-            })?;
+            read(&mut parts)?;
             parts.end().map_err(Error::io("write", "the layer"))
         });
         let packed = pack(tar, compression, packed);
@@ -184,7 +192,7 @@ fn pack(mut tar: Receiver<Vec<u8>>, compression: Compression, to: Sender<Vec<u8>
 }
 
 /// Waits until the operation is cancelled.
-async fn cancelled(work: &Work) -> Error {
+pub(super) async fn cancelled(work: &Work) -> Error {
     loop {
         if let Err(error) = work.check() {
             return error;

@@ -29,7 +29,7 @@ use super::leases::{self, Lease};
 use super::recover::planned;
 use super::state::Taking;
 use super::{
-    Brancher, Commit, Committed, Holder, Options, Target, blocking, bytes_gone, containers, image_name,
+    Brancher, Commit, Committed, Holder, Options, Target, blob, blocking, bytes_gone, containers, image_name,
     images, is_silence, request, snapshots,
 };
 use crate::error::{Error, Result};
@@ -131,11 +131,7 @@ impl Brancher {
         let (state, transient) = (source.state.id, source.state.transient);
         let made = async {
             work.step("image")?;
-            let root = self.core.layers().root();
-            let lease = match commit.portable {
-                None => Lease::take(&client, root, work.id()).await?,
-                Some(_) => Lease::take_long(&client, root, work.id()).await?,
-            };
+            let lease = Lease::take(&client, self.core.layers().root(), work.id()).await?;
             self.make_image(&work, &lease, &commit, source, begun).await
         };
         let made = self.close_image(&work, &client, &plan, made.await).await;
@@ -313,6 +309,7 @@ impl Brancher {
                 None => images::remove(client, &made.name).await?,
             }
         }
+        blob::abandon(client, operation).await?;
         leases::end(client, &leases::of_operation(operation), true).await?;
         let rows = blocking(&self.core, move |core| core.store().read(|rows| rows.by_operation(operation)));
         for key in rows.await?.into_iter().filter_map(|row| row.key) {

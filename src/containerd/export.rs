@@ -9,8 +9,6 @@
 //!
 //! What is sent is sent as it is read: a receiver that is slow is waited for, and one that is gone ends it.
 
-use std::io::{self, Write};
-
 use tokio::sync::mpsc::Sender;
 
 use super::client::Client;
@@ -20,7 +18,7 @@ use super::manifest::Manifest;
 use super::reference::Reference;
 use super::state::Taking;
 use super::{
-    Archive, Brancher, Commit, Committed, Compression, Options, Portable, Target, blocking, image_name,
+    Archive, Brancher, Commit, Committed, Compression, Options, Portable, Target, blob, blocking, image_name,
     images, request,
 };
 use crate::error::{Error, Result};
@@ -29,9 +27,6 @@ use crate::snapshot::Keep;
 use crate::store::{Id, Kind, OperationKind, Snapshot};
 
 mod layout;
-
-/// The bytes of one part of a tar.
-const PART: usize = 1 << 20;
 
 /// What an export sends to.
 #[derive(Debug, Clone)]
@@ -84,16 +79,11 @@ impl Brancher {
         // Where it is in use nobody removes it, and its layers stay while they are read.
         let _needed = self.core.need(state.id);
         let id = state.id;
-        let sent = blocking(&self.core, move |core| {
-            let chain = core.get(id)?.chain;
-            let count = chain.len();
-            let mut parts = Parts { to: to.0, part: Vec::with_capacity(PART), gone: false };
-            let written = core.archive(&chain, count, &mut parts, &mut |_| Ok(()));
-            let written = written.and_then(|()| parts.flush().map_err(Error::io("send", "an archive")));
-            // Who does not want it any more is told nothing.
-            if parts.gone { Ok(()) } else { written }
-        })
-        .await;
+        let sent = async {
+            let chain = blocking(&self.core, move |core| Ok(core.get(id)?.chain)).await?;
+            blob::send_tree(&self.core, chain, to.0, |_| Ok(())).await
+        };
+        let sent = sent.await;
         if taken {
             self.release(id).await;
         }
@@ -141,7 +131,7 @@ impl Brancher {
             None => return self.until_gone(operation, &to, self.export_state(&request, &to)).await.map(drop),
         };
         let Some((client, manifest)) = whole else { return Ok(()) };
-        let lease = Lease::take_long(&client, self.core.layers().root(), Id::random()?).await?;
+        let lease = Lease::take(&client, self.core.layers().root(), Id::random()?).await?;
         let sent = async {
             // Whoever removes the image meanwhile.
             lease.keep_content(&manifest.descriptor.digest).await?;
@@ -200,13 +190,7 @@ impl Brancher {
     /// Writes what is an image of a state for as long as it is sent.
     async fn export_state(&self, request: &Request<'_>, to: &Receiver) -> Result<(Id, Portable)> {
         let more = (request.compression, &request.image);
-        let ask = request::ask(
-            OperationKind::Portable,
-            request.target,
-            request.reference,
-            &request.options,
-            &more,
-        )?;
+        let ask = request::ask(OperationKind::Portable, request.target, request.reference, &request.options, &more)?;
         let target = Target { namespace: ask.namespace.clone(), ..request.target.clone() };
         let run = self.operations.run(ask, |work| self.send_state(work, target, request, to));
         Box::pin(run).await
@@ -234,9 +218,10 @@ impl Brancher {
         let (state, taken) = self.state_asked(request, Some(&work)).await?;
         let _needed = self.core.need(state.id);
         let made = async {
-            let lease = Lease::take_long(&client, self.core.layers().root(), work.id()).await?;
+            let lease = Lease::take(&client, self.core.layers().root(), work.id()).await?;
             let leased = lease.client();
-            let (documents, _) = self.describe(&work, leased, &state, &captured, &Commit::default()).await?;
+            let (documents, _) =
+                self.describe(&work, leased, &state, &captured, &Commit::default()).await?;
             let composed = self.compose(&work, leased, state.id, documents, request.compression).await?;
             let target = composed.documents.write(leased, &captured.snapshotter).await?;
             work.step("send")?;
@@ -277,59 +262,5 @@ impl Brancher {
             Ok(_) | Err(Error::Cancelled(_)) => Ok(None),
             Err(error) => Err(error),
         }
-    }
-}
-
-/// Collects what is written into parts that are sent. On a thread that may block.
-struct Parts {
-    to: Sender<Vec<u8>>,
-    part: Vec<u8>,
-    gone: bool,
-}
-
-impl Write for Parts {
-    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        let count = data.len().min(PART - self.part.len());
-        self.part.extend_from_slice(&data[..count]);
-        if self.part.len() == PART {
-            self.flush()?;
-        }
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        let part = std::mem::replace(&mut self.part, Vec::with_capacity(PART));
-        if !part.is_empty() && self.to.blocking_send(part).is_err() {
-            self.gone = true;
-            return Err(io::ErrorKind::BrokenPipe.into());
-        }
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-
-    #[test]
-    fn what_is_written_comes_in_parts_and_whole() {
-        let (to, mut from) = tokio::sync::mpsc::channel(8);
-        let mut parts = Parts { to, part: Vec::new(), gone: false };
-        let data: Vec<u8> = (0..2 * PART + 5).map(|n| u8::try_from(n % 251).unwrap()).collect();
-        for piece in data.chunks(3000) {
-            parts.write_all(piece).unwrap();
-        }
-        parts.flush().unwrap();
-        let mut came = Vec::new();
-        while let Ok(part) = from.try_recv() {
-            assert!(part.len() <= PART);
-            came.extend(part);
-        }
-        assert!(came == data);
-        drop(from);
-        parts.write_all(&[0; 10]).unwrap();
-        assert!(parts.flush().is_err() && parts.gone);
     }
 }

@@ -8,36 +8,36 @@
 //! The image has all its blobs, so it is portable from the start. What fails before the result is written leaves
 //! nothing: the image goes by its plan, and all else with the lease.
 
-use std::io::Read as _;
-
 use containerd_client::types::Descriptor;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tokio::runtime::Handle;
 use tokio::sync::mpsc::Receiver;
 
+use super::blob::Blob;
 use super::client::Client;
 use super::commit::Plan;
-use super::image_config::{self, Documents, MANIFEST};
-use super::ingest::{Ingest, Written};
 use super::leases::Lease;
 use super::manifest::{Manifest, absent, described};
 use super::unpack::Unpack;
-use super::{Brancher, Committed, Options, Target, content, image_name, images, request};
+use super::image_config::{self, Documents, MANIFEST};
+use super::{Brancher, Committed, Compression, Options, Target, blob, content, image_name, images, request};
 use crate::error::{Error, Result};
 use crate::operation::Work;
 use crate::store::{Id, OperationKind, Time};
 
+/// Where programs are in a tree that does not say so, as every tool has it.
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 mod form;
 mod incoming;
 mod layout;
+mod store;
 
 use form::{Coding, Content};
-use incoming::{Failed, Incoming};
+use incoming::Incoming;
 use layout::{Layout, What};
+use store::{Store, Written};
 
-/// The bytes of one part of a blob.
-const PART: usize = 1 << 20;
 
 /// An image that is to be made of an archive.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -97,7 +97,7 @@ impl Brancher {
         let plan = Plan { snapshotter: import.snapshotter.clone(), replaces: Vec::new() };
         work.plan(&plan).await?;
         let made = async {
-            let lease = Lease::take_long(&client, self.core.layers().root(), work.id()).await?;
+            let lease = Lease::take(&client, self.core.layers().root(), work.id()).await?;
             self.import_leased(&work, lease.client(), &import, name, from).await
         };
         self.close_image(&work, &client, &plan, made.await).await
@@ -148,77 +148,57 @@ impl Brancher {
     }
 }
 
-/// Has all blobs of an archive in the content store.
+/// Has all blobs of an archive in the content store. A tree is compressed, where it is not yet.
 async fn read(work: &Work, leased: &Client, from: Receiver<Result<Vec<u8>>>) -> Result<Read> {
     let (incoming, failed) = Incoming::new(from, work);
-    let (leased, runtime) = (leased.clone(), Handle::current());
-    let reading = tokio::task::spawn_blocking(move || {
-        let store = |from: &mut dyn std::io::Read| store(&runtime, &leased, from, &failed);
-        let mut archive = form::look(incoming).map_err(|error| failed.or(error))?;
-        if archive.content == Content::Tree {
-            let layer = archive.coding.layer().to_owned();
-            let blob = if archive.coding == Coding::None {
-                let mut ended = form::Ended::new(archive.bytes);
-                let blob = store(&mut ended)?;
-                ended.check()?;
-                blob
-            } else {
-                store(&mut archive.bytes)?
+    let looked = blocking_read(move || form::look(incoming)).await;
+    let archive = looked.map_err(|error| failed.or(error))?;
+    let store = Store::new(leased, work, failed.clone());
+    match (archive.content, archive.coding) {
+        (Content::Tree, Coding::None) => {
+            let mut tar = form::Ended::new(archive.bytes);
+            let read = move |parts: &mut blob::Parts| {
+                std::io::copy(&mut tar, parts).map_err(|e| failed.or(form::bad(&e)))?;
+                tar.check()
             };
-            return Ok(Read::Tree(descriptor(&layer, &blob)));
+            let Blob { media, digest, size, .. } =
+                blob::write_tar(work, leased, Compression::default(), read).await?;
+            Ok(Read::Tree(descriptor(media, digest, size)))
         }
-        let mut files = archive.coding.open(archive.bytes)?;
-        let layout = Layout::read(&mut files, &mut |file| store(file)).map_err(|error| failed.or(error))?;
-        // What is behind the end is the sender's to be rid of: an error in it is one too.
-        std::io::copy(&mut files, &mut std::io::sink()).map_err(|e| failed.or(form::bad(&e)))?;
-        Ok(Read::Layout(layout))
-    });
-    reading.await.map_err(|died| Error::Internal(format!("the reader of an archive died: {died}")))?
-}
-
-/// Stores what is read as a blob.
-fn store(
-    runtime: &Handle,
-    leased: &Client,
-    from: &mut dyn std::io::Read,
-    failed: &Failed,
-) -> Result<Written> {
-    let mut ingest = runtime.block_on(async { Ingest::begin(leased) })?;
-    let filled = loop {
-        let mut part = Vec::with_capacity(PART);
-        match (&mut *from).take(PART as u64).read_to_end(&mut part) {
-            Ok(0) => break Ok(()),
-            Ok(_) => {}
-            Err(error) => break Err(failed.or(form::bad(&error))),
+        (Content::Tree, coding) => {
+            let mut tar = archive.bytes;
+            let Written { digest, size } = blocking_read(move || store.put(&mut tar)).await?;
+            Ok(Read::Tree(descriptor(coding.layer(), digest, size)))
         }
-        if let Err(error) = runtime.block_on(ingest.write(part)) {
-            break Err(error);
-        }
-    };
-    match filled {
-        Ok(()) => runtime.block_on(ingest.commit(&[])),
-        Err(error) => {
-            if let Err(left) = runtime.block_on(ingest.abort()) {
-                tracing::debug!(error = %left, "a blob that was cut off goes with its lease");
-            }
-            Err(error)
+        (Content::Image, coding) => {
+            let files = move || {
+                let mut files = coding.open(archive.bytes)?;
+                let layout =
+                    Layout::read(&mut files, &mut |file| store.put(file)).map_err(|error| failed.or(error))?;
+                // What is behind the end is the sender's to be rid of: an error in it is one too.
+                std::io::copy(&mut files, &mut std::io::sink()).map_err(|e| failed.or(form::bad(&e)))?;
+                Ok(Read::Layout(layout))
+            };
+            blocking_read(files).await
         }
     }
 }
 
-fn descriptor(media: &str, blob: &Written) -> Descriptor {
-    Descriptor {
-        media_type: media.to_owned(),
-        digest: blob.digest.clone(),
-        size: blob.size,
-        ..Descriptor::default()
-    }
+/// Reads on a thread that may block.
+async fn blocking_read<T: Send + 'static>(read: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let read = tokio::task::spawn_blocking(read).await;
+    read.map_err(|died| Error::Internal(format!("the reader of an archive died: {died}")))?
+}
+
+fn descriptor(media: &str, digest: String, size: i64) -> Descriptor {
+    Descriptor { media_type: media.to_owned(), digest, size, ..Descriptor::default() }
 }
 
 /// The name that an archive gives its image.
 fn of_archive(name: Option<&str>) -> Result<String> {
-    let name =
-        name.ok_or_else(|| Error::invalid("the archive", "it does not say how its image is called; say it"))?;
+    let name = name.ok_or_else(|| {
+        Error::invalid("the archive", "it does not say how its image is called; say it")
+    })?;
     image_name::whole(name)
 }
 
@@ -234,6 +214,8 @@ async fn unused(client: &Client, name: &str) -> Result<()> {
 async fn of_tree(unpack: Unpack<'_>, import: &Import, layer: &Descriptor) -> Result<(Descriptor, String)> {
     let (diff_id, chain_id) = unpack.layer("", layer, None).await?;
     let mut image = Documents::bare(None);
+    // Where a change adds another variable, nobody else would say where programs are.
+    image.config["config"]["Env"] = json!([PATH]);
     let described = json!({"mediaType": layer.media_type, "digest": layer.digest, "size": layer.size});
     image.push(described, &diff_id);
     image.record(Time::now(), "loom import", "", &import.message);

@@ -13,10 +13,9 @@ use super::client::{Client, or_missing};
 use crate::error::Result;
 use crate::store::{Id, Time};
 
-/// How long containerd keeps a lease whose maker died, and does not come back to end it.
-const LIFE: Duration = Duration::from_mins(10);
-/// The same for one under which many bytes are written or read: they may come from a person, or a slow network.
-const LONG: Duration = Duration::from_hours(24);
+/// How long containerd keeps a lease whose maker died, and does not come back to end it: longer than the longest
+/// operation, since a layer may be written for hours.
+const LIFE: Duration = Duration::from_hours(24);
 /// The label that says whose it is: the daemon of this root.
 const ROOT: &str = "loom/root";
 /// What the ids of leases begin with.
@@ -36,18 +35,9 @@ pub(super) struct Lease {
 impl Lease {
     /// Takes that of an operation, for the daemon of this root.
     pub(super) async fn take(client: &Client, root: &Path, operation: Id) -> Result<Self> {
-        Self::lasting(client, root, operation, LIFE).await
-    }
-
-    /// As `take`, for what may take long.
-    pub(super) async fn take_long(client: &Client, root: &Path, operation: Id) -> Result<Self> {
-        Self::lasting(client, root, operation, LONG).await
-    }
-
-    async fn lasting(client: &Client, root: &Path, operation: Id, life: Duration) -> Result<Self> {
         crate::fault::point("containerd.lease.create")?;
         let id = of_operation(operation);
-        let expires = Time::from(std::time::SystemTime::now() + life).to_string();
+        let expires = Time::from(std::time::SystemTime::now() + LIFE).to_string();
         let owner = root.to_string_lossy().into_owned();
         let request = CreateRequest {
             id: id.clone(),

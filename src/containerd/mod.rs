@@ -54,7 +54,6 @@ mod image_config;
 mod image_name;
 mod images;
 mod import;
-mod ingest;
 mod label;
 mod leases;
 mod manifest;

@@ -91,7 +91,7 @@ impl Brancher {
         let plan = Plan { snapshotter: found.snapshotter.clone(), replaces };
         work.plan(&plan).await?;
         let made = async {
-            let lease = Lease::take_long(&client, self.core.layers().root(), work.id()).await?;
+            let lease = Lease::take(&client, self.core.layers().root(), work.id()).await?;
             let made = self.write_out(&work, &lease, found, records, compression).await?;
             work.decided(&made).await?;
             Ok(made)

@@ -4,7 +4,7 @@ use super::Forest;
 use super::fold::{Item, Told};
 use crate::cli::json::kind;
 use crate::cli::show::{Look, is_gone, title};
-use crate::cli::units::{age, clean, time, until};
+use crate::cli::units::{age, bytes, clean, time, until};
 use crate::protos::admin::Snapshot;
 
 /// What a snapshot is to a person.
@@ -44,12 +44,10 @@ pub(super) fn word(snapshot: &Snapshot) -> Word {
 impl Word {
     /// So many of them, in words.
     fn counted(self, count: usize) -> String {
-        let plural = if count == 1 { "" } else { "s" };
         match (self, count) {
-            (Self::Gone | Self::Unpacking, 1) => self.name().to_owned(),
-            (Self::Gone | Self::Unpacking, _) => format!("{} {}", thousands(count), self.name()),
             (_, 1) => self.name().to_owned(),
-            _ => format!("{} {}{plural}", thousands(count), self.name()),
+            (Self::Gone | Self::Unpacking, _) => format!("{} {}", thousands(count), self.name()),
+            _ => format!("{} {}s", thousands(count), self.name()),
         }
     }
 
@@ -114,7 +112,8 @@ impl Line {
     /// Of one snapshot.
     pub(in crate::cli) fn of(snapshot: &Snapshot, look: &Look) -> Self {
         let word = word(snapshot);
-        let notes = Notes { pinned: snapshot.pinned, ..Notes::default() }.text(&[snapshot], look);
+        let notes =
+            Notes { pinned: snapshot.pinned, elsewhere: elsewhere_of(snapshot, look), ..Notes::default() };
         Self {
             word,
             id: clean(&snapshot.id),
@@ -124,7 +123,7 @@ impl Line {
             own: snapshot.size.as_ref().map(|size| size.exclusive),
             shared: snapshot.size.as_ref().map(|size| size.shared),
             created: age(time(&snapshot.created), look.now),
-            notes,
+            notes: notes.text(&[snapshot], look),
         }
     }
 
@@ -152,7 +151,7 @@ impl Line {
             Told::Generations => notes.generations = true,
         }
         // The name with the lowest number, and that with the highest.
-        let mut names: Vec<String> = members.iter().map(|member| line_name(member, look)).collect();
+        let mut names: Vec<String> = members.iter().map(|member| clean(&name(member, look))).collect();
         names.sort_by(|a, b| (a.len(), a).cmp(&(b.len(), b)));
         if let [first, .., last] = names.as_slice() {
             line.name = format!("{first} … {last}");
@@ -167,17 +166,12 @@ impl Line {
 
     /// Its sizes in words; empty where none is known.
     pub(super) fn sizes(&self) -> String {
-        use crate::cli::units::bytes;
         match (self.own, self.shared) {
             (Some(own), Some(shared)) => format!("{} own, {} shared", bytes(own), bytes(shared)),
             (Some(own), None) => format!("{} own", bytes(own)),
             (None, _) => String::new(),
         }
     }
-}
-
-fn line_name(snapshot: &Snapshot, look: &Look) -> String {
-    clean(&name(snapshot, look))
 }
 
 /// What a snapshot is called: an image by all its names, as far as they are few.

@@ -158,8 +158,7 @@ fn edges(svg: &mut String, places: &Places, items: &[Item]) {
         let mut drawn: Vec<usize> = (0..items.len()).map(|at| places.y(at)).collect();
         let class = if wanted == Edge::Source { "edge source" } else { "edge" };
         for (at, item) in items.iter().enumerate() {
-            let Some((above, edge)) = item.above.filter(|(_, edge)| *edge == wanted) else { continue };
-            let _ = edge;
+            let Some((above, _)) = item.above.filter(|(_, edge)| *edge == wanted) else { continue };
             let (x, y, to) = (indent(&items[above]), places.y(at), indent(item));
             let from = std::mem::replace(&mut drawn[above], y - 8);
             let turn = if to > x {
@@ -225,14 +224,14 @@ fn mark(svg: &mut String, word: Word, x: usize, y: usize) {
         }
         Word::Snapshot => write!(
             svg,
-            "<path class=\"mark {class}\" stroke-linejoin=\"round\" d=\"M{x} {}l5.5 5.5l-5.5 5.5l-5.5 -5.5z\"/>",
-            y as f64 - 5.5
+            "<path class=\"mark {class}\" stroke-linejoin=\"round\" d=\"M{x} {}l6 6l-6 6l-6 -6z\"/>",
+            y - 6
         ),
         Word::Image | Word::Layer | Word::Unpacking => write!(
             svg,
-            "<rect class=\"mark {class}\" x=\"{}\" y=\"{}\" width=\"9\" height=\"9\" rx=\"2\"/>",
-            x as f64 - 4.5,
-            y as f64 - 4.5
+            "<rect class=\"mark {class}\" x=\"{}\" y=\"{}\" width=\"10\" height=\"10\" rx=\"2\"/>",
+            x - 5,
+            y - 5
         ),
     };
 }

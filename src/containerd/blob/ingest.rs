@@ -24,26 +24,26 @@ const UNCOMPRESSED: &str = "containerd.io/uncompressed";
 const BEGIN: Duration = Duration::from_mins(1);
 
 /// One that is open: containerd keeps what was written until it is committed or given up.
-pub(super) struct Ingest {
+pub(in crate::containerd) struct Ingest {
     writer: Writer,
     answers: Answers,
 }
 
 /// The way in.
-pub(super) struct Writer {
+pub(in crate::containerd) struct Writer {
     name: String,
     to: Sender<WriteContentRequest>,
     written: i64,
 }
 
 /// The way back.
-pub(super) struct Answers {
+pub(in crate::containerd) struct Answers {
     client: Client,
     answers: Streaming<WriteContentResponse>,
 }
 
 /// What has become of it.
-pub(super) enum End {
+pub(in crate::containerd) enum End {
     /// It is a blob of this digest.
     Made(String),
     /// There was that blob already.
@@ -52,7 +52,7 @@ pub(super) enum End {
 
 impl Ingest {
     /// Begins that of an operation.
-    pub(super) async fn open(client: &Client, operation: Id) -> Result<Self> {
+    pub(in crate::containerd) async fn open(client: &Client, operation: Id) -> Result<Self> {
         fault::point("containerd.blob.open")?;
         let name = leases::of_operation(operation);
         let (to, mut messages) = channel(1);
@@ -60,7 +60,7 @@ impl Ingest {
         writer.send(WriteAction::Stat, WriteContentRequest::default()).await;
         let messages = poll_fn(move |context| messages.poll_recv(context));
         let begun = async {
-            let mut answers = client.content().write(client.lasting(messages)).await?.into_inner();
+            let mut answers = client.content().write(client.stream(messages)).await?.into_inner();
             // Only one that containerd has begun can be given up.
             answers.message().await?;
             Ok(answers)
@@ -72,28 +72,28 @@ impl Ingest {
     }
 
     /// The two ways, which are gone at the same time.
-    pub(super) fn split(self) -> (Writer, Answers) {
+    pub(in crate::containerd) fn split(self) -> (Writer, Answers) {
         (self.writer, self.answers)
     }
 }
 
 impl Writer {
     /// Writes what comes next; false where containerd takes no more.
-    pub(super) async fn write(&mut self, data: Vec<u8>) -> bool {
+    pub(in crate::containerd) async fn write(&mut self, data: Vec<u8>) -> bool {
         let (offset, length) = (self.written, i64::try_from(data.len()).unwrap_or(i64::MAX));
         self.written += length;
         self.send(WriteAction::Write, WriteContentRequest { offset, data, ..WriteContentRequest::default() })
             .await
     }
 
-    /// Makes a blob of what was written.
-    pub(super) async fn commit(&self, blob: &Blob) {
+    /// Makes a blob of what was written; `diff_id` is the digest of the tar in it, where that is known.
+    pub(in crate::containerd) async fn commit(&self, diff_id: Option<&str>) {
         let message = WriteContentRequest {
             // The digest is compared when it answers. Told beforehand, one that is there already would not be
             // added to the lease.
-            total: blob.size,
+            total: self.written,
             offset: self.written,
-            labels: [(UNCOMPRESSED.to_owned(), blob.diff_id.clone())].into(),
+            labels: diff_id.map(|diff_id| (UNCOMPRESSED.to_owned(), diff_id.to_owned())).into_iter().collect(),
             ..WriteContentRequest::default()
         };
         self.send(WriteAction::Commit, message).await;
@@ -107,7 +107,7 @@ impl Writer {
 
 impl Answers {
     /// Reads all of them, while the other way is written to.
-    pub(super) async fn end(&mut self) -> Result<End> {
+    pub(in crate::containerd) async fn end(&mut self) -> Result<End> {
         let failed = |status| self.client.failed("write a layer")(status);
         loop {
             match self.answers.message().await {
@@ -124,7 +124,7 @@ impl Answers {
 }
 
 /// Makes sure that a blob is what was meant to be written, with its label.
-pub(super) async fn check(client: &Client, blob: &Blob, end: End) -> Result<()> {
+pub(in crate::containerd) async fn check(client: &Client, blob: &Blob, end: End) -> Result<()> {
     match end {
         End::Made(digest) if digest == blob.digest => Ok(()),
         End::Made(digest) => Err(Error::Containerd {

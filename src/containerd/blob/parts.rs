@@ -9,7 +9,7 @@ const PART: usize = 1 << 20;
 
 /// Sends what is written to it, in parts; waits where the receiver does. Not for asynchronous code.
 #[derive(Debug)]
-pub(super) struct Parts {
+pub(in crate::containerd) struct Parts {
     to: Sender<Vec<u8>>,
     part: Vec<u8>,
 }

@@ -9,7 +9,7 @@ use std::io::Read;
 use serde_json::{Value, json};
 
 use super::form::{Coding, bad};
-use crate::containerd::ingest::Written;
+use super::store::Written;
 use crate::error::{Error, Result};
 
 /// The most that a document in it may have, in bytes.
