@@ -169,7 +169,8 @@ impl Line {
 
     /// Tells how an operation is.
     fn tell(&self, now: &Operation) {
-        if in_bytes(now) && now.total > 0 {
+        // A total of 1 is of one thing that is made.
+        if in_bytes(now) && now.total > 1 {
             self.bytes(now.done, Some(now.total));
         }
         match self.shape.get() {

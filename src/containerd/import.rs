@@ -242,12 +242,16 @@ async fn whole(leased: &Client, what: What) -> Result<Manifest> {
 /// Unpacks an image's layers; answers its chain id.
 async fn unpack_all(unpack: Unpack<'_>, image: &Manifest) -> Result<String> {
     let mut chain_id = String::new();
-    let total = u64::try_from(image.layers.len()).unwrap_or(u64::MAX);
-    for ((layer, diff_id), done) in image.layers.iter().zip(&image.diff_ids).zip(0..) {
+    // In bytes, as all that is told of an import.
+    let size = |layer: &Descriptor| u64::try_from(layer.size).unwrap_or(0);
+    let total = image.layers.iter().map(size).sum();
+    let mut done = 0;
+    for (layer, diff_id) in image.layers.iter().zip(&image.diff_ids) {
         unpack.work.progress(done, total);
         (_, chain_id) = unpack.layer(&chain_id, layer, Some(diff_id)).await?;
+        done += size(layer);
     }
-    unpack.work.progress(total, total);
+    unpack.work.progress(done, total);
     Ok(chain_id)
 }
 

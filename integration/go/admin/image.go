@@ -208,5 +208,6 @@ func without(archive []byte, name string) ([]byte, error) {
 	if !found {
 		return nil, fmt.Errorf("%s is not in the archive", name)
 	}
-	return rest.Bytes(), to.Close()
+	err := to.Close()
+	return rest.Bytes(), err
 }

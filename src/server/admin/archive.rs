@@ -64,7 +64,12 @@ impl Admin {
     ) -> ttrpc::Result<()> {
         let operations = Arc::clone(&self.operations);
         let mut upload = Upload { stream, received: 0, operation: None, operations, stop: self.stop.clone() };
-        let Some(to) = upload.next().await?.to.into_option() else {
+        let mut first = upload.next().await?;
+        if first == ImportRequest::new() {
+            // Go's ttrpc opens a stream with a request that this one takes for an empty message.
+            first = upload.next().await?;
+        }
+        let Some(to) = first.to.into_option() else {
             let rule = "the first message says what the archive is to be (to)";
             return Err(Error::invalid("an import", rule).into());
         };
