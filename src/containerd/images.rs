@@ -67,6 +67,21 @@ impl Brancher {
         self.seen(&client, &image).await?.ok_or_else(|| not_on_loom(&image.name))
     }
 
+    /// The tops of a namespace's images that are on loom, with the images' names, by name. One that cannot be read
+    /// is left out. Nothing is measured for it.
+    pub(super) async fn tops(&self, target: &Target) -> Result<Vec<(Id, String)>> {
+        let client = Client::connect(target).await?;
+        let all = list(&client, Vec::new()).await?;
+        let looks = all.iter().map(|image| async {
+            let documents = documents(&client, image).await.ok()??;
+            let top = self.top_of(&client, &documents).await.ok()??;
+            Some((top.id, image.name.clone()))
+        });
+        let mut tops: Vec<_> = some_at_once(looks.collect()).await.into_iter().flatten().collect();
+        tops.sort_by(|(_, a), (_, b)| a.cmp(b));
+        Ok(tops)
+    }
+
     /// Gives an image another name, which one that has it loses.
     pub async fn tag(&self, target: &Target, image: &str, name: &str) -> Result<ImageSeen> {
         let name = image_name::whole(name)?;

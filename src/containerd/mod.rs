@@ -179,12 +179,12 @@ impl Brancher {
         namespaces: BTreeSet<String>,
     ) -> HashMap<crate::store::Id, Vec<String>> {
         let looks = namespaces.into_iter().map(|namespace| async move {
-            self.images(&Target { address: address.to_owned(), namespace }).await.unwrap_or_default()
+            self.tops(&Target { address: address.to_owned(), namespace }).await.unwrap_or_default()
         });
         let found = tokio::time::timeout(GLANCE, futures::future::join_all(looks)).await.unwrap_or_default();
         let mut names = HashMap::<_, Vec<String>>::new();
-        for image in found.into_iter().flatten() {
-            names.entry(image.snapshot).or_default().push(image.name);
+        for (top, name) in found.into_iter().flatten() {
+            names.entry(top).or_default().push(name);
         }
         names
     }

@@ -241,8 +241,8 @@ pub(super) fn shared_bytes(file: impl AsFd, more: impl Fn() -> bool) -> Result<O
         // SAFETY: `map` begins with the structure that the request is numbered for, has behind it the array of as
         // many extents as `count` says, and lives through the call; the kernel reads and writes no more than that.
         done(unsafe { request::fiemap(file.as_fd().as_raw_fd(), (&raw mut map).cast()) })?;
-        let mapped = map.extents.iter().take(map.head.mapped as usize);
-        shared += mapped.clone().filter(|e| e.flags & EXTENT_SHARED != 0).map(|e| e.length).sum::<u64>();
+        let mapped = map.extents.get(..map.head.mapped as usize).unwrap_or_default();
+        shared += mapped.iter().filter(|e| e.flags & EXTENT_SHARED != 0).map(|e| e.length).sum::<u64>();
         match mapped.last() {
             Some(last) if last.flags & EXTENT_LAST == 0 => start = last.logical.saturating_add(last.length),
             _ => return Ok(Some(shared)),
