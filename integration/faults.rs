@@ -151,7 +151,7 @@ impl Sweep {
     /// Runs one command, however it ends.
     fn run(&self, command: &str) -> Output {
         let pinned = if command.contains("$pinned") { self.pinned() } else { String::new() };
-        let tiny = tiny().archive;
+        let (tiny, image) = (tiny().archive, small().name);
         let words: Vec<&str> = command
             .split(' ')
             .map(|word| match word {
@@ -159,6 +159,7 @@ impl Sweep {
                 "$archive" => tiny.to_str().unwrap(),
                 "$pinned" => &pinned,
                 "$key" => &self.key,
+                "$image" => &image,
                 word => word,
             })
             .collect();

@@ -92,6 +92,13 @@ impl Tree {
         self
     }
 
+    /// What of it a layer of the OCI can hold: no sockets, and of its root only what is in it.
+    pub fn as_layer(mut self) -> Tree {
+        let (kinds, socket) = (0o170_000, 0o140_000);
+        self.entries.retain(|path, entry| entry.mode & kinds != socket && path != Path::new(""));
+        self
+    }
+
     /// What is different in `other`, a line for each difference.
     pub fn differences(&self, other: &Tree) -> Vec<String> {
         let mut found = Vec::new();

@@ -193,6 +193,27 @@ pub const VERBS: &[Verb] = &[
         ..VERB
     },
     Verb {
+        name: "image",
+        under: Under::Each,
+        on: Some(Layout::Ext4),
+        request: &["loom commit source swept --idempotency-key $key --json"],
+        unset: &["ctr images rm --sync docker.io/library/swept:latest"],
+        ..VERB
+    },
+    Verb {
+        name: "image of a snapshot",
+        under: Under::Deaths,
+        request: &["loom commit origin swept --idempotency-key $key --json"],
+        unset: &["ctr images rm --sync docker.io/library/swept:latest"],
+        ..VERB
+    },
+    Verb {
+        name: "tag",
+        request: &["loom tag $image swept"],
+        unset: &["ctr images rm --sync docker.io/library/swept:latest"],
+        ..VERB
+    },
+    Verb {
         name: "prune",
         // One: each of several goes by itself.
         set: &["loom snapshot source --name old --label by=sweep"],

@@ -35,8 +35,16 @@ const COMMANDS: [&str; 9] = [
 /// Reads it. `run` answers what a command printed, and None where it failed: then there is no world, since
 /// loomd, or containerd's way to it, is not there.
 pub fn read(stage: &Stage, run: impl Fn(&str) -> Option<String> + Sync) -> Option<World> {
+    let [snapshots, containers, watched, tasks, leases, images, rows, status, operations] =
+        std::thread::scope(|scope| {
+            let running = COMMANDS.map(|command| scope.spawn(|| run(command)));
+            running.map(|thread| thread.join().unwrap())
+        });
+    let json = |text: String| serde_json::from_str::<Value>(&text).unwrap();
+    let rows = json(rows?);
     let mut world = World::new();
-    let names = names(stage);
+    let mut names = names(stage);
+    names.extend(published(&rows));
     let mut add = |what: &str, each: &str| {
         let mut line = format!("{what} {}", each.split_whitespace().collect::<Vec<_>>().join(" "));
         for (id, name) in &names {
@@ -44,11 +52,6 @@ pub fn read(stage: &Stage, run: impl Fn(&str) -> Option<String> + Sync) -> Optio
         }
         world.insert(line);
     };
-    let [snapshots, containers, watched, tasks, leases, images, rows, status, operations] =
-        std::thread::scope(|scope| {
-            let running = COMMANDS.map(|command| scope.spawn(|| run(command)));
-            running.map(|thread| thread.join().unwrap())
-        });
     for line in snapshots?.lines().skip(1) {
         add("containerd's snapshot", line);
     }
@@ -72,16 +75,16 @@ pub fn read(stage: &Stage, run: impl Fn(&str) -> Option<String> + Sync) -> Optio
         add("lease", name);
     }
     // Of other images containerd decides: that of an import which fails late is kept.
-    for name in images?.lines().filter(|name| name.starts_with("loom.invalid/")) {
+    let ours = |name: &&str| name.starts_with("loom.invalid/") || name.starts_with("docker.io/");
+    for name in images?.lines().filter(ours) {
         add("image", name);
     }
-    let json = |text: String| serde_json::from_str::<Value>(&text).unwrap();
     for operation in json(operations?).as_array().unwrap() {
         if operation["ended"].is_null() {
             add("operation under way:", &operation.to_string());
         }
     }
-    let (rows, status) = (json(rows?), json(status?));
+    let status = json(status?);
     let mut lineage = 0;
     for row in rows.as_array().unwrap() {
         let text = |field: &str| row[field].as_str().unwrap_or("-").to_owned();
@@ -128,6 +131,16 @@ pub fn difference(wanted: &World, found: &World) -> String {
     let with = found.difference(wanted).map(|line| format!("with    {line}"));
     let lines: Vec<String> = without.chain(with).collect();
     format!("\n  it would be:\n    {}", lines.join("\n    "))
+}
+
+/// The states that are layers of images, whose chain ids are made of random ones.
+fn published(rows: &Value) -> BTreeMap<String, String> {
+    let published =
+        rows.as_array().unwrap().iter().filter(|row| row["kind"] == "committed" && !row["source"].is_null());
+    let keys = published.filter_map(|row| row["key"].as_str()?.splitn(3, '/').nth(2));
+    keys.filter(|key| key.starts_with("sha256:"))
+        .map(|key| (key.to_owned(), "PUBLISHED".to_owned()))
+        .collect()
 }
 
 /// What nerdctl calls its containers, by their ids.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use containerd_client::services::v1::containers_client::ContainersClient;
 use containerd_client::services::v1::content_client::ContentClient;
+use containerd_client::services::v1::diff_client::DiffClient;
 use containerd_client::services::v1::images_client::ImagesClient;
 use containerd_client::services::v1::leases_client::LeasesClient;
 use containerd_client::services::v1::namespaces_client::NamespacesClient;
@@ -80,9 +81,19 @@ impl Client {
         self.within(LOOK, message)
     }
 
+    /// A request that takes as long as its bytes do, such as a stream of messages.
+    pub(super) fn stream<T>(&self, messages: T) -> Request<T> {
+        self.addressed(messages)
+    }
+
     fn within<T>(&self, limit: Duration, message: T) -> Request<T> {
-        let mut request = Request::new(message);
+        let mut request = self.addressed(message);
         request.set_timeout(limit);
+        request
+    }
+
+    fn addressed<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
         let headers = request.metadata_mut();
         headers.insert("containerd-namespace", self.namespace.clone());
         if let Some(lease) = &self.lease {
@@ -116,6 +127,11 @@ impl Client {
         ContentClient::new(self.channel.clone()).max_decoding_message_size(RECEIVE)
     }
 
+    /// containerd's Diff, which unpacks layers.
+    pub(super) fn diff(&self) -> DiffClient<Channel> {
+        DiffClient::new(self.channel.clone()).max_decoding_message_size(RECEIVE)
+    }
+
     /// containerd's Leases.
     pub(super) fn leases(&self) -> LeasesClient<Channel> {
         LeasesClient::new(self.channel.clone()).max_decoding_message_size(RECEIVE)
@@ -135,6 +151,9 @@ impl Client {
             let message = match kind {
                 Kind::Unavailable => {
                     format!("{} does not answer ({}); is containerd running?", address, status.message())
+                }
+                Kind::ResourceExhausted => {
+                    format!("{}; free some space where containerd keeps its content", status.message())
                 }
                 _ => status.message().to_owned(),
             };
@@ -167,8 +186,15 @@ fn innermost(error: &dyn std::error::Error) -> String {
     error.to_string()
 }
 
+/// True where containerd says that its disk, or its quota there, is full: it has no code for that.
+fn full(message: &str) -> bool {
+    ["no space left on device", "disk quota exceeded"].iter().any(|words| message.contains(words))
+}
+
 fn kind(status: &Status) -> Kind {
     match status.code() {
+        // containerd has no code for it.
+        Code::Unknown | Code::Internal if full(status.message()) => Kind::ResourceExhausted,
         // What containerd answers has no cause that we know: this is its connection, which broke off.
         Code::Unknown if std::error::Error::source(status).is_some() => Kind::Unavailable,
         Code::NotFound => Kind::NotFound,
@@ -242,6 +268,14 @@ mod tests {
         let error = crate::containerd::containers::get(&client, "web").await.unwrap_err();
         assert_eq!(error.kind(), Kind::Unavailable, "{error}");
         dies.await.unwrap();
+    }
+
+    #[test]
+    fn a_full_disk_is_told_from_other_errors() {
+        let said = |text: &str| kind(&Status::unknown(text));
+        assert_eq!(said("write /c/ingest/1/data: no space left on device"), Kind::ResourceExhausted);
+        assert_eq!(said("failed to copy: disk quota exceeded"), Kind::ResourceExhausted);
+        assert_eq!(said("write /c/ingest/1/data: input/output error"), Kind::Internal);
     }
 
     #[tokio::test]

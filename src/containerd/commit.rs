@@ -29,7 +29,7 @@ use super::leases::{self, Lease};
 use super::recover::planned;
 use super::state::Taking;
 use super::{
-    Brancher, Commit, Committed, Holder, Options, Target, blocking, bytes_gone, containers, image_name,
+    Brancher, Commit, Committed, Holder, Options, Target, blob, blocking, bytes_gone, containers, image_name,
     images, is_silence, request, snapshots,
 };
 use crate::error::{Error, Result};
@@ -42,8 +42,8 @@ use crate::store::{Id, Kind, Operation, OperationKind, Snapshot, Time};
 pub(super) struct Plan {
     /// What containerd calls us.
     pub(super) snapshotter: String,
-    /// What has the image's name before, and loses it.
-    pub(super) replaces: Option<Replaced>,
+    /// What has the image's names before, and loses them.
+    pub(super) replaces: Vec<Replaced>,
 }
 
 /// An image's record, as it is written down.
@@ -111,7 +111,7 @@ impl Brancher {
             snapshotter: captured.snapshotter.clone(),
             replaces: match images::get(&client, &commit.image).await? {
                 Some(_) if !commit.replace => return Err(images::exists(&client, &commit.image)),
-                old => old.and_then(Replaced::of),
+                old => old.and_then(Replaced::of).into_iter().collect(),
             },
         };
         work.plan(&plan).await?;
@@ -154,13 +154,7 @@ impl Brancher {
     ) -> Result<Committed> {
         let leased = lease.client();
         let Source { state, captured, cost } = source;
-        let Base { mut documents, parent } = self.base_of(work, leased, &state, &captured).await?;
-        let (layer, diff_id) = image_config::of_node(state.id, &leased.target().namespace);
-        documents.push(layer, &diff_id);
-        image_config::of_container(&mut documents.config, &captured.spec);
-        image_config::apply(&mut documents.config, &commit.changes)?;
-        let created_by = image_config::args(&captured.spec).join(" ");
-        documents.record(Time::now(), &created_by, &commit.author, &commit.message);
+        let (documents, parent) = self.describe(work, leased, &state, &captured, commit).await?;
         let snapshotter = &captured.snapshotter;
         let chain_id = documents.chain_id().unwrap_or_default();
         self.publish(work.id(), lease, snapshotter, &chain_id, &parent, state.id).await?;
@@ -180,6 +174,26 @@ impl Brancher {
         }
         work.decided(&made).await?;
         Ok(made)
+    }
+
+    /// The documents of an image of a state, whose own layer is on top and this node's alone; and the chain id of what
+    /// that stands on.
+    pub(super) async fn describe(
+        &self,
+        work: &Work,
+        client: &Client,
+        state: &Snapshot,
+        captured: &Captured,
+        commit: &Commit,
+    ) -> Result<(Documents, String)> {
+        let Base { mut documents, parent } = self.base_of(work, client, state, captured).await?;
+        let (layer, diff_id) = image_config::of_node(state.id, &client.target().namespace);
+        documents.push(layer, &diff_id);
+        image_config::of_container(&mut documents.config, &captured.spec);
+        image_config::apply(&mut documents.config, &commit.changes)?;
+        let created_by = image_config::args(&captured.spec).join(" ");
+        documents.record(Time::now(), &created_by, &commit.author, &commit.message);
+        Ok((documents, parent))
     }
 
     /// What the layer of a state stands on: the layers of the image that its container was made of, where these
@@ -290,11 +304,12 @@ impl Brancher {
     /// Takes away what an operation made of an image, as far as it came.
     async fn unmake_image(&self, client: &Client, operation: Id, plan: &Plan) -> Result<()> {
         for made in images::of_operation(client, operation).await? {
-            match plan.replaces.as_ref().filter(|old| old.name == made.name) {
+            match plan.replaces.iter().find(|old| old.name == made.name) {
                 Some(old) => images::replace(client, old.record()).await?,
                 None => images::remove(client, &made.name).await?,
             }
         }
+        blob::abandon(client, operation).await?;
         leases::end(client, &leases::of_operation(operation), true).await?;
         let rows = blocking(&self.core, move |core| core.store().read(|rows| rows.by_operation(operation)));
         for key in rows.await?.into_iter().filter_map(|row| row.key) {
@@ -323,7 +338,8 @@ impl Brancher {
 }
 
 impl Replaced {
-    fn of(image: Image) -> Option<Self> {
+    /// Of a record that is to be changed.
+    pub(super) fn of(image: Image) -> Option<Self> {
         let target = image.target?;
         let labels = image.labels.into_iter().collect();
         let Descriptor { media_type: media, digest, size, .. } = target;
@@ -347,7 +363,7 @@ impl Replaced {
 }
 
 /// The container that has an active snapshot, running or not.
-async fn container_of(target: &Target, active: &Snapshot) -> Result<Option<Holder>> {
+pub(super) async fn container_of(target: &Target, active: &Snapshot) -> Result<Option<Holder>> {
     let Some((namespace, name)) = active.key.as_deref().and_then(key::parts) else { return Ok(None) };
     let client = Client::connect(&Target { namespace: namespace.to_owned(), ..target.clone() }).await?;
     let container = containers::of_snapshot(&client, name).await?;
@@ -355,7 +371,7 @@ async fn container_of(target: &Target, active: &Snapshot) -> Result<Option<Holde
 }
 
 /// The container that an image is made of, as it is or as it was kept with its state.
-fn captured(found: &Snapshot, holder: Option<&Holder>) -> Result<Captured> {
+pub(super) fn captured(found: &Snapshot, holder: Option<&Holder>) -> Result<Captured> {
     match (holder, &found.captured) {
         (Some(Holder { client, container }), _) => Captured::of(&client.target().namespace, container),
         (None, Some(json)) => Captured::from_json(&found.title(), json),

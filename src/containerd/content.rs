@@ -3,6 +3,8 @@
 //! What is written is kept by the lease of whoever writes it until something that is kept refers to it: an image to
 //! its manifest, a label to whatever else.
 
+use std::collections::HashMap;
+
 use containerd_client::services::v1::{
     Info, InfoRequest, ReadContentRequest, UpdateRequest, WriteAction, WriteContentRequest,
 };
@@ -49,10 +51,19 @@ pub(super) async fn read(client: &Client, digest: &str) -> Result<Option<Vec<u8>
 
 /// True where a blob is here, whole.
 pub(super) async fn has(client: &Client, digest: &str) -> Result<bool> {
+    Ok(info(client, digest).await?.is_some())
+}
+
+/// What is said of a blob for collectors and others; nothing of one that is not here.
+pub(super) async fn labels(client: &Client, digest: &str) -> Result<HashMap<String, String>> {
+    Ok(info(client, digest).await?.map(|info| info.labels).unwrap_or_default())
+}
+
+async fn info(client: &Client, digest: &str) -> Result<Option<Info>> {
     let request = client.look(InfoRequest { digest: digest.to_owned() });
-    let answer = or_missing(client.content().info(request).await)
-        .map_err(client.failed(format!("look up {digest}")))?;
-    Ok(answer.is_some())
+    let answer = or_missing(client.content().info(request).await);
+    let answer = answer.map_err(client.failed(format!("look up {digest}")))?;
+    Ok(answer.and_then(|answer| answer.into_inner().info))
 }
 
 /// Writes a document with labels (a collector's references); it may be there already, and then gets the labels too.
@@ -97,7 +108,7 @@ pub(super) async fn write(
 }
 
 /// Adds labels to what is there.
-async fn label(client: &Client, digest: &str, labels: &[(String, String)]) -> Result<()> {
+pub(super) async fn label(client: &Client, digest: &str, labels: &[(String, String)]) -> Result<()> {
     if labels.is_empty() {
         return Ok(());
     }

@@ -10,6 +10,8 @@
 //! was read. A layer of this node alone has no blob: its diff id is the digest of a text that names its state, and
 //! nothing but its chain id leads to its bytes.
 
+use std::collections::HashMap;
+
 use containerd_client::types::Descriptor;
 use serde_json::{Map, Value, json};
 
@@ -47,6 +49,8 @@ const DOCKERS: [(&str, &str); 6] = [
 const STATE: &str = "loom.state";
 /// What a collector's reference to a snapshot begins with; the snapshotter follows.
 const KEEPS_SNAPSHOT: &str = "containerd.io/gc.ref.snapshot.";
+/// What we are called where nobody chose another name.
+const USUAL: &str = "loom";
 /// What its references to content begin with.
 const KEEPS_CONTENT: &str = "containerd.io/gc.ref.content.";
 
@@ -151,7 +155,15 @@ impl Documents {
             }
         }
         change(&mut self.config, |config| {
-            config.insert("created".to_owned(), json!(created));
+            // nerdctl's history wants to know when of each.
+            let before = config.insert("created".to_owned(), json!(created));
+            if let Some(Value::Array(history)) = config.get_mut("history") {
+                let before = before.unwrap_or_else(|| json!(Time(0).to_string()));
+                let unknown = history.iter_mut().filter(|entry| entry.get("created").is_none());
+                unknown.for_each(|entry| {
+                    change(entry, |entry| _ = entry.insert("created".to_owned(), before.clone()))
+                });
+            }
             if !author.is_empty() {
                 config.insert("author".to_owned(), json!(author));
             }
@@ -162,8 +174,8 @@ impl Documents {
     /// Writes both documents: the configuration keeps the snapshot of its layers, the manifest keeps it and the
     /// blobs that are here. Answers what an image's record is to name.
     pub(super) async fn write(&self, leased: &Client, snapshotter: &str) -> Result<Descriptor> {
-        let keeps = self.chain_id().map(|chain| (format!("{KEEPS_SNAPSHOT}{snapshotter}"), chain));
-        let keeps: Vec<_> = keeps.into_iter().collect();
+        let keeps: Vec<_> =
+            self.chain_id().map(|chain| keeps_snapshot(snapshotter, &chain)).into_iter().collect();
         let config = content::write(leased, CONFIG, &self.config, &keeps).await?;
         let mut keeps = vec![(format!("{KEEPS_CONTENT}config"), config.digest.clone())];
         for (n, layer) in self.layers.iter().enumerate() {
@@ -182,6 +194,30 @@ impl Documents {
         });
         content::write(leased, MANIFEST, &manifest, &keeps).await
     }
+}
+
+/// What has a configuration keep the snapshot of an image's layers.
+pub(super) fn keeps_snapshot(snapshotter: &str, chain_id: &str) -> (String, String) {
+    (format!("{KEEPS_SNAPSHOT}{snapshotter}"), chain_id.to_owned())
+}
+
+/// What has a manifest keep its configuration and these layers.
+pub(super) fn keeps_content<'a>(
+    config: &str,
+    layers: impl IntoIterator<Item = &'a str>,
+) -> Vec<(String, String)> {
+    let layers = layers.into_iter().enumerate();
+    let layers = layers.map(|(n, digest)| (format!("{KEEPS_CONTENT}l.{n}"), digest.to_owned()));
+    std::iter::once((format!("{KEEPS_CONTENT}config"), config.to_owned())).chain(layers).collect()
+}
+
+/// The snapshotter that these labels of a configuration say has the snapshot of its layers. Of several, our own
+/// usual name goes first.
+pub(super) fn snapshotter(labels: &HashMap<String, String>, chain_id: &str) -> Option<String> {
+    let having = labels.iter().filter(|(_, chain)| *chain == chain_id);
+    let mut names: Vec<&str> = having.filter_map(|(label, _)| label.strip_prefix(KEEPS_SNAPSHOT)).collect();
+    names.sort_by_key(|name| (*name != USUAL, *name));
+    names.first().map(|name| (*name).to_owned())
 }
 
 /// The chain ids of these layers, the lowest first: what containerd calls their snapshots.
@@ -237,7 +273,7 @@ async fn parse(client: &Client, digest: &str) -> Result<Option<Value>> {
 
 /// The digest of the manifest that containerd takes of several on this machine: its own architecture, newest variant
 /// first, then one that it can run too.
-fn for_this_machine(all: &[Value]) -> Option<String> {
+pub(super) fn for_this_machine(all: &[Value]) -> Option<String> {
     let text = |manifest: &Value, at: &str| manifest.pointer(at).and_then(Value::as_str).map(str::to_owned);
     let rank = |manifest: &Value| {
         if text(manifest, "/platform/os").is_some_and(|os| os != "linux") {

@@ -60,6 +60,13 @@ impl Brancher {
         Ok(seen)
     }
 
+    /// One image, by its name.
+    pub async fn image(&self, target: &Target, name: &str) -> Result<ImageSeen> {
+        let client = Client::connect(target).await?;
+        let image = resolve(&client, name).await?;
+        self.seen(&client, &image).await?.ok_or_else(|| not_on_loom(&image.name))
+    }
+
     /// Gives an image another name, which one that has it loses.
     pub async fn tag(&self, target: &Target, image: &str, name: &str) -> Result<ImageSeen> {
         let name = image_name::whole(name)?;
@@ -132,7 +139,7 @@ impl Brancher {
     }
 }
 
-fn not_on_loom(image: &str) -> Error {
+pub(super) fn not_on_loom(image: &str) -> Error {
     Error::precondition(
         format!("image {image:?}"),
         "it is not unpacked on loom; run a container of it with --snapshotter loom",
@@ -173,6 +180,13 @@ pub(super) async fn resolve(client: &Client, name: &str) -> Result<Image> {
 /// Those that carry an operation's label.
 pub(super) async fn of_operation(client: &Client, operation: Id) -> Result<Vec<Image>> {
     list(client, vec![format!("labels.\"{OPERATION_LABEL}\"==\"{operation}\"")]).await
+}
+
+/// Those that stand for this content.
+pub(super) async fn of_target(client: &Client, digest: &str) -> Result<Vec<Image>> {
+    let all = list(client, vec![format!("target.digest==\"{digest}\"")]).await?;
+    let same = |image: &Image| image.target.as_ref().is_some_and(|target| target.digest == digest);
+    Ok(all.into_iter().filter(same).collect())
 }
 
 /// Those that any filter lets through; all where there is none.

@@ -13,8 +13,9 @@ use super::client::{Client, or_missing};
 use crate::error::Result;
 use crate::store::{Id, Time};
 
-/// How long containerd keeps a lease whose maker died, and does not come back to end it.
-const LIFE: Duration = Duration::from_mins(10);
+/// How long containerd keeps a lease whose maker died, and does not come back to end it: longer than the longest
+/// operation, since a layer may be written for hours.
+const LIFE: Duration = Duration::from_hours(24);
 /// The label that says whose it is: the daemon of this root.
 const ROOT: &str = "loom/root";
 /// What the ids of leases begin with.

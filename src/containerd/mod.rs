@@ -56,6 +56,7 @@ mod images;
 mod import;
 mod label;
 mod leases;
+mod manifest;
 mod nerdctl;
 mod patch;
 mod portable;
@@ -74,6 +75,7 @@ mod state;
 mod stop;
 mod swap;
 mod task;
+mod unpack;
 
 pub use containers::NERDCTL_NAME;
 pub use difference::Difference;
@@ -168,6 +170,23 @@ impl Brancher {
         let all = futures::future::join_all(looks);
         let found: Vec<Result<Vec<_>>> = tokio::time::timeout(GLANCE, all).await.unwrap_or_default();
         found.into_iter().flat_map(std::result::Result::unwrap_or_default).collect()
+    }
+
+    /// The names of the images of these namespaces, by the snapshot that is their top. It is for showing, likewise.
+    pub async fn image_names(
+        &self,
+        address: &str,
+        namespaces: BTreeSet<String>,
+    ) -> HashMap<crate::store::Id, Vec<String>> {
+        let looks = namespaces.into_iter().map(|namespace| async move {
+            self.images(&Target { address: address.to_owned(), namespace }).await.unwrap_or_default()
+        });
+        let found = tokio::time::timeout(GLANCE, futures::future::join_all(looks)).await.unwrap_or_default();
+        let mut names = HashMap::<_, Vec<String>>::new();
+        for image in found.into_iter().flatten() {
+            names.entry(image.snapshot).or_default().push(image.name);
+        }
+        names
     }
 
     /// What stops the containers of this containerd where a fork is asked for by label

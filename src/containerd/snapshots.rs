@@ -4,7 +4,8 @@
 //! through the very request that the handler serves.
 
 use containerd_client::services::v1::snapshots::{
-    Info, MountsRequest, PrepareSnapshotRequest, RemoveSnapshotRequest, StatSnapshotRequest,
+    CommitSnapshotRequest, Info, MountsRequest, PrepareSnapshotRequest, RemoveSnapshotRequest,
+    StatSnapshotRequest,
 };
 use containerd_client::tonic::Code;
 use containerd_client::types::Mount;
@@ -41,6 +42,46 @@ pub(super) async fn prepare(
         Ok(_) => Ok(()),
         Err(status) if status.code() == Code::AlreadyExists => Err(Error::KeyExists(key.to_owned())),
         Err(status) => Err(client.failed(format!("prepare snapshot {key:?} of {snapshotter}"))(status)),
+    }
+}
+
+/// Makes an active snapshot that a layer is unpacked into, and answers its mounts; none where the layer of this
+/// chain id is unpacked already.
+pub(super) async fn prepare_layer(
+    client: &Client,
+    snapshotter: &str,
+    key: &str,
+    parent: &str,
+    chain_id: Option<&str>,
+) -> Result<Option<Vec<Mount>>> {
+    crate::fault::point("containerd.layer.prepare")?;
+    let reference = chain_id.map(|chain_id| (key::REF_LABEL.to_owned(), chain_id.to_owned()));
+    let request = client.request(PrepareSnapshotRequest {
+        snapshotter: snapshotter.to_owned(),
+        key: key.to_owned(),
+        parent: parent.to_owned(),
+        labels: reference.into_iter().collect(),
+    });
+    match client.snapshots().prepare(request).await {
+        Ok(answer) => Ok(Some(answer.into_inner().mounts)),
+        Err(status) if status.code() == Code::AlreadyExists => Ok(None),
+        Err(status) => Err(client.failed(format!("prepare snapshot {key:?} of {snapshotter}"))(status)),
+    }
+}
+
+/// Commits an active snapshot under a name; false where another has the name.
+pub(super) async fn commit(client: &Client, snapshotter: &str, name: &str, key: &str) -> Result<bool> {
+    crate::fault::point("containerd.layer.commit")?;
+    let request = client.request(CommitSnapshotRequest {
+        snapshotter: snapshotter.to_owned(),
+        name: name.to_owned(),
+        key: key.to_owned(),
+        ..CommitSnapshotRequest::default()
+    });
+    match client.snapshots().commit(request).await {
+        Ok(_) => Ok(true),
+        Err(status) if status.code() == Code::AlreadyExists => Ok(false),
+        Err(status) => Err(client.failed(format!("commit snapshot {key:?} of {snapshotter}"))(status)),
     }
 }
 

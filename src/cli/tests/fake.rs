@@ -10,9 +10,13 @@ use tokio::sync::{oneshot, watch};
 use ttrpc::Code;
 use ttrpc::r#async::{Server, ServerStream, ServerStreamSender, TtrpcContext};
 
+pub(super) use self::image::{ARCHIVE, PATCH};
+use self::image::{changes, image};
 use super::{Exit, loom_interrupted};
 use crate::protos::admin::*;
 use crate::protos::admin_ttrpc::{Admin, create_admin};
+
+mod image;
 
 /// The operation that made everything here.
 pub(super) const SEED: &str = "5eed5eed5eed5eed5eed5eed5eed5eed";
@@ -142,49 +146,6 @@ fn rolled(name: String, discard: bool, options: &Options) -> MessageField<Rolled
     })
 }
 
-/// The image of a name; one that is called `portable` is.
-fn image(name: &str) -> MessageField<Image> {
-    MessageField::some(Image {
-        name: format!("registry.example.com/{name}"),
-        digest: format!("sha256:{}", "d".repeat(64)),
-        chain_id: format!("sha256:{}", "c".repeat(64)),
-        snapshot: before().id,
-        portable: name.starts_with("portable"),
-        created: at(1_700_000_000, 0),
-        size: 12_345_678,
-        platform: "linux/amd64".into(),
-        namespace: "default".into(),
-        ..Default::default()
-    })
-}
-
-/// What differs: one of each.
-fn changes() -> Vec<Change> {
-    let file = |mode, size| Node { type_: "file".into(), mode, size, ..Default::default() };
-    let change = |path: &str, kind: ChangeKind, before: Option<Node>, after: Option<Node>| Change {
-        path: path.into(),
-        kind: kind.into(),
-        before: before.into(),
-        after: after.into(),
-        ..Default::default()
-    };
-    let modified = ChangeKind::CHANGE_KIND_MODIFIED;
-    vec![
-        change("bin/new", ChangeKind::CHANGE_KIND_ADDED, None, Some(file(0o755, 2_000))),
-        Change {
-            differs: vec!["mode".into(), "content".into()],
-            ..change("etc/motd", modified, Some(file(0o644, 12_000)), Some(file(0o755, 15_000)))
-        },
-        change("old", ChangeKind::CHANGE_KIND_DELETED, Some(file(0o600, 7)), None),
-    ]
-}
-
-/// How the text file of them differs.
-pub(super) const PATCH: &str = "--- a/etc/motd\n+++ b/etc/motd\n@@ -1 +1 @@\n-old\n+new\n";
-
-/// What an export of anything sends first; `broken` ends behind it.
-pub(super) const ARCHIVE: &[u8] = b"first second";
-
 #[async_trait]
 impl Admin for Fake {
     async fn commit(&self, _: &TtrpcContext, request: CommitRequest) -> ttrpc::Result<CommitResponse> {
@@ -279,35 +240,7 @@ impl Admin for Fake {
         _: &TtrpcContext,
         mut stream: ServerStream<ImportResponse, ImportRequest>,
     ) -> ttrpc::Result<()> {
-        let to = stream.recv().await?.unwrap_or_default().to;
-        if to.image == "taken" {
-            return refuse(Code::ALREADY_EXISTS, "image \"taken\" already exists");
-        }
-        let mut archive = Vec::new();
-        loop {
-            let answer = ImportResponse { received: archive.len() as u64, ..Default::default() };
-            // Answers come of themselves too.
-            stream.send(&answer).await?;
-            stream.send(&answer).await?;
-            if to.image == "slow" {
-                self.stall(&to.options.operation).await;
-                return refuse(Code::ABORTED, "operation was cancelled; what it had made was undone");
-            }
-            let Some(part) = stream.recv().await? else {
-                return refuse(Code::ABORTED, "the archive was cut off");
-            };
-            if part.offset != answer.received {
-                return refuse(Code::INVALID_ARGUMENT, "out of order");
-            }
-            archive.extend(part.data);
-            if part.end {
-                break;
-            }
-        }
-        let mut image = image(&to.image);
-        image.mut_or_insert_default().size = archive.len() as u64;
-        let answer = ImportResponse { image, operation: "3".repeat(32), ..Default::default() };
-        stream.send(&answer).await
+        image::import(self, &mut stream).await
     }
 
     async fn status(&self, _: &TtrpcContext, _: StatusRequest) -> ttrpc::Result<StatusResponse> {

@@ -1,8 +1,10 @@
 //! Layers on real filesystems: loop images of ext4, XFS and btrfs. Needs root.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod archive;
 mod branch;
 mod changed;
+mod compare;
 mod difference;
 #[cfg(feature = "fault-points")]
 mod faults;
@@ -40,6 +42,12 @@ impl Place {
         let layer = layer(home, self.layers.next_id().0);
         self.layers.create(home, layer.id, None).unwrap();
         layer
+    }
+
+    fn clone_of(&self, source: &Layer) -> Layer {
+        let clone = layer(source.home, self.layers.next_id().0);
+        self.layers.materialize(source, clone.id).unwrap();
+        clone
     }
 
     fn fs(&self, layer: &Layer) -> PathBuf {

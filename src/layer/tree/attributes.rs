@@ -34,6 +34,16 @@ impl Attributes {
         Ok(Self { status, extended })
     }
 
+    /// What `statx` says of it.
+    pub(super) fn status(&self) -> &Statx {
+        &self.status
+    }
+
+    /// The extended ones.
+    pub(super) fn extended(&self) -> &[(OsString, Vec<u8>)] {
+        &self.extended
+    }
+
     /// The same without what overlay wrote about the inode: that holds in the tree where it lies only.
     pub(super) fn without_overlays(mut self) -> Self {
         // What a container calls so is escaped by overlay, and its own.

@@ -55,7 +55,7 @@ struct Copy<'a> {
 
 /// A file with several names. The birth time tells an inode number that was used again.
 #[derive(PartialEq, Eq, Hash)]
-struct Inode {
+pub(super) struct Inode {
     device: (u32, u32),
     number: u64,
     born: (i64, u32),
@@ -190,7 +190,7 @@ impl Copy<'_> {
 }
 
 impl Inode {
-    fn of(status: &Statx) -> Self {
+    pub(super) fn of(status: &Statx) -> Self {
         Self {
             device: (status.stx_dev_major, status.stx_dev_minor),
             number: status.stx_ino,

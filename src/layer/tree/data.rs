@@ -1,6 +1,7 @@
 //! The bytes of regular files.
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::BorrowedFd;
 
 use rustix::fs::SeekFrom;
@@ -30,22 +31,30 @@ pub(super) fn copy(
     }
     rustix::fs::ftruncate(target, len)?;
     let mut at = 0;
-    while at < len {
-        let from = data(source, at, len)?;
-        if from == len {
-            // Nothing but a hole is left.
-            break;
-        }
-        let to = match rustix::fs::seek(source, SeekFrom::Hole(from)) {
-            Ok(to) => to.min(len),
-            // Cut shorter by its owner meanwhile, or a filesystem that knows no holes.
-            Err(Errno::NXIO | Errno::INVAL) => len,
-            Err(e) => return Err(e.into()),
-        };
-        range(source, target, from, to)?;
-        at = to.max(at + 1);
+    while let Some(Range { start, end }) = next(source, at, len)? {
+        range(source, target, start, end)?;
+        at = end;
     }
     Ok(false)
+}
+
+/// The next range of a file's first `len` bytes, from `at` on, that is no hole.
+pub(super) fn next(file: BorrowedFd<'_>, at: u64, len: u64) -> io::Result<Option<Range<u64>>> {
+    if at >= len {
+        return Ok(None);
+    }
+    let start = data(file, at, len)?;
+    if start == len {
+        // Nothing but a hole is left.
+        return Ok(None);
+    }
+    let end = match rustix::fs::seek(file, SeekFrom::Hole(start)) {
+        Ok(end) => end.min(len),
+        // Cut shorter by its owner meanwhile, or a filesystem that knows no holes.
+        Err(Errno::NXIO | Errno::INVAL) => len,
+        Err(e) => return Err(e.into()),
+    };
+    Ok(Some(start..end.max(start + 1)))
 }
 
 /// Copies one range, in the kernel where that works.

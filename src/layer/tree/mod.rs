@@ -9,6 +9,7 @@
 //! The depth of a tree is bounded by neither the stack nor the number of descriptors: [`Trail`] keeps
 //! the deepest few open and comes back to the others through `..`.
 
+mod archive;
 mod attributes;
 mod changed;
 mod compare;
@@ -18,6 +19,7 @@ mod links;
 mod measure;
 mod read;
 mod remove;
+mod tar;
 mod touched;
 mod union;
 
@@ -34,11 +36,12 @@ use rustix::io::Errno;
 use crate::error::{Error, Result};
 use crate::fault;
 
+pub(super) use archive::archive;
 pub(super) use changed::changed;
 pub(super) use compare::compare;
 pub(super) use copy::copy;
 pub(super) use links::links;
-pub(super) use measure::measure;
+pub(super) use measure::{measure, measure_shared};
 pub(super) use read::read;
 pub(super) use remove::{empty, remove};
 pub(super) use touched::Touched;
