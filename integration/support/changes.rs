@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::fmt::Debug;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -45,7 +46,12 @@ impl Random {
 
     /// One below `end`.
     pub fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() % end.max(1) as u64).unwrap()
+        self.number(end)
+    }
+
+    /// The same in a type of its own.
+    fn number<T: TryFrom<u64, Error: Debug>>(&mut self, end: usize) -> T {
+        T::try_from(self.next() % end.max(1) as u64).unwrap()
     }
 
     /// True so often in a hundred.
@@ -87,64 +93,64 @@ const CHANGES: &[(&str, usize, Change)] = &[
     ("create a file", 120, create),
     ("make a directory", 50, |found, random| {
         let path = found.free(random);
-        fs::create_dir(&path).and(said(&path))
+        fs::create_dir(&path).map(|()| said(&path))
     }),
     ("write into a file", 70, write_into),
     ("append", 40, |found, random| {
         let path = found.file(random)?;
-        OpenOptions::new().append(true).open(&path)?.write_all(&content(random)).and(said(&path))
+        OpenOptions::new().append(true).open(&path)?.write_all(&content(random)).map(|()| said(&path))
     }),
     ("truncate", 30, |found, random| {
         let path = found.file(random)?;
         let size = random.below(30_000) as u64;
-        OpenOptions::new().write(true).open(&path)?.set_len(size).and(said(&path))
+        OpenOptions::new().write(true).open(&path)?.set_len(size).map(|()| said(&path))
     }),
     ("punch a hole", 20, |found, random| {
         let path = found.file(random)?;
         let file = OpenOptions::new().write(true).open(&path)?;
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         rustix::fs::fallocate(&file, flags, random.below(4) as u64 * 4096, 4096)?;
-        said(&path)
+        Ok(said(&path))
     }),
     ("write the same again", 30, |found, random| {
         let path = found.file(random)?;
         let bytes = fs::read(&path)?;
-        fs::write(&path, bytes).and(said(&path))
+        fs::write(&path, bytes).map(|()| said(&path))
     }),
     ("make the same anew", 30, anew),
     ("put a file in another's place", 30, |found, random| {
         let (path, new) = (found.file(random)?, found.root.join(".new"));
         fs::write(&new, content(random))?;
-        fs::rename(new, &path).and(said(&path))
+        fs::rename(new, &path).map(|()| said(&path))
     }),
     ("set the time back", 30, |found, random| {
         let path = found.any(random)?;
-        let time = Timespec { tv_sec: random.below(1 << 30) as i64, tv_nsec: random.below(1 << 29) as _ };
+        let time = Timespec { tv_sec: random.number(1 << 30), tv_nsec: random.number(1 << 29) };
         let times = Timestamps { last_access: time, last_modification: time };
         rustix::fs::utimensat(CWD, &path, &times, AtFlags::SYMLINK_NOFOLLOW)?;
-        said(&path)
+        Ok(said(&path))
     }),
     ("chmod", 40, |found, random| {
         let path = found.no_link(random)?;
         let mode = [0o644, 0o600, 0o755, 0o4755, 0o2770, 0o1777, 0][random.below(7)];
-        fs::set_permissions(&path, Permissions::from_mode(mode)).and(said(&path))
+        fs::set_permissions(&path, Permissions::from_mode(mode)).map(|()| said(&path))
     }),
     ("chown", 30, |found, random| {
         let path = found.any(random)?;
         let mut id = || [None, Some(0), Some(1000), Some(4_000_000)][random.below(4)];
-        lchown(&path, id(), id()).and(said(&path))
+        lchown(&path, id(), id()).map(|()| said(&path))
     }),
     ("chown and chmod the root", 4, |found, random| {
-        lchown(&found.root, Some(random.below(3) as u32), None)?;
+        lchown(&found.root, Some(random.number(3)), None)?;
         let mode = [0o755, 0o711, 0o1777][random.below(3)];
-        fs::set_permissions(&found.root, Permissions::from_mode(mode)).and(said(&found.root))
+        fs::set_permissions(&found.root, Permissions::from_mode(mode)).map(|()| said(&found.root))
     }),
     ("set an attribute", 50, set_attribute),
     ("remove an attribute", 20, |found, random| {
         let path = found.any(random)?;
         let own = |name: &OsString| !name.as_bytes().starts_with(b"system.");
         let name = xattr::list(&path)?.find(own).ok_or(io::ErrorKind::NotFound)?;
-        xattr::remove(&path, name).and(said(&path))
+        xattr::remove(&path, name).map(|()| said(&path))
     }),
     ("rename", 60, |found, random| {
         let (from, to) = (found.any(random)?, found.free(random));
@@ -152,7 +158,7 @@ const CHANGES: &[(&str, usize, Change)] = &[
     }),
     ("rename over another", 20, |found, random| {
         let (from, to) = (found.any(random)?, found.any(random)?);
-        fs::rename(&from, &to).and(said(&to))
+        fs::rename(&from, &to).map(|()| said(&to))
     }),
     ("rename a directory", 30, |found, random| {
         let (from, to) = (found.dir(random)?, found.free(random));
@@ -161,7 +167,7 @@ const CHANGES: &[(&str, usize, Change)] = &[
     ("swap", 20, |found, random| {
         let (one, other) = (found.any(random)?, found.any(random)?);
         rustix::fs::renameat_with(CWD, &one, CWD, &other, RenameFlags::EXCHANGE)?;
-        said(&one)
+        Ok(said(&one))
     }),
     ("swap directories", 15, |found, random| {
         let (one, other, aside) = (found.dir(random)?, found.dir(random)?, found.root.join(".aside"));
@@ -174,30 +180,30 @@ const CHANGES: &[(&str, usize, Change)] = &[
     }),
     ("link", 30, |found, random| {
         let (from, to) = (found.file(random)?, found.free(random));
-        fs::hard_link(&from, &to).and(said(&to))
+        fs::hard_link(&from, &to).map(|()| said(&to))
     }),
     ("unlink", 60, |found, random| {
         let path = found.file(random)?;
-        fs::remove_file(&path).and(said(&path))
+        fs::remove_file(&path).map(|()| said(&path))
     }),
     ("remove a tree", 25, |found, random| {
         let path = found.dir(random)?;
-        fs::remove_dir_all(&path).and(said(&path))
+        fs::remove_dir_all(&path).map(|()| said(&path))
     }),
     ("make a tree in a tree's place", 30, |found, random| {
         let path = found.dir(random)?;
         fs::remove_dir_all(&path)?;
-        fill(&path, random).and(said(&path))
+        fill(&path, random).map(|()| said(&path))
     }),
     ("make a tree in a file's place", 25, |found, random| {
         let path = found.file(random)?;
         fs::remove_file(&path)?;
-        fill(&path, random).and(said(&path))
+        fill(&path, random).map(|()| said(&path))
     }),
     ("make a file in a tree's place", 20, |found, random| {
         let path = found.dir(random)?;
         fs::remove_dir_all(&path)?;
-        fs::write(&path, content(random)).and(said(&path))
+        fs::write(&path, content(random)).map(|()| said(&path))
     }),
     ("make or retarget a link", 40, |found, random| {
         let links: Vec<_> = found.all.iter().filter(|path| path.is_symlink()).collect();
@@ -207,7 +213,7 @@ const CHANGES: &[(&str, usize, Change)] = &[
         };
         let _ = fs::remove_file(&path);
         let target = if random.chance(50) { found.any(random)? } else { PathBuf::from(name(random)) };
-        symlink(target, &path).and(said(&path))
+        symlink(target, &path).map(|()| said(&path))
     }),
     ("make a device", 25, |found, random| {
         let is_device = |path: &&PathBuf| {
@@ -221,18 +227,18 @@ const CHANGES: &[(&str, usize, Change)] = &[
         };
         let _ = fs::remove_file(&path);
         let kind = [FileType::CharacterDevice, FileType::BlockDevice][random.below(2)];
-        let device = rustix::fs::makedev(1 + random.below(3) as u32, random.below(3) as u32);
+        let device = rustix::fs::makedev(1 + random.number::<u32>(3), random.number(3));
         rustix::fs::mknodat(CWD, &path, kind, Mode::from_raw_mode(0o640), device)?;
-        said(&path)
+        Ok(said(&path))
     }),
     ("make a pipe", 10, |found, random| {
         let path = found.free(random);
         rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::from_raw_mode(0o600), 0)?;
-        said(&path)
+        Ok(said(&path))
     }),
     ("make a socket", 10, |found, random| {
         let path = found.free(random);
-        UnixListener::bind(&path).map(drop).and(said(&path))
+        UnixListener::bind(&path).map(drop).map(|()| said(&path))
     }),
     ("make a deep path", 10, |found, random| {
         let mut path = found.free(random);
@@ -240,7 +246,7 @@ const CHANGES: &[(&str, usize, Change)] = &[
             path.push(name(random));
         }
         fs::create_dir_all(path.parent().unwrap())?;
-        fs::write(&path, content(random)).and(said(&path))
+        fs::write(&path, content(random)).map(|()| said(&path))
     }),
 ];
 
@@ -332,10 +338,8 @@ impl Found {
 
     /// What is no symbolic link.
     fn no_link(&self, random: &mut Random) -> io::Result<PathBuf> {
-        self.any(random).and_then(|path| match path.is_symlink() {
-            true => Err(io::ErrorKind::InvalidInput.into()),
-            false => Ok(path),
-        })
+        let path = self.any(random)?;
+        if path.is_symlink() { Err(io::ErrorKind::InvalidInput.into()) } else { Ok(path) }
     }
 
     /// A path, most likely a new one, in a directory that is there.
@@ -354,7 +358,7 @@ fn create(found: &Found, random: &mut Random) -> io::Result<String> {
     if random.chance(10) {
         file.seek(SeekFrom::Start(random.below(300) as u64 * 4096))?;
     }
-    file.write_all(&content(random)).and(said(&path))
+    file.write_all(&content(random)).map(|()| said(&path))
 }
 
 /// A byte or two are other ones; the size stays, and now and then the time too.
@@ -363,11 +367,11 @@ fn write_into(found: &Found, random: &mut Random) -> io::Result<String> {
     let file = OpenOptions::new().read(true).write(true).open(&path)?;
     let meta = file.metadata()?;
     let at = random.below(usize::try_from(meta.len()).unwrap()) as u64;
-    file.write_all_at(&[b'a' + random.below(26) as u8], at)?;
+    file.write_all_at(&[b'a' + random.number::<u8>(26)], at)?;
     if random.chance(50) {
         file.set_times(fs::FileTimes::new().set_modified(meta.modified()?).set_accessed(meta.accessed()?))?;
     }
-    said(&path)
+    Ok(said(&path))
 }
 
 /// A file or a tree goes, and one that is the same in all that is told comes.
@@ -375,20 +379,20 @@ fn anew(found: &Found, random: &mut Random) -> io::Result<String> {
     let (path, copy) = (found.any(random)?, found.root.join(".copy"));
     run(Command::new("cp").arg("-a").arg(&path).arg(&copy))?;
     if path.is_dir() && !path.is_symlink() {
-        fs::remove_dir_all(&path)?
+        fs::remove_dir_all(&path)?;
     } else {
-        fs::remove_file(&path)?
+        fs::remove_file(&path)?;
     }
-    fs::rename(copy, &path).and(said(&path))
+    fs::rename(copy, &path).map(|()| said(&path))
 }
 
 fn set_attribute(found: &Found, random: &mut Random) -> io::Result<String> {
-    let path = found.any(random)?;
     // As setfacl -m u:1000:r has it: a version, then tag, permissions and id of each entry.
     const LIST: [(u16, u16, u32); 5] =
         [(1, 6, u32::MAX), (2, 4, 1000), (4, 4, u32::MAX), (16, 4, u32::MAX), (32, 4, u32::MAX)];
     // cap_net_bind_service+ep
     const CAPABILITY: [u8; 20] = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let path = found.any(random)?;
     let (name, value) = match random.below(8) {
         // As a container writes them that mounts overlays itself; they are nothing to the overlay it stands on.
         5 => ("user.overlay.opaque", b"y".to_vec()),
@@ -408,16 +412,16 @@ fn set_attribute(found: &Found, random: &mut Random) -> io::Result<String> {
         }
         _ => ("trusted.one", Vec::new()),
     };
-    xattr::set(&path, name, &value[..value.len().min(1000)]).and(said(&path))
+    xattr::set(&path, name, &value[..value.len().min(1000)]).map(|()| said(&path))
 }
 
 /// Renames; where that is not possible, since a part of it lies in an image, as `mv` does it then.
 fn moved(from: &Path, to: &Path) -> io::Result<String> {
     match fs::rename(from, to) {
         Err(e) if e.kind() == io::ErrorKind::CrossesDevices => {
-            run(Command::new("mv").arg("-T").arg(from).arg(to)).and(said(to))
+            run(Command::new("mv").arg("-T").arg(from).arg(to)).map(|()| said(to))
         }
-        renamed => renamed.and(said(to)),
+        renamed => renamed.map(|()| said(to)),
     }
 }
 
@@ -443,8 +447,8 @@ fn run(command: &mut Command) -> io::Result<()> {
     Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()))
 }
 
-fn said(path: &Path) -> io::Result<String> {
-    Ok(format!("{}", path.display()))
+fn said(path: &Path) -> String {
+    path.display().to_string()
 }
 
 /// Names that meet each other often, and some that are hard to bear.
@@ -467,7 +471,7 @@ fn name(random: &mut Random) -> OsString {
 fn content(random: &mut Random) -> Vec<u8> {
     match random.below(8) {
         0 => Vec::new(),
-        1 => (0..random.below(20_000)).map(|_| random.next() as u8).collect(),
+        1 => (0..random.below(20_000)).map(|_| random.number(256)).collect(),
         2 => vec![0; random.below(10_000)],
         _ => {
             (0..random.below(60)).flat_map(|_| format!("line {}\n", random.below(50)).into_bytes()).collect()

@@ -26,18 +26,18 @@ pub(super) fn unified(path: &Path, before: Option<&[u8]>, after: Option<&[u8]>) 
     let (Some(old), Some(new)) = (lines(before), lines(after)) else { return String::new() };
     let deadline = Some(Instant::now() + PATIENCE);
     let found = capture_diff_slices_deadline(Algorithm::Myers, &old, &new, deadline);
-    let mut patch = String::new();
+    let mut text = String::new();
     for hunk in group_diff_ops(found, CONTEXT).into_iter().filter(|hunk| !hunk.is_empty()) {
-        if patch.is_empty() {
-            let _ = writeln!(patch, "--- {}", before.map_or("/dev/null".into(), |_| label("a/", path)));
-            let _ = writeln!(patch, "+++ {}", after.map_or("/dev/null".into(), |_| label("b/", path)));
+        if text.is_empty() {
+            let _ = writeln!(text, "--- {}", before.map_or("/dev/null".into(), |_| label("a/", path)));
+            let _ = writeln!(text, "+++ {}", after.map_or("/dev/null".into(), |_| label("b/", path)));
         }
-        let _ = writeln!(patch, "{}", UnifiedHunkHeader::new(&hunk));
+        let _ = writeln!(text, "{}", UnifiedHunkHeader::new(&hunk));
         for op in hunk {
-            write_op(&mut patch, op, &old, &new);
+            write_op(&mut text, op, &old, &new);
         }
     }
-    if patch.len() > LARGEST_PATCH { String::new() } else { patch }
+    if text.len() > LARGEST_PATCH { String::new() } else { text }
 }
 
 fn write_op(patch: &mut String, op: DiffOp, old: &[&str], new: &[&str]) {
