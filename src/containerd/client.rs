@@ -81,28 +81,14 @@ impl Client {
         self.within(LOOK, message)
     }
 
-<<<<<<< HEAD
-    /// A request that takes as long as its bytes do, such as a stream of messages.
-    pub(super) fn stream<T>(&self, messages: T) -> Request<T> {
-        self.addressed(messages)
-    }
-
-    fn within<T>(&self, limit: Duration, message: T) -> Request<T> {
-        let mut request = self.addressed(message);
-=======
     fn within<T>(&self, limit: Duration, message: T) -> Request<T> {
         let mut request = self.lasting(message);
->>>>>>> h-commit
         request.set_timeout(limit);
         request
     }
 
-<<<<<<< HEAD
-    fn addressed<T>(&self, message: T) -> Request<T> {
-=======
     /// A request that takes as long as its bytes do: who waits for it watches that it goes on.
     pub(super) fn lasting<T>(&self, message: T) -> Request<T> {
->>>>>>> h-commit
         let mut request = Request::new(message);
         let headers = request.metadata_mut();
         headers.insert("containerd-namespace", self.namespace.clone());
@@ -198,11 +184,7 @@ fn innermost(error: &dyn std::error::Error) -> String {
 
 fn kind(status: &Status) -> Kind {
     match status.code() {
-<<<<<<< HEAD
-        // containerd has no code for it.
-=======
         // containerd passes on what its disk said, as words.
->>>>>>> h-commit
         Code::Unknown | Code::Internal if full(status.message()) => Kind::ResourceExhausted,
         // What containerd answers has no cause that we know: this is its connection, which broke off.
         Code::Unknown if std::error::Error::source(status).is_some() => Kind::Unavailable,
@@ -218,6 +200,11 @@ fn kind(status: &Status) -> Kind {
         Code::Unimplemented => Kind::Unimplemented,
         Code::Ok | Code::Unknown | Code::Internal | Code::DataLoss => Kind::Internal,
     }
+}
+
+/// True for the words of a disk without space, or of a quota that is used up.
+fn full(message: &str) -> bool {
+    ["no space left on device", "disk quota exceeded"].iter().any(|words| message.contains(words))
 }
 
 #[cfg(test)]

@@ -13,16 +13,9 @@ use super::client::{Client, or_missing};
 use crate::error::Result;
 use crate::store::{Id, Time};
 
-<<<<<<< HEAD
 /// How long containerd keeps a lease whose maker died, and does not come back to end it: longer than the longest
 /// operation, since a layer may be written for hours.
 const LIFE: Duration = Duration::from_hours(24);
-=======
-/// How long containerd keeps a lease whose maker died, and does not come back to end it.
-const LIFE: Duration = Duration::from_mins(10);
-/// The same for one under which many bytes are written or read: they may come from a person, or a slow network.
-const LONG: Duration = Duration::from_hours(24);
->>>>>>> h-commit
 /// The label that says whose it is: the daemon of this root.
 const ROOT: &str = "loom/root";
 /// What the ids of leases begin with.

@@ -99,7 +99,7 @@ impl Unpack<'_> {
         let message = ApplyRequest { diff: Some(layer.clone()), mounts, ..ApplyRequest::default() };
         let mut diff = self.leased.diff();
         // Dropped, the call is cancelled, and containerd stops.
-        let mut applied = Box::pin(diff.apply(self.leased.stream(message)));
+        let mut applied = Box::pin(diff.apply(self.leased.lasting(message)));
         let answer = loop {
             match tokio::time::timeout(LOOK, &mut applied).await {
                 Ok(answer) => break answer,

@@ -66,7 +66,7 @@ async fn send_blob(client: &Client, blob: &Descriptor, to: &Receiver) -> Result<
         return Ok(false);
     }
     let failed = || client.failed(format!("read {}", blob.digest));
-    let request = client.stream(ReadContentRequest { digest: blob.digest.clone(), offset: 0, size: 0 });
+    let request = client.lasting(ReadContentRequest { digest: blob.digest.clone(), offset: 0, size: 0 });
     let mut parts = client.content().read(request).await.map_err(failed())?.into_inner();
     let mut left = size;
     while let Some(part) = parts.message().await.map_err(failed())? {
