@@ -269,6 +269,7 @@ fn bad_archives_leave_nothing(stage: Stage) {
         vec!["import", text(&path), "loom.test/other:1", "--snapshotter", "overlayfs"],
     ] {
         let output = stage.loom_command(&args).output().unwrap();
+        println!("{args:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
         assert!(!output.status.success(), "{args:?}");
     }
     stage.containerd.ctr(&["images", "rm", "--sync", MADE]);

@@ -88,7 +88,7 @@ fn the_same_everywhere(stage: Stage) {
         Version::Debian => Version::Current,
         Version::Current => Version::Debian,
     };
-    let all = tree(&stage, &name);
+    let all = tree(&stage, &name).as_unpacked();
     for (archive, peer) in [(saved, "second"), (exported, "loaded")] {
         let peer = Peer::start(&stage, peer, other);
         peer.containerd.import("overlayfs", Path::new(archive));

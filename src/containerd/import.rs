@@ -20,7 +20,7 @@ use super::leases::Lease;
 use super::manifest::{Manifest, absent, described};
 use super::unpack::Unpack;
 use super::image_config::{self, Documents, MANIFEST};
-use super::{Brancher, Committed, Compression, Options, Target, blob, content, image_name, images, request};
+use super::{Brancher, Committed, Compression, Options, Target, blob, content, image_name, images, request, snapshots};
 use crate::error::{Error, Result};
 use crate::operation::Work;
 use crate::store::{Id, OperationKind, Time};
@@ -111,6 +111,7 @@ impl Brancher {
         name: Option<String>,
         from: Receiver<Result<Vec<u8>>>,
     ) -> Result<Committed> {
+        self.ours(leased, &import.snapshotter).await?;
         work.step("read")?;
         let read = read(work, leased, from).await?;
         work.step("unpack")?;
@@ -145,6 +146,22 @@ impl Brancher {
         let made = Committed { image: name, digest, chain_id, snapshot, cost: None };
         work.decided(&made).await?;
         Ok(made)
+    }
+}
+
+impl Brancher {
+    /// Refuses a snapshotter of containerd's that is not this one, before anything is read for it: what is prepared
+    /// there does not come here.
+    async fn ours(&self, leased: &Client, snapshotter: &str) -> Result<()> {
+        let key = format!("extract-{} none", Id::random()?);
+        snapshots::prepare_layer(leased, snapshotter, &key, "", None).await?;
+        let came = self.snapshot_of(&leased.target().namespace, &key).await.is_some();
+        snapshots::remove(leased, snapshotter, &key).await?;
+        if came {
+            return Ok(());
+        }
+        let why = "it is not this loomd; name what containerd calls it in its proxy_plugins";
+        Err(Error::precondition(format!("snapshotter {snapshotter:?}"), why))
     }
 }
 
