@@ -113,10 +113,29 @@ fn other_tools_take_it(stage: Stage) {
         stage.loom_json(&["commit", "origin", &name, "--portable", "--compression", compression]);
         stage.loom(&["save", &name, "-o", &archive]);
         let layout = at(compression);
-        run("skopeo", &["copy", "-q", "--insecure-policy", &format!("oci-archive:{archive}"), &format!("oci:{layout}:v1")]);
-        let seen: Value = serde_json::from_str(&run("skopeo", &["inspect", &format!("oci:{layout}:v1")])).unwrap();
+        run(
+            "skopeo",
+            &[
+                "copy",
+                "-q",
+                "--insecure-policy",
+                &format!("oci-archive:{archive}"),
+                &format!("oci:{layout}:v1"),
+            ],
+        );
+        let seen: Value =
+            serde_json::from_str(&run("skopeo", &["inspect", &format!("oci:{layout}:v1")])).unwrap();
         assert_eq!(seen["Layers"].as_array().unwrap().len(), 5, "{seen}");
-        run("skopeo", &["copy", "-q", "--insecure-policy", &format!("docker-archive:{archive}"), &format!("dir:{}", at(&format!("{compression}-dir")))]);
+        run(
+            "skopeo",
+            &[
+                "copy",
+                "-q",
+                "--insecure-policy",
+                &format!("docker-archive:{archive}"),
+                &format!("dir:{}", at(&format!("{compression}-dir"))),
+            ],
+        );
     }
     // Debian's umoci knows no zstd.
     let bundle = at("bundle");

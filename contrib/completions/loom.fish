@@ -71,17 +71,27 @@ complete -c loom -n "__fish_loom_using_subcommand ls" -s a -l all -d 'Image laye
 complete -c loom -n "__fish_loom_using_subcommand ls" -s q -l quiet -d 'Only ids, whole, one a line'
 complete -c loom -n "__fish_loom_using_subcommand ls" -l json -d 'Print JSON for programs, errors too'
 complete -c loom -n "__fish_loom_using_subcommand ls" -s h -l help -d 'Print help'
+complete -c loom -n "__fish_loom_using_subcommand tree" -l format -d 'What to write' -r -f -a "text\t'For a terminal'
+json\t'As --json'
+dot\t'For Graphviz'
+mermaid\t'For Mermaid, in Markdown'
+svg\t'A picture'"
 complete -c loom -n "__fish_loom_using_subcommand tree" -l address -d 'loomd\'s ttrpc socket' -r -F
 complete -c loom -n "__fish_loom_using_subcommand tree" -l containerd -d 'containerd\'s socket; without it, the one in loomd\'s configuration' -r -F
 complete -c loom -n "__fish_loom_using_subcommand tree" -s n -l namespace -d 'containerd\'s namespace' -r
-complete -c loom -n "__fish_loom_using_subcommand tree" -s a -l all -d 'Every image layer on a line of its own'
+complete -c loom -n "__fish_loom_using_subcommand tree" -s a -l all -d 'Every snapshot on a line of its own'
 complete -c loom -n "__fish_loom_using_subcommand tree" -l json -d 'Print JSON for programs, errors too'
-complete -c loom -n "__fish_loom_using_subcommand tree" -s h -l help -d 'Print help'
+complete -c loom -n "__fish_loom_using_subcommand tree" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c loom -n "__fish_loom_using_subcommand lineage" -l format -d 'What to write' -r -f -a "text\t'For a terminal'
+json\t'As --json'
+dot\t'For Graphviz'
+mermaid\t'For Mermaid, in Markdown'
+svg\t'A picture'"
 complete -c loom -n "__fish_loom_using_subcommand lineage" -l address -d 'loomd\'s ttrpc socket' -r -F
 complete -c loom -n "__fish_loom_using_subcommand lineage" -l containerd -d 'containerd\'s socket; without it, the one in loomd\'s configuration' -r -F
 complete -c loom -n "__fish_loom_using_subcommand lineage" -s n -l namespace -d 'containerd\'s namespace' -r
 complete -c loom -n "__fish_loom_using_subcommand lineage" -l json -d 'Print JSON for programs, errors too'
-complete -c loom -n "__fish_loom_using_subcommand lineage" -s h -l help -d 'Print help'
+complete -c loom -n "__fish_loom_using_subcommand lineage" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c loom -n "__fish_loom_using_subcommand inspect" -l address -d 'loomd\'s ttrpc socket' -r -F
 complete -c loom -n "__fish_loom_using_subcommand inspect" -l containerd -d 'containerd\'s socket; without it, the one in loomd\'s configuration' -r -F
 complete -c loom -n "__fish_loom_using_subcommand inspect" -s n -l namespace -d 'containerd\'s namespace' -r

@@ -61,27 +61,38 @@ _arguments "${_arguments_options[@]}" : \
 ;;
 (tree)
 _arguments "${_arguments_options[@]}" : \
+'(--json)--format=[What to write]:FORMAT:((text\:"For a terminal"
+json\:"As --json"
+dot\:"For Graphviz"
+mermaid\:"For Mermaid, in Markdown"
+svg\:"A picture"))' \
 '--address=[loomd'\''s ttrpc socket]:PATH:_files' \
 '--containerd=[containerd'\''s socket; without it, the one in loomd'\''s configuration]:PATH:_files' \
 '-n+[containerd'\''s namespace]:NAME:_default' \
 '--namespace=[containerd'\''s namespace]:NAME:_default' \
-'-a[Every image layer on a line of its own]' \
-'--all[Every image layer on a line of its own]' \
+'-a[Every snapshot on a line of its own]' \
+'--all[Every snapshot on a line of its own]' \
 '--json[Print JSON for programs, errors too]' \
-'-h[Print help]' \
-'--help[Print help]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'::reference -- Only what comes from this container, snapshot or image, and itself:_default' \
 && ret=0
 ;;
 (lineage)
 _arguments "${_arguments_options[@]}" : \
+'(--json)--format=[What to write]:FORMAT:((text\:"For a terminal"
+json\:"As --json"
+dot\:"For Graphviz"
+mermaid\:"For Mermaid, in Markdown"
+svg\:"A picture"))' \
 '--address=[loomd'\''s ttrpc socket]:PATH:_files' \
 '--containerd=[containerd'\''s socket; without it, the one in loomd'\''s configuration]:PATH:_files' \
 '-n+[containerd'\''s namespace]:NAME:_default' \
 '--namespace=[containerd'\''s namespace]:NAME:_default' \
 '--json[Print JSON for programs, errors too]' \
-'-h[Print help]' \
-'--help[Print help]' \
-':reference -- A container or a snapshot:_default' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':reference -- A container, a snapshot or an image:_default' \
 && ret=0
 ;;
 (inspect)

@@ -14,8 +14,12 @@ use std::process::Command;
 
 use rustix::fs::{AtFlags, CWD, FallocateFlags, FileType, Mode, RenameFlags, Timespec, Timestamps};
 
+use super::tree::OVERLAY;
+
 /// More entries than this, and things are rather removed than made.
 const MANY: usize = 250;
+/// Bytes of a path below which nothing more is made: a walk by paths cannot follow for ever.
+const LONG: usize = 1000;
 
 /// Numbers that are always the same for one seed (splitmix64).
 #[derive(Clone, Debug)]
@@ -68,6 +72,8 @@ pub struct Changes {
 /// A tree as it is found before a change.
 struct Found {
     root: PathBuf,
+    /// It is the mount of one.
+    overlay: bool,
     files: Vec<PathBuf>,
     dirs: Vec<PathBuf>,
     /// All but the root.
@@ -288,7 +294,9 @@ impl Changes {
 
 impl Found {
     fn read(root: &Path) -> Found {
-        let mut found = Found { root: root.to_owned(), files: Vec::new(), dirs: Vec::new(), all: Vec::new() };
+        let overlay = rustix::fs::statfs(root).unwrap().f_type == OVERLAY;
+        let mut found =
+            Found { root: root.to_owned(), overlay, files: Vec::new(), dirs: Vec::new(), all: Vec::new() };
         let mut todo = vec![root.to_owned()];
         while let Some(dir) = todo.pop() {
             for entry in fs::read_dir(dir).unwrap() {
@@ -333,7 +341,7 @@ impl Found {
     /// A path, most likely a new one, in a directory that is there.
     fn free(&self, random: &mut Random) -> PathBuf {
         let parent = match random.pick(&self.dirs) {
-            Some(dir) if random.chance(80) => dir,
+            Some(dir) if random.chance(80) && dir.as_os_str().len() < LONG => dir,
             _ => &self.root,
         };
         parent.join(name(random))
@@ -381,7 +389,11 @@ fn set_attribute(found: &Found, random: &mut Random) -> io::Result<String> {
         [(1, 6, u32::MAX), (2, 4, 1000), (4, 4, u32::MAX), (16, 4, u32::MAX), (32, 4, u32::MAX)];
     // cap_net_bind_service+ep
     const CAPABILITY: [u8; 20] = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    let (name, value) = match random.below(5) {
+    let (name, value) = match random.below(8) {
+        // As a container writes them that mounts overlays itself; they are nothing to the overlay it stands on.
+        5 => ("user.overlay.opaque", b"y".to_vec()),
+        6 if found.overlay => ("trusted.overlay.opaque", [b"y", b"x"][random.below(2)].to_vec()),
+        7 if found.overlay => ("trusted.overlay.whiteout", b"y".to_vec()),
         0 => ("user.one", content(random)),
         1 => ("trusted.two", vec![b'x'; random.below(200)]),
         2 => ("security.capability", CAPABILITY.to_vec()),

@@ -42,7 +42,8 @@ pub fn image_tree(containerd: &Containerd, place: &Path, image: &str) -> Tree {
     // By hand: `ctr images mount` of 1.6 wants the blobs of layers that are unpacked already.
     let (snapshotter, chain_id) = (containerd.snapshotter.as_str(), chain_id(containerd, image));
     let view = format!("view-{}", place.file_name().unwrap().to_str().unwrap());
-    let snapshots = |args: &[&str]| containerd.ctr(&[&["snapshots", "--snapshotter", snapshotter], args].concat());
+    let snapshots =
+        |args: &[&str]| containerd.ctr(&[&["snapshots", "--snapshotter", snapshotter], args].concat());
     snapshots(&["view", &view, &chain_id]);
     containerd.mount(snapshotter, &view, place);
     let tree = Tree::read(place);
@@ -63,6 +64,7 @@ fn chain_id(containerd: &Containerd, image: &str) -> String {
         manifest = document(digest);
     }
     let config = document(manifest["config"]["digest"].as_str().unwrap());
-    let ids = config["rootfs"]["diff_ids"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned());
+    let ids =
+        config["rootfs"]["diff_ids"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned());
     ids.reduce(|below, id| format!("sha256:{:x}", Sha256::digest(format!("{below} {id}")))).unwrap()
 }

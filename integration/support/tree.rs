@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::SeekFrom;
 use sha2::{Digest, Sha256};
 
+/// `OVERLAYFS_SUPER_MAGIC`.
+pub const OVERLAY: i64 = 0x794c_7630;
+
 /// One file of whatever type, with all that a layer must keep.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -48,6 +51,8 @@ impl Tree {
         let mut tree = Tree { entries: BTreeMap::new() };
         let mut first_links = BTreeMap::new();
         let device = fs::metadata(root).unwrap().dev(); // A root may be /proc/PID/root.
+        // A mount of overlay's shows none of its own attributes: what looks like them there is what a container wrote.
+        let hides = rustix::fs::statfs(root).unwrap().f_type == OVERLAY;
         let mut todo = vec![PathBuf::new()];
         while let Some(relative) = todo.pop() {
             let path = root.join(&relative);
@@ -62,7 +67,7 @@ impl Tree {
                 // From the end, so that they are taken in order, and a first link is the first.
                 todo.extend(names.into_iter().rev().map(|name| relative.join(name)));
             }
-            let mut entry = read_entry(&path, &meta);
+            let mut entry = read_entry(&path, &meta, hides);
             if !meta.is_dir() && meta.nlink() > 1 {
                 let first = first_links.entry((meta.dev(), meta.ino())).or_insert_with(|| relative.clone());
                 if *first != relative {
@@ -150,11 +155,11 @@ fn differs<T: PartialEq + std::fmt::Debug>(what: &str, left: &T, right: &T) -> O
     (left != right).then(|| format!("{what} {left:?} / {right:?}"))
 }
 
-fn read_entry(path: &Path, meta: &Metadata) -> Entry {
+fn read_entry(path: &Path, meta: &Metadata, hides: bool) -> Entry {
     let kind = meta.file_type();
     let xattrs = xattr::list(path)
         .unwrap()
-        .filter(|name| !name.as_bytes().starts_with(b"trusted.overlay."))
+        .filter(|name| hides || !name.as_bytes().starts_with(b"trusted.overlay."))
         .map(|name| {
             let value = xattr::get(path, &name).unwrap().unwrap_or_default();
             (name, value)

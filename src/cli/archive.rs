@@ -27,7 +27,7 @@ impl Run<'_> {
     /// `loom save`.
     pub(super) async fn save(&mut self, mut args: Save) -> Result<Answer, Failure> {
         let (id, to) = (new_id()?, std::mem::take(&mut args.to));
-        self.write(&id, ask::save(&id, args), to).await
+        self.write(&id, ask::save(&id, &args), to).await
     }
 
     /// `loom export`.
@@ -64,10 +64,10 @@ impl Run<'_> {
 
     /// `loom import`.
     pub(super) async fn import(&mut self, args: Import) -> Result<Answer, Failure> {
-        let (mut parts, total) = open(&args.file)?;
+        let mut input = Input::open(&args.file)?;
         let id = new_id()?;
         let line = Line::new(self.json);
-        let made = upload(&self.client, ask::import(&id, args), &mut parts, total, &line);
+        let made = upload(&self.client, ask::import(&id, args), &mut input, &line);
         let mut interrupts = self.interrupts.lock().await;
         let made = track::track(&self.client, &id, &line, &mut *interrupts, made).await?;
         drop(interrupts);
@@ -108,8 +108,7 @@ async fn copy(
 async fn upload(
     client: &Client,
     to: ImportTo,
-    parts: &mut Receiver<io::Result<Vec<u8>>>,
-    total: Option<u64>,
+    input: &mut Input,
     line: &Line,
 ) -> Result<ImportResponse, Failure> {
     let mut upload = client.import(to).await?;
@@ -117,14 +116,14 @@ async fn upload(
     loop {
         // What is read may be slow to come, or never.
         let part = tokio::select! {
-            part = parts.recv() => part,
+            part = input.parts.recv() => part,
             refused = upload.refused() => return Err(refused),
         };
         match part {
             Some(Ok(part)) => {
                 sent += part.len() as u64;
                 upload.send(part).await?;
-                line.bytes(sent, total);
+                line.bytes(sent, input.size);
             }
             Some(Err(error)) => {
                 upload.abandon().await;
@@ -135,18 +134,27 @@ async fn upload(
     }
 }
 
-/// Opens what is to be imported: its parts, and its size where that is known.
-fn open(path: &Path) -> Result<(Receiver<io::Result<Vec<u8>>>, Option<u64>), Failure> {
-    if path == Path::new("-") {
-        if io::stdin().is_terminal() {
-            let why = "an archive does not come from a terminal: name a FILE, or give a pipe";
-            return Err(Failure::new(Code::INVALID_ARGUMENT, why));
+/// What is imported.
+struct Input {
+    /// Its parts. The end of the channel is that of the archive.
+    parts: Receiver<io::Result<Vec<u8>>>,
+    /// Its bytes, where that is known.
+    size: Option<u64>,
+}
+
+impl Input {
+    fn open(path: &Path) -> Result<Self, Failure> {
+        if path == Path::new("-") {
+            if io::stdin().is_terminal() {
+                let why = "an archive does not come from a terminal: name a FILE, or give a pipe";
+                return Err(Failure::new(Code::INVALID_ARGUMENT, why));
+            }
+            return Ok(Self { parts: read(io::stdin()), size: None });
         }
-        return Ok((read(io::stdin()), None));
+        let file = File::open(path).map_err(|error| cannot("open", &path.to_string_lossy(), &error))?;
+        let size = file.metadata().ok().filter(fs::Metadata::is_file).map(|metadata| metadata.len());
+        Ok(Self { parts: read(file), size })
     }
-    let file = File::open(path).map_err(|error| cannot("open", &path.to_string_lossy(), &error))?;
-    let size = file.metadata().ok().filter(fs::Metadata::is_file).map(|metadata| metadata.len());
-    Ok((read(file), size))
 }
 
 /// Reads ahead, on a thread of its own: a read of a pipe cannot be called off.
@@ -158,7 +166,6 @@ fn read(mut from: impl Read + Send + 'static) -> Receiver<io::Result<Vec<u8>>> {
             let read = from.by_ref().take(PART).read_to_end(&mut part);
             let last = read.as_ref().map_or(true, |read| *read == 0);
             let part = read.map(|_| part);
-            // The end of the channel is that of the archive.
             if (part.as_ref().is_ok_and(Vec::is_empty)) || to.blocking_send(part).is_err() || last {
                 return;
             }

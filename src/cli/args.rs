@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use clap::{Args as ClapArgs, CommandFactory as _, Parser, Subcommand, ValueHint};
+use clap::{Args as ClapArgs, CommandFactory as _, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use jiff::{SignedDuration, Span, SpanRelativeTo};
 
@@ -84,15 +84,25 @@ pub enum Verb {
     /// Draw what was branched from what
     #[command(after_help = help::TREE)]
     Tree {
-        /// Every image layer on a line of its own
+        /// Only what comes from this container, snapshot or image, and itself
+        #[arg(value_name = "REF", value_parser = reference)]
+        reference: Option<String>,
+        /// Every snapshot on a line of its own
         #[arg(long, short)]
         all: bool,
+        /// What to write
+        #[arg(long, value_enum, value_name = "FORMAT", default_value_t, conflicts_with = "json")]
+        format: Drawing,
     },
     /// Show the way from a snapshot to its root
+    #[command(after_help = help::LINEAGE)]
     Lineage {
-        /// A container or a snapshot
+        /// A container, a snapshot or an image
         #[arg(value_name = "REF", value_parser = reference)]
         reference: String,
+        /// What to write
+        #[arg(long, value_enum, value_name = "FORMAT", default_value_t, conflicts_with = "json")]
+        format: Drawing,
     },
     /// Show all that is known of a snapshot, as JSON
     Inspect {
@@ -206,6 +216,22 @@ pub enum Verb {
     },
 }
 
+/// What a tree or a lineage is written as.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Drawing {
+    /// For a terminal
+    #[default]
+    Text,
+    /// As --json
+    Json,
+    /// For Graphviz
+    Dot,
+    /// For Mermaid, in Markdown
+    Mermaid,
+    /// A picture
+    Svg,
+}
+
 /// `loom prune`.
 #[derive(Debug, Clone, PartialEq, Eq, ClapArgs)]
 pub struct Prune {
@@ -245,6 +271,10 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Er
     }
     if global.namespace.is_empty() {
         DEFAULT_NAMESPACE.clone_into(&mut global.namespace);
+    }
+    if let Verb::Tree { format: Drawing::Json, .. } | Verb::Lineage { format: Drawing::Json, .. } = args.verb
+    {
+        global.json = true;
     }
     for address in [&mut global.address, &mut global.containerd] {
         if let Some(path) = address.strip_prefix("unix://") {

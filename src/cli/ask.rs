@@ -118,7 +118,7 @@ pub(super) fn diff(args: Diff) -> admin::DiffRequest {
 }
 
 /// `loom save`.
-pub(super) fn save(operation: &str, args: Save) -> admin::ExportRequest {
+pub(super) fn save(operation: &str, args: &Save) -> admin::ExportRequest {
     admin::ExportRequest {
         // A container may be called the same.
         reference: format!("image:{}", args.image),

@@ -194,8 +194,8 @@ impl Client {
     }
 
     /// All snapshots, oldest first.
-    pub async fn list(&self, all: bool) -> Result<Vec<Snapshot>, Failure> {
-        let request = admin::ListRequest { all, ..Default::default() };
+    pub async fn list(&self, all: bool, sizes: bool) -> Result<Vec<Snapshot>, Failure> {
+        let request = admin::ListRequest { all, sizes, ..Default::default() };
         let stream = self.admin.list(Context::default(), &request).await.map_err(|e| self.failure(e))?;
         self.gather(stream, |batch| batch.snapshots).await
     }
@@ -208,7 +208,7 @@ impl Client {
 
     /// From a snapshot to its root.
     pub async fn lineage(&self, reference: String) -> Result<Vec<Snapshot>, Failure> {
-        let stream = call!(self, lineage, LineageRequest { reference: reference })?;
+        let stream = call!(self, lineage, LineageRequest { reference: reference, sizes: true })?;
         self.gather(stream, |batch| batch.snapshots).await
     }
 

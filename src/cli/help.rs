@@ -51,11 +51,29 @@ Examples:
 
 /// Below `loom tree --help`.
 pub(super) const TREE: &str = "\
-A snapshot hangs below its source, else below its parent; the oldest comes first. The layers of an \
-image are one line unless --all is given. \"gone\" is a snapshot that was removed and that only its \
-descendants' lineage remembers.
+A snapshot hangs below its source, else below its parent; the oldest comes first. OWN is what would \
+come free were it alone removed, SHARED the rest of what it stacks; \"-\" is not known, since loomd \
+measures for two seconds at most: ask again. \"on IMAGE\" names the parent of one that hangs elsewhere. \
+\"gone\" is a snapshot that was removed and that only its descendants' lineage remembers.
 
-With --json it is a flat array in the order of the drawing; \"source\" and \"parent\" tell its shape.";
+More than 16 that are alike are one line, and so are the layers of an image, unless --all is given. A \
+narrow terminal is shown less of each.
+
+With --json it is a flat array in the order of the drawing; \"source\" and \"parent\" tell its shape.
+
+Examples:
+  loom tree
+  loom tree web
+  loom tree --format svg > tree.svg
+  loom tree --format dot | dot -Tpdf > tree.pdf";
+
+/// Below `loom lineage --help`.
+pub(super) const LINEAGE: &str = "\
+OWN is what would come free were it alone removed, SHARED the rest of what it stacks.
+
+Examples:
+  loom lineage web
+  loom lineage web --format mermaid";
 
 /// Below `loom rm --help`.
 pub(super) const RM: &str = "\

@@ -29,12 +29,14 @@ impl Run<'_> {
                 cost: made.cost.as_ref().map(Into::into),
             });
         }
-        let mut note = made.cost.as_ref().map(show::cost).unwrap_or_default();
+        let cost = made.cost.as_ref().map(show::cost).unwrap_or_default();
         let name = clean(&made.image.name);
-        if !made.image.portable {
-            note += &format!("only this node has it: `loom portable {name}` makes it one to save and push\n");
-        }
-        self.noted(Answer::of(name + "\n"), &made.operation, note).await
+        let alone = if made.image.portable {
+            String::new()
+        } else {
+            format!("only this node has it: `loom portable {name}` makes it one to save and push\n")
+        };
+        self.noted(Answer::of(name + "\n"), &made.operation, cost + &alone).await
     }
 
     /// `loom portable`.

@@ -34,6 +34,15 @@ pub(super) struct Snapshot<'a> {
     image_layer: bool,
     operation: Option<&'a str>,
     expires: Option<String>,
+    images: &'a [String],
+    size: Option<Size>,
+}
+
+/// What a snapshot takes on disk.
+#[derive(Serialize)]
+struct Size {
+    exclusive: u64,
+    shared: u64,
 }
 
 impl<'a> From<&'a admin::Snapshot> for Snapshot<'a> {
@@ -57,6 +66,8 @@ impl<'a> From<&'a admin::Snapshot> for Snapshot<'a> {
             image_layer: snapshot.image_layer,
             operation: present(&snapshot.operation),
             expires: time(&snapshot.expires).map(|time| time.to_string()),
+            images: &snapshot.images,
+            size: snapshot.size.as_ref().map(|size| Size { exclusive: size.exclusive, shared: size.shared }),
         }
     }
 }

@@ -38,7 +38,7 @@ use futures::stream::BoxStream;
 use tokio::sync::Mutex;
 use ttrpc::Code;
 
-use self::args::{Args, Prune, Verb};
+use self::args::{Args, Drawing, Prune, Verb};
 pub use self::client::{Client, Exit, Failure};
 use self::show::Look;
 
@@ -156,27 +156,37 @@ impl Run<'_> {
                 Ok(Answer::of(show::status(look, &status)))
             }
             Verb::Ls { all, quiet } => {
-                let snapshots = client.list(all).await?;
+                let snapshots = client.list(all, false).await?;
                 match (json, quiet) {
                     (true, _) => json::snapshots(&snapshots).map(Answer::of),
                     (false, true) => Ok(Answer::of(show::ids(&snapshots))),
                     (false, false) => Ok(Answer::of(show::list(look, &snapshots))),
                 }
             }
-            Verb::Tree { all } => {
-                let snapshots = client.list(true).await?;
-                let forest = tree::Forest::new(&snapshots);
+            Verb::Tree { reference, all, format } => {
+                let root = match reference {
+                    Some(reference) => Some(client.get(reference).await?.id),
+                    None => None,
+                };
+                let snapshots = client.list(true, true).await?;
+                let mut forest = tree::Forest::new(&snapshots);
+                if let Some(root) = root {
+                    forest = forest.below(&root);
+                }
                 if json {
                     return json::snapshots(forest.in_order()).map(Answer::of);
                 }
-                Ok(Answer::of(forest.draw(look, all)))
+                Ok(Answer::of(forest.draw(look, format, all)))
             }
-            Verb::Lineage { reference } => {
+            Verb::Lineage { reference, format } => {
                 let way = client.lineage(reference).await?;
                 if json {
                     return json::snapshots(&way).map(Answer::of);
                 }
-                Ok(Answer::of(show::lineage(look, &way)))
+                Ok(Answer::of(match format {
+                    Drawing::Text | Drawing::Json => show::lineage(look, &way),
+                    drawn => tree::Forest::new(&way).draw(look, drawn, true),
+                }))
             }
             Verb::Inspect { reference } => json::answer(&json::Snapshot::from(&client.get(reference).await?)),
             Verb::Pin { reference } => {

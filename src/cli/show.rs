@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use super::client::Failure;
 use super::json::kind;
 use super::table::{Column, draw};
-use super::units::{age, clean, duration, time, until, width};
+use super::tree::Line;
+use super::units::{age, bytes, clean, duration, time, until, width};
 use crate::protos::admin::{Cost, Forked, Rolled, Snapshot, StatusResponse};
 
 /// What the output looks like, settled once.
@@ -109,10 +110,12 @@ fn owner(snapshot: &Snapshot, namespace: &str) -> Option<String> {
     }
 }
 
-/// loom's name for a snapshot, else its container's while that writes to it, else containerd's.
+/// loom's name for a snapshot, else its container's while that writes to it, else that of an image whose top it is,
+/// else containerd's.
 fn own_name(snapshot: &Snapshot) -> Option<String> {
     let container = if kind(snapshot) == "active" { called(snapshot) } else { "" };
-    [snapshot.name.as_str(), container, short_key(&snapshot.key)]
+    let image = snapshot.images.first().map_or("", String::as_str);
+    [snapshot.name.as_str(), container, image, short_key(&snapshot.key)]
         .into_iter()
         .find(|name| !name.is_empty())
         .map(str::to_owned)
@@ -190,10 +193,16 @@ pub(super) fn lineage(look: &Look, way: &[Snapshot]) -> String {
         Column::Title("NAME"),
         Column::Whole("KIND"),
         Column::Whole("NEXT IS"),
-        Column::Faint("CREATED"),
-        Column::Whole("PINNED"),
+        Column::Size("OWN"),
+        Column::Size("SHARED"),
+        Column::Spare("CREATED"),
+        Column::Whole("NOTES"),
     ];
-    let rows = way.iter().enumerate().map(|(at, snapshot)| {
+    let lines: Vec<Line> = way.iter().map(|snapshot| Line::of(snapshot, look)).collect();
+    let noted = lines.iter().any(|line| !line.notes.is_empty());
+    let columns = if noted { &columns[..] } else { &columns[..columns.len() - 1] };
+    let size = |size: Option<u64>| dash(size.map(bytes));
+    let rows = way.iter().zip(lines).enumerate().map(|(at, (snapshot, line))| {
         let next = way.get(at + 1).map(|next| next.id.as_str());
         let step = match next {
             Some(next) if next == snapshot.source => "its source",
@@ -203,14 +212,16 @@ pub(super) fn lineage(look: &Look, way: &[Snapshot]) -> String {
         };
         vec![
             short_id(&snapshot.id).to_owned(),
-            title(snapshot, &look.namespace),
-            if is_gone(snapshot) { "gone" } else { kind(snapshot) }.to_owned(),
+            line.name,
+            line.kind,
             step.to_owned(),
-            age(time(&snapshot.created), look.now),
-            if snapshot.pinned { "pinned" } else { "" }.to_owned(),
+            size(line.own),
+            size(line.shared),
+            line.created,
+            line.notes,
         ]
     });
-    draw(look, &columns, rows.collect())
+    draw(look, columns, rows.collect())
 }
 
 /// `loom status`.

@@ -1,6 +1,6 @@
 //! Tables without borders, as docker's: they fit the terminal by cutting the middle of long names.
 
-use comfy_table::{Attribute, ContentArrangement, Table, presets};
+use comfy_table::{Attribute, CellAlignment, ContentArrangement, Table, presets};
 
 use super::show::Look;
 use super::units::{clean, cut, width};
@@ -21,13 +21,32 @@ pub(super) enum Column {
     Name(&'static str),
     /// As `Whole`, and faint where there are colors.
     Faint(&'static str),
+    /// As `Faint`; left out where the terminal is too narrow, the last such column first.
+    Spare(&'static str),
+    /// Likewise, with its ends one below the other: a number.
+    Size(&'static str),
 }
 
 impl Column {
     fn head(self) -> &'static str {
         match self {
-            Self::Title(head) | Self::Whole(head) | Self::Name(head) | Self::Faint(head) => head,
+            Self::Title(head)
+            | Self::Whole(head)
+            | Self::Name(head)
+            | Self::Faint(head)
+            | Self::Spare(head)
+            | Self::Size(head) => head,
         }
+    }
+
+    /// True for one that may be cut.
+    fn gives(self) -> bool {
+        matches!(self, Self::Title(_) | Self::Name(_))
+    }
+
+    /// True for one that may be left out.
+    fn spare(self) -> bool {
+        matches!(self, Self::Spare(_) | Self::Size(_))
     }
 }
 
@@ -36,7 +55,18 @@ pub(super) fn draw(look: &Look, columns: &[Column], mut rows: Vec<Vec<String>>) 
     for cell in rows.iter_mut().flatten() {
         *cell = clean(cell);
     }
-    let limits = limits(look, columns, &rows);
+    let mut columns = columns.to_vec();
+    let mut limits = limits(look, &columns, &rows);
+    while let Some(room) = look.width
+        && total(&limits) > room
+        && let Some(spare) = columns.iter().rposition(|column| column.spare())
+    {
+        columns.remove(spare);
+        for row in &mut rows {
+            row.remove(spare);
+        }
+        limits = self::limits(look, &columns, &rows);
+    }
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     if look.color {
@@ -46,19 +76,22 @@ pub(super) fn draw(look: &Look, columns: &[Column], mut rows: Vec<Vec<String>>) 
     }
     table.set_header(columns.iter().map(|column| column.head()));
     for row in &rows {
-        let cells = row.iter().zip(&limits).zip(columns).map(|((text, limit), column)| {
+        let cells = row.iter().zip(&limits).zip(&columns).map(|((text, limit), column)| {
             let cell = comfy_table::Cell::new(cut(text, *limit));
             match column {
                 _ if !look.color => cell,
                 Column::Title(_) => cell.add_attribute(Attribute::Bold),
-                Column::Faint(_) => cell.add_attribute(Attribute::Dim),
+                Column::Faint(_) | Column::Spare(_) => cell.add_attribute(Attribute::Dim),
                 _ => cell,
             }
         });
         table.add_row(cells.collect::<Vec<_>>());
     }
-    for column in table.column_iter_mut() {
-        column.set_padding((0, GAP));
+    for (drawn, column) in table.column_iter_mut().zip(&columns) {
+        drawn.set_padding((0, GAP));
+        if matches!(column, Column::Size(_)) {
+            drawn.set_cell_alignment(CellAlignment::Right);
+        }
     }
     let mut text = String::new();
     for line in table.lines() {
@@ -77,12 +110,8 @@ fn limits(look: &Look, columns: &[Column], rows: &[Vec<String>]) -> Vec<usize> {
         }
     }
     let Some(room) = look.width else { return limits };
-    let gaps = usize::from(GAP) * columns.len().saturating_sub(1);
-    while limits.iter().sum::<usize>() + gaps > room {
-        let names = limits
-            .iter_mut()
-            .zip(columns)
-            .filter(|(_, column)| matches!(column, Column::Title(_) | Column::Name(_)));
+    while total(&limits) > room {
+        let names = limits.iter_mut().zip(columns).filter(|(_, column)| column.gives());
         match names.map(|(limit, _)| limit).max() {
             Some(widest) if *widest > LEAST => *widest -= 1,
             // Nothing left to cut: the terminal wraps the lines.
@@ -90,6 +119,11 @@ fn limits(look: &Look, columns: &[Column], rows: &[Vec<String>]) -> Vec<usize> {
         }
     }
     limits
+}
+
+/// Columns of the terminal that these take.
+fn total(limits: &[usize]) -> usize {
+    limits.iter().sum::<usize>() + usize::from(GAP) * limits.len().saturating_sub(1)
 }
 
 #[cfg(test)]

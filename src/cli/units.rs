@@ -115,6 +115,15 @@ pub(super) fn cut(text: &str, columns: usize) -> String {
     head.into_iter().chain(['…']).chain(tail.into_iter().rev()).collect()
 }
 
+/// `text` in at most `columns`: its end gives way to `…`, for what is said first matters most.
+pub(super) fn head(text: &str, columns: usize) -> String {
+    match columns.checked_sub(1) {
+        _ if width(text) <= columns => text.to_owned(),
+        Some(room) => fit(text.chars(), room).into_iter().chain(['…']).collect(),
+        None => String::new(),
+    }
+}
+
 /// As many characters as fit `columns`.
 fn fit(chars: impl Iterator<Item = char>, columns: usize) -> Vec<char> {
     let mut used = 0;
@@ -209,6 +218,10 @@ mod tests {
         assert_eq!(cut("abcdefghij", 6), "abc…ij");
         assert_eq!(cut("abc", 1), "…");
         assert_eq!(cut("abc", 0), "");
+        assert_eq!(
+            (head("abc", 0), head("abcd", 3), head("abc", 3)),
+            (String::new(), "ab…".into(), "abc".into())
+        );
         // Two columns each: an odd room leaves one free rather than half a character.
         assert_eq!(cut("漢字漢字漢字", 7), "漢…字");
         for text in ["漢字漢字漢字", "e\u{301}e\u{301}e\u{301}e\u{301}", "a漢b字c", "👩‍👩‍👧‍👦 family"]

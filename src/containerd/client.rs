@@ -81,14 +81,18 @@ impl Client {
         self.within(LOOK, message)
     }
 
+    /// A request that takes as long as its bytes do, such as a stream of messages.
+    pub(super) fn stream<T>(&self, messages: T) -> Request<T> {
+        self.addressed(messages)
+    }
+
     fn within<T>(&self, limit: Duration, message: T) -> Request<T> {
-        let mut request = self.lasting(message);
+        let mut request = self.addressed(message);
         request.set_timeout(limit);
         request
     }
 
-    /// A request that takes as long as its bytes do: who waits for it watches that it goes on.
-    pub(super) fn lasting<T>(&self, message: T) -> Request<T> {
+    fn addressed<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         let headers = request.metadata_mut();
         headers.insert("containerd-namespace", self.namespace.clone());
@@ -182,9 +186,14 @@ fn innermost(error: &dyn std::error::Error) -> String {
     error.to_string()
 }
 
+/// True where containerd says that its disk, or its quota there, is full: it has no code for that.
+fn full(message: &str) -> bool {
+    ["no space left on device", "disk quota exceeded"].iter().any(|words| message.contains(words))
+}
+
 fn kind(status: &Status) -> Kind {
     match status.code() {
-        // containerd passes on what its disk said, as words.
+        // containerd has no code for it.
         Code::Unknown | Code::Internal if full(status.message()) => Kind::ResourceExhausted,
         // What containerd answers has no cause that we know: this is its connection, which broke off.
         Code::Unknown if std::error::Error::source(status).is_some() => Kind::Unavailable,
@@ -200,11 +209,6 @@ fn kind(status: &Status) -> Kind {
         Code::Unimplemented => Kind::Unimplemented,
         Code::Ok | Code::Unknown | Code::Internal | Code::DataLoss => Kind::Internal,
     }
-}
-
-/// True for the words of a disk without space, or of a quota that is used up.
-fn full(message: &str) -> bool {
-    ["no space left on device", "disk quota exceeded"].iter().any(|words| message.contains(words))
 }
 
 #[cfg(test)]

@@ -31,12 +31,11 @@ impl Brancher {
         tell: Sender<Difference>,
     ) -> Result<()> {
         let from = self.comparable(target, from).await?;
-        let (before, after) = match to {
-            Some(to) => (Some(from), self.comparable(target, to).await?),
-            None => {
-                let id = from.id;
-                (blocking(&self.core, move |core| core.made_of(id)).await?, from)
-            }
+        let (before, after) = if let Some(to) = to {
+            (Some(from), self.comparable(target, to).await?)
+        } else {
+            let id = from.id;
+            (blocking(&self.core, move |core| core.made_of(id)).await?, from)
         };
         blocking(&self.core, move |core| compare(core, before.as_ref(), &after, patch, &tell)).await
     }

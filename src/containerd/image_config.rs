@@ -215,8 +215,7 @@ pub(super) fn keeps_content<'a>(
 /// usual name goes first.
 pub(super) fn snapshotter(labels: &HashMap<String, String>, chain_id: &str) -> Option<String> {
     let having = labels.iter().filter(|(_, chain)| *chain == chain_id);
-    let mut names: Vec<&str> =
-        having.filter_map(|(label, _)| label.strip_prefix(KEEPS_SNAPSHOT)).collect();
+    let mut names: Vec<&str> = having.filter_map(|(label, _)| label.strip_prefix(KEEPS_SNAPSHOT)).collect();
     names.sort_by_key(|name| (*name != USUAL, *name));
     names.first().map(|name| (*name).to_owned())
 }

@@ -60,6 +60,13 @@ impl Brancher {
         Ok(seen)
     }
 
+    /// One image, by its name.
+    pub async fn image(&self, target: &Target, name: &str) -> Result<ImageSeen> {
+        let client = Client::connect(target).await?;
+        let image = resolve(&client, name).await?;
+        self.seen(&client, &image).await?.ok_or_else(|| not_on_loom(&image.name))
+    }
+
     /// Gives an image another name, which one that has it loses.
     pub async fn tag(&self, target: &Target, image: &str, name: &str) -> Result<ImageSeen> {
         let name = image_name::whole(name)?;

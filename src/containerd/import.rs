@@ -16,11 +16,13 @@ use tokio::sync::mpsc::Receiver;
 use super::blob::Blob;
 use super::client::Client;
 use super::commit::Plan;
+use super::image_config::{self, Documents, MANIFEST};
 use super::leases::Lease;
 use super::manifest::{Manifest, absent, described};
 use super::unpack::Unpack;
-use super::image_config::{self, Documents, MANIFEST};
-use super::{Brancher, Committed, Compression, Options, Target, blob, content, image_name, images, request, snapshots};
+use super::{
+    Brancher, Committed, Compression, Options, Target, blob, content, image_name, images, request, snapshots,
+};
 use crate::error::{Error, Result};
 use crate::operation::Work;
 use crate::store::{Id, OperationKind, Time};
@@ -37,7 +39,6 @@ use form::{Coding, Content};
 use incoming::Incoming;
 use layout::{Layout, What};
 use store::{Store, Written};
-
 
 /// An image that is to be made of an archive.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -190,8 +191,8 @@ async fn read(work: &Work, leased: &Client, from: Receiver<Result<Vec<u8>>>) -> 
         (Content::Image, coding) => {
             let files = move || {
                 let mut files = coding.open(archive.bytes)?;
-                let layout =
-                    Layout::read(&mut files, &mut |file| store.put(file)).map_err(|error| failed.or(error))?;
+                let layout = Layout::read(&mut files, &mut |file| store.put(file))
+                    .map_err(|error| failed.or(error))?;
                 // What is behind the end is the sender's to be rid of: an error in it is one too.
                 std::io::copy(&mut files, &mut std::io::sink()).map_err(|e| failed.or(form::bad(&e)))?;
                 Ok(Read::Layout(layout))
@@ -213,9 +214,8 @@ fn descriptor(media: &str, digest: String, size: i64) -> Descriptor {
 
 /// The name that an archive gives its image.
 fn of_archive(name: Option<&str>) -> Result<String> {
-    let name = name.ok_or_else(|| {
-        Error::invalid("the archive", "it does not say how its image is called; say it")
-    })?;
+    let name =
+        name.ok_or_else(|| Error::invalid("the archive", "it does not say how its image is called; say it"))?;
     image_name::whole(name)
 }
 

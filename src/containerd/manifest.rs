@@ -4,8 +4,8 @@ use containerd_client::types::Descriptor;
 use serde_json::Value;
 
 use super::client::Client;
-use super::image_config::{architecture, for_this_machine};
 use super::content;
+use super::image_config::{architecture, for_this_machine};
 use crate::error::{Error, Result};
 
 /// How deep indexes may lie in each other.
@@ -35,7 +35,10 @@ impl Manifest {
         for _ in 0..DEEPEST {
             let Some(manifests) = document["manifests"].as_array() else { break };
             let ours = for_this_machine(manifests);
-            let chosen = match (manifests.iter().find(|one| one["digest"].as_str() == ours.as_deref()), &manifests[..]) {
+            let chosen = match (
+                manifests.iter().find(|one| one["digest"].as_str() == ours.as_deref()),
+                &manifests[..],
+            ) {
                 (Some(ours), _) | (None, [ours]) => described(ours)?,
                 _ => {
                     return Err(wrong(
@@ -59,7 +62,9 @@ impl Manifest {
         }
         let mut platform = serde_json::Map::new();
         for part in ["architecture", "os", "variant"] {
-            if let Some(value) = configured.get(part).filter(|value| value.as_str().is_some_and(|text| !text.is_empty())) {
+            if let Some(value) =
+                configured.get(part).filter(|value| value.as_str().is_some_and(|text| !text.is_empty()))
+            {
                 platform.insert(part.to_owned(), value.clone());
             }
         }
@@ -82,7 +87,9 @@ pub(super) fn described(descriptor: &Value) -> Result<Descriptor> {
     let text = |field: &str| descriptor[field].as_str().unwrap_or_default().to_owned();
     let (media_type, digest) = (text("mediaType"), text("digest"));
     match descriptor["size"].as_i64() {
-        Some(size) if !digest.is_empty() => Ok(Descriptor { media_type, digest, size, ..Descriptor::default() }),
+        Some(size) if !digest.is_empty() => {
+            Ok(Descriptor { media_type, digest, size, ..Descriptor::default() })
+        }
         _ => Err(Error::invalid(format!("descriptor {descriptor}"), "it names no blob")),
     }
 }

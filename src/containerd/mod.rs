@@ -172,6 +172,23 @@ impl Brancher {
         found.into_iter().flat_map(std::result::Result::unwrap_or_default).collect()
     }
 
+    /// The names of the images of these namespaces, by the snapshot that is their top. It is for showing, likewise.
+    pub async fn image_names(
+        &self,
+        address: &str,
+        namespaces: BTreeSet<String>,
+    ) -> HashMap<crate::store::Id, Vec<String>> {
+        let looks = namespaces.into_iter().map(|namespace| async move {
+            self.images(&Target { address: address.to_owned(), namespace }).await.unwrap_or_default()
+        });
+        let found = tokio::time::timeout(GLANCE, futures::future::join_all(looks)).await.unwrap_or_default();
+        let mut names = HashMap::<_, Vec<String>>::new();
+        for image in found.into_iter().flatten() {
+            names.entry(image.snapshot).or_default().push(image.name);
+        }
+        names
+    }
+
     /// What stops the containers of this containerd where a fork is asked for by label
     /// (`Snapshots::freeze_with`). Called in the runtime that the pauses are to wait in.
     pub fn freezers(&self, address: &str) -> Arc<dyn Freezers> {

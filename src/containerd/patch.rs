@@ -23,13 +23,11 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// The difference between a file's bytes before and after, None where it was not there. Empty where they are the
 /// same, where one of them is no text, and where it would be too large.
 pub(super) fn unified(path: &Path, before: Option<&[u8]>, after: Option<&[u8]>) -> String {
-    let (Some(old), Some(new)) = (text(before), text(after)) else { return String::new() };
-    let old: Vec<&str> = old.split_inclusive('\n').collect();
-    let new: Vec<&str> = new.split_inclusive('\n').collect();
+    let (Some(old), Some(new)) = (lines(before), lines(after)) else { return String::new() };
     let deadline = Some(Instant::now() + PATIENCE);
-    let ops = capture_diff_slices_deadline(Algorithm::Myers, &old, &new, deadline);
+    let found = capture_diff_slices_deadline(Algorithm::Myers, &old, &new, deadline);
     let mut patch = String::new();
-    for hunk in group_diff_ops(ops, CONTEXT).into_iter().filter(|hunk| !hunk.is_empty()) {
+    for hunk in group_diff_ops(found, CONTEXT).into_iter().filter(|hunk| !hunk.is_empty()) {
         if patch.is_empty() {
             let _ = writeln!(patch, "--- {}", before.map_or("/dev/null".into(), |_| label("a/", path)));
             let _ = writeln!(patch, "+++ {}", after.map_or("/dev/null".into(), |_| label("b/", path)));
@@ -43,7 +41,7 @@ pub(super) fn unified(path: &Path, before: Option<&[u8]>, after: Option<&[u8]>) 
 }
 
 fn write_op(patch: &mut String, op: DiffOp, old: &[&str], new: &[&str]) {
-    let mut lines = |tag: char, lines: &[&str]| {
+    let mut write = |tag: char, lines: &[&str]| {
         for line in lines {
             patch.push(tag);
             patch.push_str(line);
@@ -53,16 +51,16 @@ fn write_op(patch: &mut String, op: DiffOp, old: &[&str], new: &[&str]) {
         }
     };
     if let DiffOp::Equal { .. } = op {
-        return lines(' ', &old[op.old_range()]);
+        return write(' ', &old[op.old_range()]);
     }
-    lines('-', &old[op.old_range()]);
-    lines('+', &new[op.new_range()]);
+    write('-', &old[op.old_range()]);
+    write('+', &new[op.new_range()]);
 }
 
-/// A file that is not there is nothing; one that is no text is None.
-fn text(bytes: Option<&[u8]>) -> Option<&str> {
+/// The lines of a file, with their ends; a file that is not there has none, and one that is no text is None.
+fn lines(bytes: Option<&[u8]>) -> Option<Vec<&str>> {
     let text = std::str::from_utf8(bytes.unwrap_or_default()).ok()?;
-    (!text.contains('\0')).then_some(text)
+    (!text.contains('\0')).then(|| text.split_inclusive('\n').collect())
 }
 
 /// A path as git writes it in a patch. A container chooses its names: none of them may end the line, and begin
@@ -119,9 +117,8 @@ mod tests {
     #[test]
     fn it_is_what_diff_prints() {
         let lines = |changed: &str| {
-            (1..20)
-                .map(|n| if n == 10 { format!("{changed}\n") } else { format!("{n}\n") })
-                .collect::<String>()
+            let numbers: Vec<String> = (1..20).map(|n| n.to_string()).collect();
+            numbers.join("\n").replace("10", changed) + "\n"
         };
         let want = "--- a/etc/motd\n+++ b/etc/motd\n@@ -7,7 +7,7 @@\n 7\n 8\n 9\n-x\n+y\n 11\n 12\n 13\n";
         assert_eq!(of(Some(&lines("x")), Some(&lines("y"))), want);
@@ -167,7 +164,10 @@ mod tests {
 
     #[test]
     fn large_files_without_a_common_line_are_soon_done() {
-        let text = |word: &str| (0..100_000).map(|n| format!("{word}{n}\n")).collect::<String>();
+        let text = |word: &str| {
+            let lines: Vec<String> = (0..100_000).map(|n| format!("{word}{n}\n")).collect();
+            lines.concat()
+        };
         let (old, new) = (text("a"), text("b"));
         let began = Instant::now();
         assert!(of(Some(&old), Some(&new)).len() > old.len() + new.len());

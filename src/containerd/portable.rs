@@ -124,11 +124,12 @@ impl Brancher {
         let target = record.target.clone().ok_or_else(incomplete)?;
         let documents = Documents::read(client, &target).await?.ok_or_else(incomplete)?;
         let chain_id = documents.chain_id().ok_or_else(incomplete)?;
-        let state = self.top_of(client, &documents).await?.ok_or_else(|| images::not_on_loom(&record.name))?;
+        let state =
+            self.top_of(client, &documents).await?.ok_or_else(|| images::not_on_loom(&record.name))?;
         let manifest = Manifest::read(client, &target).await?;
         let labels = content::labels(client, &manifest.config.digest).await?;
-        let snapshotter = image_config::snapshotter(&labels, &chain_id)
-            .ok_or_else(|| images::not_on_loom(&record.name))?;
+        let snapshotter =
+            image_config::snapshotter(&labels, &chain_id).ok_or_else(|| images::not_on_loom(&record.name))?;
         Ok(Found { record, digest: target.digest, documents, chain_id, state: state.id, snapshotter })
     }
 
@@ -271,21 +272,19 @@ mod tests {
         let entry = |(by, empty): &(&str, bool)| {
             if *empty { json!({"created_by": by, "empty_layer": true}) } else { json!({"created_by": by}) }
         };
-        let layers: Vec<_> = history.iter().filter(|(_, empty)| !empty).map(|(by, _)| json!({"digest": by})).collect();
+        let layers: Vec<_> =
+            history.iter().filter(|(_, empty)| !empty).map(|(by, _)| json!({"digest": by})).collect();
         let ids: Vec<_> = layers.iter().map(|layer| layer["digest"].clone()).collect();
         let history: Vec<_> = history.iter().map(entry).collect();
-        let config = json!({"os": "linux", "rootfs": {"type": "layers", "diff_ids": ids}, "history": history});
+        let config =
+            json!({"os": "linux", "rootfs": {"type": "layers", "diff_ids": ids}, "history": history});
         Documents { layers, config }
     }
 
     #[test]
     fn history_has_an_entry_with_a_layer_for_each_layer() {
         let whole = [("a", false), ("env", true), ("b", false), ("c", false), ("cmd", true)];
-        for (kept, left) in [
-            (0, vec!["c"]),
-            (1, vec!["a", "c"]),
-            (2, vec!["a", "b", "c"]),
-        ] {
+        for (kept, left) in [(0, vec!["c"]), (1, vec!["a", "c"]), (2, vec!["a", "b", "c"])] {
             let mut image = image(&whole);
             collapse(&mut image, kept, json!({"digest": "new"}), "diff");
             let entries = image.config["history"].as_array().cloned().unwrap_or_default();

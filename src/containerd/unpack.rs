@@ -99,7 +99,7 @@ impl Unpack<'_> {
         let message = ApplyRequest { diff: Some(layer.clone()), mounts, ..ApplyRequest::default() };
         let mut diff = self.leased.diff();
         // Dropped, the call is cancelled, and containerd stops.
-        let mut applied = Box::pin(diff.apply(self.leased.lasting(message)));
+        let mut applied = Box::pin(diff.apply(self.leased.stream(message)));
         let answer = loop {
             match tokio::time::timeout(LOOK, &mut applied).await {
                 Ok(answer) => break answer,
@@ -110,9 +110,10 @@ impl Unpack<'_> {
         match answer.map_err(self.leased.failed(action)) {
             Ok(answer) => Ok(answer.into_inner().applied.map(|found| found.digest).unwrap_or_default()),
             // What has no class of its own is what it found in the tar.
-            Err(Error::Containerd { message, kind: Kind::Internal, .. }) => {
-                Err(Error::invalid(format!("layer {}", layer.digest), format!("containerd cannot unpack it: {message}")))
-            }
+            Err(Error::Containerd { message, kind: Kind::Internal, .. }) => Err(Error::invalid(
+                format!("layer {}", layer.digest),
+                format!("containerd cannot unpack it: {message}"),
+            )),
             Err(error) => Err(error),
         }
     }

@@ -9,12 +9,13 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 
 use super::sync::Syncs;
-use super::{Found, Method, Seal, ioctl, manifest, tree};
+use super::{Found, Measured, Method, Seal, ioctl, manifest, tree};
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::store::{Home, LayerId, Time, Usage};
@@ -249,6 +250,17 @@ impl Area {
     /// The bytes and inodes of a layer's tree.
     pub(super) fn measure(&self, id: LayerId) -> Result<Usage> {
         tree::measure(self.open_tree(id)?, &self.directory(id).join("fs"))
+    }
+
+    /// The same with what of it is shared, which is nothing unless this home `shares`; None where `until` comes
+    /// first.
+    pub(super) fn measure_shared(
+        &self,
+        id: LayerId,
+        shares: bool,
+        until: Instant,
+    ) -> Result<Option<Measured>> {
+        tree::measure_shared(self.open_tree(id)?, &self.directory(id).join("fs"), shares, until)
     }
 
     /// The paths in a layer's tree that changed behind a moment.

@@ -1,7 +1,8 @@
-//! What the kernel offers for btrfs and no crate has a safe call for: the only unsafe code.
+//! What the kernel offers for btrfs, and for extents anywhere, and no crate has a safe call for: the only
+//! unsafe code.
 //!
 //! Every function takes descriptors and names, never paths. The argument structures are the kernel's
-//! own (`linux/btrfs.h`), and their sizes are part of the request numbers.
+//! own (`linux/btrfs.h`, `linux/fiemap.h`), and their sizes are part of the request numbers.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
@@ -66,10 +67,48 @@ pub(super) struct Send {
     reserved: [u8; 28],
 }
 
+/// `struct fiemap`, up to its array.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct FiemapHead {
+    start: u64,
+    length: u64,
+    flags: u32,
+    mapped: u32,
+    count: u32,
+    reserved: u32,
+}
+
+/// `struct fiemap_extent`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct FiemapExtent {
+    logical: u64,
+    physical: u64,
+    length: u64,
+    reserved: [u64; 2],
+    flags: u32,
+    rest: [u32; 3],
+}
+
+/// The extents that are asked for at once.
+const EXTENTS: u32 = 72;
+/// `FIEMAP_EXTENT_LAST`.
+const EXTENT_LAST: u32 = 1;
+/// `FIEMAP_EXTENT_SHARED`.
+const EXTENT_SHARED: u32 = 1 << 13;
+
+/// A `struct fiemap` with room in its array.
+#[repr(C)]
+struct Fiemap {
+    head: FiemapHead,
+    extents: [FiemapExtent; EXTENTS as usize],
+}
+
 mod request {
     // The macros make public functions.
     #![allow(missing_docs, unreachable_pub, private_interfaces)]
-    use super::{FsInfo, InodeLookup, MAGIC, Send, VolArgs, VolArgsV2};
+    use super::{FiemapHead, FsInfo, InodeLookup, MAGIC, Send, VolArgs, VolArgsV2};
 
     nix::ioctl_write_ptr!(subvol_create, MAGIC, 14, VolArgs);
     nix::ioctl_write_ptr!(snap_destroy, MAGIC, 15, VolArgs);
@@ -79,6 +118,7 @@ mod request {
     nix::ioctl_write_ptr!(subvol_setflags, MAGIC, 26, u64);
     nix::ioctl_read!(fs_info, MAGIC, 31, FsInfo);
     nix::ioctl_write_ptr!(send, MAGIC, 38, Send);
+    nix::ioctl_readwrite!(fiemap, b'f', 11, FiemapHead);
 }
 
 /// A name in a kernel structure, ended by a zero byte.
@@ -185,4 +225,28 @@ pub(super) fn send_difference(
     // SAFETY: `args` is the structure the request is numbered for and lives through the call, as does the
     // descriptor in it; the kernel only reads it, and no clone sources at all, as their count says.
     done(unsafe { request::send(after.as_raw_fd(), &raw const args) })
+}
+
+/// The bytes of a file that lie in extents which others have too: a clone of it, or of its subvolume, or another
+/// place in itself. What is not written out yet lies in no extent. `more` is asked before each look; where it says
+/// no, the answer is none.
+pub(super) fn shared_bytes(file: impl AsFd, more: impl Fn() -> bool) -> Result<Option<u64>> {
+    let (mut start, mut shared) = (0, 0);
+    while more() {
+        let extent =
+            FiemapExtent { logical: 0, physical: 0, length: 0, reserved: [0; 2], flags: 0, rest: [0; 3] };
+        let head =
+            FiemapHead { start, length: u64::MAX - start, flags: 0, mapped: 0, count: EXTENTS, reserved: 0 };
+        let mut map = Fiemap { head, extents: [extent; EXTENTS as usize] };
+        // SAFETY: `map` begins with the structure that the request is numbered for, has behind it the array of as
+        // many extents as `count` says, and lives through the call; the kernel reads and writes no more than that.
+        done(unsafe { request::fiemap(file.as_fd().as_raw_fd(), (&raw mut map).cast()) })?;
+        let mapped = map.extents.iter().take(map.head.mapped as usize);
+        shared += mapped.clone().filter(|e| e.flags & EXTENT_SHARED != 0).map(|e| e.length).sum::<u64>();
+        match mapped.last() {
+            Some(last) if last.flags & EXTENT_LAST == 0 => start = last.logical.saturating_add(last.length),
+            _ => return Ok(Some(shared)),
+        }
+    }
+    Ok(None)
 }

@@ -49,6 +49,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use rustix::fs::{CWD, Mode, OFlags};
 
@@ -97,6 +98,15 @@ pub enum Access {
     Write,
     /// Nothing is written.
     Read,
+}
+
+/// What a layer takes on disk, and how much of that others have too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Measured {
+    /// All of it.
+    pub usage: Usage,
+    /// The bytes of it in extents that are not its files' alone.
+    pub shared: i64,
 }
 
 /// What `layer.json` says of a sealed layer: enough to make its row anew.
@@ -295,6 +305,17 @@ impl Layers {
     /// filesystem can tell cheaply, else all. Safe against a live tree.
     pub fn measure(&self, layer: &Layer) -> Result<Usage> {
         self.area(layer.home)?.measure(layer.id)
+    }
+
+    /// As `measure`, with what of it is shared, as the filesystem has it now: one call more for each file. None
+    /// where `until` comes first.
+    pub fn measure_shared(&self, layer: &Layer, until: Instant) -> Result<Option<Measured>> {
+        self.area(layer.home)?.measure_shared(layer.id, self.shares(layer.home), until)
+    }
+
+    /// True where layers of this home can have extents in common.
+    pub fn shares(&self, home: Home) -> bool {
+        self.method(home) != Method::Copy
     }
 
     /// Moves a layer to the trash. One that is not there is already gone.

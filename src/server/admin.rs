@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::stream;
@@ -9,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use ttrpc::Code;
 use ttrpc::r#async::{ServerStream, ServerStreamSender, TtrpcContext};
 
-use self::message::{cost, forked, operation, rolled, shown, snapshot};
+use self::message::{cost, forked, image_namespace, operation, rolled, shown, size, snapshot};
 use self::watch::Watch;
 use super::Served;
 use super::calls::Core;
@@ -30,7 +31,7 @@ use crate::protos::admin::{
     WatchOperationsRequest, WatchOperationsResponse,
 };
 use crate::protos::admin_ttrpc;
-use crate::snapshot::{Pruned, Seen, Snapshots};
+use crate::snapshot::{Pruned, Seen, Size, Snapshots};
 use crate::store::{Home, Id, Operation, Time};
 
 mod archive;
@@ -38,6 +39,9 @@ mod image;
 mod message;
 mod request;
 mod watch;
+
+/// How long a request measures what it is to tell the sizes of.
+const MEASURING: Duration = Duration::from_secs(2);
 
 /// The service.
 #[derive(Debug)]
@@ -114,6 +118,20 @@ impl Admin {
         all
     }
 
+    /// The same with the names of the images whose tops they are and, where they were measured, their sizes.
+    async fn described(&self, all: Vec<Seen>, sizes: Vec<Option<Size>>) -> Vec<proto::Snapshot> {
+        let namespaces = all.iter().filter_map(|seen| image_namespace(&seen.snapshot)).collect();
+        let images = self.brancher.image_names(&self.containerd, namespaces);
+        let (mut all, mut images) = tokio::join!(self.told(all), images);
+        for told in &mut all {
+            told.images = told.id.parse().ok().and_then(|id: Id| images.remove(&id)).unwrap_or_default();
+        }
+        for (told, found) in all.iter_mut().zip(sizes) {
+            told.size = found.map(size).into();
+        }
+        all
+    }
+
     /// A snapshot that a branch made. One that is gone since, by its time or by another request, was made
     /// all the same.
     async fn made(&self, id: Id, by: Id) -> Result<proto::Snapshot> {
@@ -125,6 +143,12 @@ impl Admin {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Snapshots, with their sizes where those are wanted.
+fn measured(core: &Snapshots, all: Vec<Seen>, sizes: bool) -> Result<(Vec<Seen>, Vec<Option<Size>>)> {
+    let sizes = if sizes { core.sizes(&all, MEASURING)? } else { Vec::new() };
+    Ok((all, sizes))
 }
 
 /// Removes what fits, or only tells it. What someone has pinned, removed or taken up meanwhile is left out.
@@ -303,10 +327,13 @@ impl admin_ttrpc::Admin for Admin {
         sender: ServerStreamSender<LineageResponse>,
     ) -> ttrpc::Result<()> {
         let answer = |snapshots| LineageResponse { snapshots, ..Default::default() };
-        let path = self
-            .on(request.containerd.into_option(), request.reference, |core, found| core.lineage(found.id))
+        let (path, sizes) = self
+            .on(request.containerd.into_option(), request.reference, move |core, found| {
+                measured(core, core.lineage(found.id)?, request.sizes)
+            })
             .await?;
-        send_all(&sender, stream::iter(self.told(path).await.into_iter().map(Ok)), answer).await
+        let told = self.described(path, sizes).await;
+        send_all(&sender, stream::iter(told.into_iter().map(Ok)), answer).await
     }
 
     async fn pin(&self, _: &TtrpcContext, request: PinRequest) -> ttrpc::Result<PinResponse> {
@@ -338,16 +365,22 @@ impl admin_ttrpc::Admin for Admin {
         sender: ServerStreamSender<ListResponse>,
     ) -> ttrpc::Result<()> {
         let answer = |snapshots| ListResponse { snapshots, ..Default::default() };
-        let mut all = self.core.call(Snapshots::all).await?;
-        all.retain(|seen| request.all || shown(seen));
-        send_all(&sender, stream::iter(self.told(all).await.into_iter().map(Ok)), answer).await
+        let look = move |core: &Snapshots| {
+            let mut all = core.all()?;
+            all.retain(|seen| request.all || shown(seen));
+            measured(core, all, request.sizes)
+        };
+        let (all, sizes) = self.core.call(look).await?;
+        let told = self.described(all, sizes).await;
+        send_all(&sender, stream::iter(told.into_iter().map(Ok)), answer).await
     }
 
     async fn get(&self, _: &TtrpcContext, request: GetRequest) -> ttrpc::Result<GetResponse> {
         let seen = self
             .on(request.containerd.into_option(), request.reference, |core, found| core.get(found.id))
             .await?;
-        Ok(GetResponse { snapshot: self.told(vec![seen]).await.pop().into(), ..Default::default() })
+        let told = self.described(vec![seen], Vec::new()).await.pop();
+        Ok(GetResponse { snapshot: told.into(), ..Default::default() })
     }
 
     async fn remove(&self, _: &TtrpcContext, request: RemoveRequest) -> ttrpc::Result<RemoveResponse> {

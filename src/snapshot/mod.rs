@@ -57,12 +57,14 @@ mod read;
 mod remove;
 mod replace;
 mod retain;
+mod size;
 mod start;
 #[cfg(test)]
 mod tests;
 
 pub use fork::Grant;
 pub use guard::{Chain, Needed};
+pub use size::Size;
 
 /// The label on Prepare that makes the new snapshot continue from another one.
 pub const FORK_LABEL: &str = "containerd.io/snapshot/loom.fork-of";
@@ -267,6 +269,8 @@ pub struct Snapshots {
     reading: Mutex<HashMap<LayerId, guard::Readers>>,
     /// Snapshots that requests under way may come back to.
     needs: guard::Needs,
+    /// What sealed layers shared with others when that was last looked at.
+    sharing: Mutex<size::Sharing>,
     /// Grants of the fork label, by token.
     grants: Mutex<HashMap<String, (Id, Made)>>,
     /// What is left to the thread that does chores; it ends when this does.

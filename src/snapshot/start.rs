@@ -30,6 +30,7 @@ impl Snapshots {
             reading: Mutex::default(),
             grants: Mutex::default(),
             needs: Arc::default(),
+            sharing: Mutex::default(),
             chores,
             chores_ended: Mutex::default(),
         });

@@ -147,7 +147,7 @@ fn an_image_asks_for_what_was_typed() {
 fn an_archive_asks_for_what_was_typed() {
     let exported = |line| match verb(line) {
         Verb::Export(args) => ask::export(OPERATION, args),
-        Verb::Save(args) => ask::save(OPERATION, args),
+        Verb::Save(args) => ask::save(OPERATION, &args),
         other => panic!("{other:?}"),
     };
     let request = exported("export web --format oci --image app:v2 --compression gzip -o a.tar");

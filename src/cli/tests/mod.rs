@@ -110,7 +110,25 @@ fn people_read_tables_and_trees() {
 
         let (_, out, _) = loom("lineage before");
         assert!(out.lines().nth(1).is_some_and(|line| line.contains("its source")), "{out}");
-        assert!(loom("tree").1.contains("\n└─ before  committed, pinned  "));
+        assert!(
+            out.starts_with("ID             NAME     KIND        NEXT IS      OWN   SHARED   CREATED"),
+            "{out}"
+        );
+        let (_, out, _) = loom("tree");
+        assert!(out.contains("\n└─ before  snapshot ") && out.contains("  pinned\n"), "{out}");
+        assert_eq!(loom("tree web").1.lines().count(), 3);
+        for verb in ["tree", "lineage before"] {
+            for (format, begins) in
+                [("text", ""), ("dot", "digraph "), ("mermaid", "flowchart "), ("svg", "<svg ")]
+            {
+                let (exit, out, _) = loom(&format!("{verb} --format {format}"));
+                assert!(exit == Exit::Done && out.starts_with(begins), "{format}: {out}");
+                assert!(out.contains("before"), "{format}: {out}");
+            }
+            assert_eq!(loom(&format!("{verb} --format json")), loom(&format!("{verb} --json")));
+            assert_eq!(loom(&format!("{verb} --format dot --json")).0, Exit::Usage);
+        }
+        assert_eq!(loom("tree nobody").0, Exit::NotFound);
     });
 }
 
@@ -142,7 +160,9 @@ fn programs_read_json() {
   "namespace": "default",
   "image_layer": false,
   "operation": "5eed5eed5eed5eed5eed5eed5eed5eed",
-  "expires": null
+  "expires": null,
+  "images": [],
+  "size": null
 }
 "#
         );

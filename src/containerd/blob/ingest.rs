@@ -60,7 +60,7 @@ impl Ingest {
         writer.send(WriteAction::Stat, WriteContentRequest::default()).await;
         let messages = poll_fn(move |context| messages.poll_recv(context));
         let begun = async {
-            let mut answers = client.content().write(client.lasting(messages)).await?.into_inner();
+            let mut answers = client.content().write(client.stream(messages)).await?.into_inner();
             // Only one that containerd has begun can be given up.
             answers.message().await?;
             Ok(answers)
@@ -93,7 +93,10 @@ impl Writer {
             // added to the lease.
             total: self.written,
             offset: self.written,
-            labels: diff_id.map(|diff_id| (UNCOMPRESSED.to_owned(), diff_id.to_owned())).into_iter().collect(),
+            labels: diff_id
+                .map(|diff_id| (UNCOMPRESSED.to_owned(), diff_id.to_owned()))
+                .into_iter()
+                .collect(),
             ..WriteContentRequest::default()
         };
         self.send(WriteAction::Commit, message).await;
@@ -146,7 +149,6 @@ pub(in crate::containerd) async fn check(client: &Client, blob: &Blob, end: End)
 
 /// Gives up what an operation has begun and not committed, if there is such.
 pub(in crate::containerd) async fn abandon(client: &Client, operation: Id) -> Result<()> {
-    fault::point("containerd.blob.abort")?;
     let request = client.request(AbortRequest { r#ref: leases::of_operation(operation) });
     let answer = or_missing(client.content().abort(request).await);
     answer.map(drop).map_err(client.failed("give up a layer"))

@@ -23,12 +23,7 @@ const BLOCK: usize = 512;
 const BLOBS: &str = "blobs/sha256/";
 
 /// Sends an image whose blobs are all here. Ends early where nobody wants it any more.
-pub(super) async fn send(
-    client: &Client,
-    image: &Manifest,
-    name: Option<&str>,
-    to: &Receiver,
-) -> Result<()> {
+pub(super) async fn send(client: &Client, image: &Manifest, name: Option<&str>, to: &Receiver) -> Result<()> {
     let documents = [
         ("oci-layout", json!({"imageLayoutVersion": "1.0.0"})),
         ("index.json", index(image, name)),
@@ -66,7 +61,7 @@ async fn send_blob(client: &Client, blob: &Descriptor, to: &Receiver) -> Result<
         return Ok(false);
     }
     let failed = || client.failed(format!("read {}", blob.digest));
-    let request = client.lasting(ReadContentRequest { digest: blob.digest.clone(), offset: 0, size: 0 });
+    let request = client.stream(ReadContentRequest { digest: blob.digest.clone(), offset: 0, size: 0 });
     let mut parts = client.content().read(request).await.map_err(failed())?.into_inner();
     let mut left = size;
     while let Some(part) = parts.message().await.map_err(failed())? {
@@ -114,7 +109,9 @@ fn path(digest: &str) -> Result<String> {
         Some(hex) if hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
             Ok(format!("{BLOBS}{hex}"))
         }
-        _ => Err(Error::precondition(format!("content {digest}"), "an archive has only such as sha256 names")),
+        _ => {
+            Err(Error::precondition(format!("content {digest}"), "an archive has only such as sha256 names"))
+        }
     }
 }
 
@@ -149,7 +146,12 @@ mod tests {
 
     fn blob(digit: &str) -> Descriptor {
         let media_type = "application/vnd.oci.image.layer.v1.tar".to_owned();
-        Descriptor { digest: format!("sha256:{}", digit.repeat(64)), size: 5, media_type, ..Descriptor::default() }
+        Descriptor {
+            digest: format!("sha256:{}", digit.repeat(64)),
+            size: 5,
+            media_type,
+            ..Descriptor::default()
+        }
     }
 
     fn image() -> Manifest {

@@ -104,7 +104,10 @@ impl<R: Read> Ended<R> {
         if self.zeros >= 2 * BLOCK {
             return Ok(());
         }
-        Err(Error::invalid("the archive", "it has not the blocks of zeros that a tar ends with; it was cut off"))
+        Err(Error::invalid(
+            "the archive",
+            "it has not the blocks of zeros that a tar ends with; it was cut off",
+        ))
     }
 }
 
@@ -216,7 +219,9 @@ mod tests {
     fn what_is_no_tar_is_refused() {
         let text = "no tar at all ".repeat(1000);
         let short = gzip(b"short");
-        for bytes in [b"".as_slice(), b"x", text.as_bytes(), &gzip(text.as_bytes()), &short, &[0x1f, 0x8b], &[0; 100]] {
+        for bytes in
+            [b"".as_slice(), b"x", text.as_bytes(), &gzip(text.as_bytes()), &short, &[0x1f, 0x8b], &[0; 100]]
+        {
             let error = look(bytes).unwrap_err();
             assert_eq!(error.kind(), Kind::InvalidArgument, "{error}");
         }

@@ -79,7 +79,10 @@ impl Layout {
                 layout.file(&name, &mut entry, store)?;
             }
             if layout.files.len() + layout.links.len() > FILES {
-                return Err(Error::invalid("the archive", format!("it has more than {FILES} files; no image has")));
+                return Err(Error::invalid(
+                    "the archive",
+                    format!("it has more than {FILES} files; no image has"),
+                ));
             }
         }
         Ok(layout)
@@ -92,10 +95,14 @@ impl Layout {
         store: &mut dyn FnMut(&mut dyn Read) -> Result<Written>,
     ) -> Result<()> {
         let size = entry.size();
-        let cut_off = || Error::invalid("the archive", format!("it ends in the middle of {name:?}; it was cut off"));
+        let cut_off =
+            || Error::invalid("the archive", format!("it ends in the middle of {name:?}; it was cut off"));
         if matches!(name, "index.json" | "manifest.json") {
             if size > DOCUMENT {
-                return Err(Error::invalid(format!("{name} in the archive"), "it is too large for a document"));
+                return Err(Error::invalid(
+                    format!("{name} in the archive"),
+                    "it is too large for a document",
+                ));
             }
             let mut text = Vec::new();
             entry.read_to_end(&mut text).map_err(|e| bad(&e))?;
@@ -103,8 +110,9 @@ impl Layout {
                 return Err(cut_off());
             }
             let document = serde_json::from_slice(&text);
-            let document =
-                document.map_err(|e| Error::invalid(format!("{name} in the archive"), format!("it is no JSON: {e}")))?;
+            let document = document.map_err(|e| {
+                Error::invalid(format!("{name} in the archive"), format!("it is no JSON: {e}"))
+            })?;
             let place = if name == "index.json" { &mut self.index } else { &mut self.manifest };
             *place = Some(document);
             return Ok(());
@@ -178,9 +186,8 @@ impl Layout {
             let tags: Vec<&Value> = image["RepoTags"].as_array().into_iter().flatten().collect();
             let names = tags.iter().filter_map(|tag| tag.as_str()).map(|tag| Some(tag.to_owned()));
             let names: Vec<_> = if tags.is_empty() { vec![None] } else { names.collect() };
-            found.extend(
-                names.into_iter().map(|name| Found { name, what: What::Manifest(manifest.clone()) }),
-            );
+            found
+                .extend(names.into_iter().map(|name| Found { name, what: What::Manifest(manifest.clone()) }));
         }
         Ok(found)
     }
@@ -207,8 +214,9 @@ fn of_index(index: &Value) -> Vec<Found> {
     let named = |descriptor: &Value| {
         let annotation = |name: &str| descriptor["annotations"][name].as_str().map(ToOwned::to_owned);
         // The second may be a tag alone, which names no image.
-        annotation("io.containerd.image.name")
-            .or_else(|| annotation("org.opencontainers.image.ref.name").filter(|name| name.contains([':', '/'])))
+        annotation("io.containerd.image.name").or_else(|| {
+            annotation("org.opencontainers.image.ref.name").filter(|name| name.contains([':', '/']))
+        })
     };
     let bare = |descriptor: &Value| {
         let mut bare = descriptor.clone();

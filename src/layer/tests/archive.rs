@@ -4,6 +4,8 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 
+use rustix::fs::FileType;
+
 use super::*;
 
 /// Says everything of a tree that a layer holds, but for its root and sockets: a line a name.
@@ -146,7 +148,6 @@ fn unpack(tar: &[u8], to: &Path, how: Unpack) {
         let path = to.join(OsStr::from_bytes(&entry.path_bytes()));
         let (parent, name) = (path.parent().unwrap(), path.file_name().unwrap().as_bytes());
         let there = fs::symlink_metadata(&path);
-        let remove = |path: &Path| sh(to, &format!("rm -rf -- {:?}", path.to_str().unwrap()));
         match (name.strip_prefix(b".wh."), how) {
             (Some(b".wh..opq"), Unpack::Over) => {
                 for entry in fs::read_dir(parent).unwrap() {
@@ -158,16 +159,13 @@ fn unpack(tar: &[u8], to: &Path, how: Unpack) {
                 xattr::set(parent, "trusted.overlay.opaque", b"y").unwrap();
             }
             (Some(hidden), Unpack::Over) => {
-                assert!(
-                    parent.join(OsStr::from_bytes(hidden)).symlink_metadata().is_ok(),
-                    "{path:?} hides nothing"
-                );
+                // What it hides is there: nothing is hidden that is not.
                 remove(&parent.join(OsStr::from_bytes(hidden)));
             }
             (Some(hidden), Unpack::Upper) => {
                 fs::create_dir_all(parent).unwrap();
                 let path = parent.join(OsStr::from_bytes(hidden));
-                sh(to, &format!("mknod {:?} c 0 0", path.to_str().unwrap()));
+                rustix::fs::mknodat(CWD, &path, FileType::CharacterDevice, Mode::empty(), 0).unwrap();
             }
             (None, _) => {
                 let directory = entry.header().entry_type().is_dir();
@@ -177,13 +175,21 @@ fn unpack(tar: &[u8], to: &Path, how: Unpack) {
                             xattr::remove(&path, name).unwrap();
                         }
                     }
-                    Ok(_) => drop(remove(&path)),
+                    Ok(_) => remove(&path),
                     Err(_) => {}
                 }
             }
         }
     }
     extract(tar, to);
+}
+
+fn remove(path: &Path) {
+    if path.symlink_metadata().unwrap().is_dir() {
+        fs::remove_dir_all(path).unwrap();
+    } else {
+        fs::remove_file(path).unwrap();
+    }
 }
 
 /// What GNU's tar makes of it.

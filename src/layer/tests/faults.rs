@@ -24,6 +24,8 @@ fn child() {
         layers.measure(&target)?;
         layers.seal(&target, &manifest(target.id))?;
         layers.materialize(&target, clone.id)?;
+        layers.compare(std::slice::from_ref(&target), std::slice::from_ref(&clone), &mut |_| Ok(()))?;
+        layers.read(std::slice::from_ref(&target), Path::new("f"), 100)?;
         layers.changed_since(&target, crate::store::Time(0), 10)?;
         let volume = tempfile::tempdir_in(&root).unwrap();
         layers.copy_tree(&layers.fs(home, source.id), volume.path()).inspect_err(|_| {

@@ -61,6 +61,22 @@ fn nothing_outside_a_live_tree_is_read_or_removed() {
             place.layers.measure(&source).unwrap();
             let changed = place.layers.changed_since(&source, Time(0), 100_000).unwrap();
             assert!(changed.iter().all(|path| path.matches('/').count() <= 2), "{changed:?}");
+            let mut compared = 0;
+            place
+                .layers
+                .compare(&[], std::slice::from_ref(&source), &mut |change| {
+                    compared += 1;
+                    let after = change.after.unwrap();
+                    // What is outside is one byte longer.
+                    assert!(change.path.components().count() <= 3 && after.size <= 7, "{:?}", change.path);
+                    Ok(())
+                })
+                .unwrap();
+            assert!(compared > 40);
+            for path in ["d1/secret", "d1/sub/secret"] {
+                let found = place.layers.read(std::slice::from_ref(&source), Path::new(path), 100).unwrap();
+                assert!(found.is_none_or(|found| found == b"inside\n"));
+            }
             let volume = place.layers.root().join("volume");
             std::fs::create_dir(&volume).unwrap();
             place.layers.copy_tree(&fs, &volume).unwrap();

@@ -166,3 +166,51 @@ fn a_tree_is_measured_as_du_does() {
         }
     }
 }
+
+#[test]
+fn what_files_share_is_told_as_the_filesystem_has_it() {
+    for (root, home, wanted) in [
+        ("ext4", Home::Plain, [0, 0]),
+        ("xfs", Home::Plain, [8, 8]),
+        ("btrfs", Home::Plain, [8, 8]),
+        ("ext4", Home::Pool, [8, 8]),
+    ] {
+        let place = Place::new(root, home == Home::Pool);
+        let source = place.create(home);
+        let fill = "dd if=/dev/urandom of=";
+        sh(
+            &place.fs(&source),
+            &format!("mkdir d; {fill}d/8 bs=1M count=8; {fill}1 bs=1M count=1; ln 1 link; sync -f ."),
+        );
+        let target = layer(home, place.layers.next_id().0);
+        place.layers.materialize(&source, target.id).unwrap();
+        // What is written, removed or not yet on disk is nobody else's.
+        sh(&place.fs(&target), &format!("rm link; {fill}1 bs=1M count=1; {fill}2 bs=1M count=2; sync -f ."));
+        sh(&place.fs(&target), &format!("{fill}3 bs=1M count=3; mkfifo fifo; mknod null c 1 3; ln -s 8 l"));
+        let measured = [&source, &target].map(|layer| {
+            let later = std::time::Instant::now() + std::time::Duration::from_mins(1);
+            let measured = place.layers.measure_shared(layer, later).unwrap().unwrap();
+            assert_eq!(measured.usage, place.layers.measure(layer).unwrap(), "{root} {home}");
+            measured.shared >> 20
+        });
+        assert_eq!(measured, wanted, "{root} {home}");
+        let now = std::time::Instant::now();
+        assert_eq!(place.layers.measure_shared(&source, now).unwrap(), None, "there was no time");
+    }
+}
+
+#[test]
+fn a_file_of_many_extents_is_asked_about_in_parts() {
+    let place = Place::new("ext4", true);
+    let source = place.create(Home::Pool);
+    // Each write is on disk before the next one: an extent of its own.
+    sh(
+        &place.fs(&source),
+        "for n in {0..300}; do dd if=/dev/urandom of=f bs=4k count=1 seek=$((n * 2)) oflag=dsync conv=notrunc status=none; done",
+    );
+    let target = layer(Home::Pool, place.layers.next_id().0);
+    place.layers.materialize(&source, target.id).unwrap();
+    let later = std::time::Instant::now() + std::time::Duration::from_mins(1);
+    let measured = place.layers.measure_shared(&source, later).unwrap().unwrap();
+    assert_eq!((measured.usage.size, measured.shared), (301 * 4096, 301 * 4096));
+}

@@ -4,6 +4,7 @@
 mod archive;
 mod branch;
 mod changed;
+mod compare;
 mod difference;
 #[cfg(feature = "fault-points")]
 mod faults;
@@ -41,6 +42,12 @@ impl Place {
         let layer = layer(home, self.layers.next_id().0);
         self.layers.create(home, layer.id, None).unwrap();
         layer
+    }
+
+    fn clone_of(&self, source: &Layer) -> Layer {
+        let clone = layer(source.home, self.layers.next_id().0);
+        self.layers.materialize(source, clone.id).unwrap();
+        clone
     }
 
     fn fs(&self, layer: &Layer) -> PathBuf {

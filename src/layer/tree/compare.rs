@@ -73,7 +73,9 @@ impl Compare<'_> {
             self.pair(c"", before.as_ref(), after.as_ref())?;
         }
         let touched = self.touched.as_ref().map(Touched::root);
-        let touched = touched.filter(|_| same_directory(before.as_ref(), after.as_ref()));
+        // Files of both roots are marked as whiteouts by the same means, or others differ too.
+        let alike = self.before.view.marks(0) == self.after.view.marks(0);
+        let touched = touched.filter(|_| alike && same_directory(before.as_ref(), after.as_ref()));
         let names = self.names(true, true, touched)?;
         let mut levels = vec![Level { names: names.into_iter(), before: true, after: true }];
         while let Some(level) = levels.last_mut() {

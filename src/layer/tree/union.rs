@@ -39,7 +39,7 @@ pub(in crate::layer) struct View {
     /// Topmost first.
     layers: Vec<Source>,
     /// The directories from the root to where it stands, as the layers that each is merged of.
-    levels: Vec<Vec<Part>>,
+    levels: Vec<Vec<usize>>,
     /// Of where it stands, relative to the root.
     path: PathBuf,
 }
@@ -50,15 +50,7 @@ struct Source {
     at: PathBuf,
     /// From its root to the deepest directory in which the view stands or stood on its way.
     trail: Trail,
-    /// Its whiteouts may be attributes: its root says so.
-    marks: bool,
-}
-
-/// The directory of one layer that is part of a merged one.
-#[derive(Clone, Copy)]
-struct Part {
-    layer: usize,
-    /// Files in it may be marked as whiteouts.
+    /// Its whiteouts may be files with an attribute: its root says so.
     marks: bool,
 }
 
@@ -116,9 +108,8 @@ impl View {
         for (layer, (tree, at)) in trees.into_iter().enumerate() {
             let opaque = notes(tree.as_fd()).map_err(|e| Error::io::<io::Error>("read", &at)(e))?;
             let trail = Trail::within(tree, each).map_err(Error::io("read", &at))?;
-            let marks = opaque == Opaque::Marks;
-            layers.push(Source { at, trail, marks });
-            root.push(Part { layer, marks });
+            layers.push(Source { at, trail, marks: opaque == Opaque::Marks });
+            root.push(layer);
         }
         Ok(Self { layers, levels: vec![root], path: PathBuf::new() })
     }
@@ -130,14 +121,19 @@ impl View {
 
     /// The layers that the directory where it stands is merged of, topmost first.
     pub(in crate::layer) fn parts(&self) -> impl DoubleEndedIterator<Item = usize> + ExactSizeIterator {
-        self.levels.last().map_or(&[][..], Vec::as_slice).iter().map(|part| part.layer)
+        self.levels.last().map_or(&[][..], Vec::as_slice).iter().copied()
+    }
+
+    /// True where files of a layer may be marked as whiteouts.
+    pub(in crate::layer) fn marks(&self, layer: usize) -> bool {
+        self.layers.get(layer).is_some_and(|layer| layer.marks)
     }
 
     /// What the directory where it stands is; none in a chain without layers, or where that vanished.
     pub(in crate::layer) fn here(&self) -> Result<Option<Pinned>> {
-        let Some(part) = self.levels.last().and_then(|parts| parts.first()) else { return Ok(None) };
-        let Some(dir) = self.dir(*part) else { return Ok(None) };
-        self.pinned(part.layer, dir, c".")
+        let Some(layer) = self.parts().next() else { return Ok(None) };
+        let Some(dir) = self.dir(layer) else { return Ok(None) };
+        self.pinned(layer, dir, c".")
     }
 
     /// The names that the topmost `count` layers of the chain have where it stands, in the order of their bytes. A
@@ -145,14 +141,13 @@ impl View {
     pub(in crate::layer) fn list(&self, count: usize) -> Result<Vec<Entry>> {
         let mut buffer = vec![MaybeUninit::uninit(); READ];
         let mut entries = Vec::new();
-        let parts = self.levels.last().map_or(&[][..], Vec::as_slice);
-        for part in parts.iter().filter(|part| part.layer < count) {
-            let Some(dir) = self.dir(*part) else { continue };
+        for layer in self.parts().filter(|layer| *layer < count) {
+            let Some(dir) = self.dir(layer) else { continue };
             // A descriptor of its own: the position in a directory is the descriptor's.
             let dir = match directory(dir, c".") {
                 Ok(dir) => dir,
                 Err(e) if vanished(e) => continue,
-                Err(e) => return Err(self.wrong(part.layer, c"")(e.into())),
+                Err(e) => return Err(self.wrong(layer, c"")(e.into())),
             };
             let mut names = RawDir::new(&dir, &mut buffer);
             while let Some(found) = names.next() {
@@ -160,16 +155,16 @@ impl View {
                     Ok(found) => found,
                     // The directory itself was removed.
                     Err(Errno::NOENT) => break,
-                    Err(e) => return Err(self.wrong(part.layer, c"")(e.into())),
+                    Err(e) => return Err(self.wrong(layer, c"")(e.into())),
                 };
                 let name = found.file_name();
                 if name == c"." || name == c".." {
                     continue;
                 }
-                match kind(*part, dir.as_fd(), name, found.file_type()) {
-                    Ok(kind) => entries.push(Entry { name: name.to_owned(), layer: part.layer, kind }),
+                match self.kind(layer, dir.as_fd(), name, found.file_type()) {
+                    Ok(kind) => entries.push(Entry { name: name.to_owned(), layer, kind }),
                     Err(e) if gone(&e) => {}
-                    Err(e) => return Err(self.wrong(part.layer, name)(e)),
+                    Err(e) => return Err(self.wrong(layer, name)(e)),
                 }
             }
         }
@@ -181,11 +176,10 @@ impl View {
 
     /// What the layers from number `from` down show at a name where it stands.
     pub(in crate::layer) fn find(&self, from: usize, name: &CStr) -> Result<Option<Pinned>> {
-        let parts = self.levels.last().map_or(&[][..], Vec::as_slice);
-        for part in parts.iter().filter(|part| part.layer >= from) {
-            let Some(dir) = self.dir(*part) else { continue };
-            let Some(found) = self.pinned(part.layer, dir, name)? else { continue };
-            let white = is_whiteout(*part, &found).map_err(self.wrong(part.layer, name))?;
+        for layer in self.parts().filter(|layer| *layer >= from) {
+            let Some(dir) = self.dir(layer) else { continue };
+            let Some(found) = self.pinned(layer, dir, name)? else { continue };
+            let white = self.is_whiteout(&found).map_err(self.wrong(layer, name))?;
             return Ok((!white).then_some(found));
         }
         Ok(None)
@@ -194,18 +188,17 @@ impl View {
     /// Goes down into a directory; false where the view shows none of that name.
     pub(in crate::layer) fn enter(&mut self, name: &CStr) -> Result<bool> {
         let mut parts = Vec::new();
-        for part in self.levels.last().cloned().unwrap_or_default() {
-            let Some(dir) = self.dir(part) else { continue };
+        for layer in self.parts() {
+            let Some(dir) = self.dir(layer) else { continue };
             let opened = match directory(dir, name) {
                 Ok(opened) => opened,
                 Err(Errno::NOENT | Errno::STALE) => continue,
                 // A whiteout, or something that hides what is below.
                 Err(Errno::NOTDIR | Errno::LOOP) => break,
-                Err(e) => return Err(self.wrong(part.layer, name)(e.into())),
+                Err(e) => return Err(self.wrong(layer, name)(e.into())),
             };
-            let opaque = notes(opened.as_fd()).map_err(self.wrong(part.layer, name))?;
-            let marks = opaque == Opaque::Marks && self.layers.get(part.layer).is_some_and(|l| l.marks);
-            parts.push((Part { layer: part.layer, marks }, opened));
+            let opaque = notes(opened.as_fd()).map_err(self.wrong(layer, name))?;
+            parts.push((layer, opened));
             if opaque == Opaque::Yes {
                 break;
             }
@@ -213,11 +206,11 @@ impl View {
         let found = !parts.is_empty();
         if found {
             let mut level = Vec::with_capacity(parts.len());
-            for (part, opened) in parts {
-                let source = self.layers.get_mut(part.layer);
+            for (layer, opened) in parts {
+                let source = self.layers.get_mut(layer);
                 let pushed = source.map_or(Ok(()), |source| source.trail.push(opened));
-                pushed.map_err(|e| self.wrong(part.layer, name)(e.into()))?;
-                level.push(part);
+                pushed.map_err(|e| self.wrong(layer, name)(e.into()))?;
+                level.push(layer);
             }
             self.levels.push(level);
             self.path.push(OsStr::from_bytes(name.to_bytes()));
@@ -230,8 +223,8 @@ impl View {
         if self.levels.len() < 2 {
             return;
         }
-        for part in self.levels.pop().unwrap_or_default() {
-            if let Some(source) = self.layers.get_mut(part.layer) {
+        for layer in self.levels.pop().unwrap_or_default() {
+            if let Some(source) = self.layers.get_mut(layer) {
                 source.trail.pop();
             }
         }
@@ -248,9 +241,9 @@ impl View {
         move |e| Error::io::<io::Error>("read", &path)(e)
     }
 
-    /// The open directory of a part of where it stands; none where it was moved away.
-    fn dir(&self, part: Part) -> Option<BorrowedFd<'_>> {
-        self.layers.get(part.layer).and_then(|source| source.trail.top())
+    /// The directory of a layer where it stands; none where it was moved away.
+    fn dir(&self, layer: usize) -> Option<BorrowedFd<'_>> {
+        self.layers.get(layer).and_then(|source| source.trail.top())
     }
 
     fn pinned(&self, layer: usize, dir: BorrowedFd<'_>, name: &CStr) -> Result<Option<Pinned>> {
@@ -265,6 +258,37 @@ impl View {
             Err(e) => Err(self.wrong(layer, name)(io::Error::from(e))),
         }
     }
+
+    /// What a name is, none for a whiteout; `told` is what the directory says of it.
+    fn kind(
+        &self,
+        layer: usize,
+        dir: BorrowedFd<'_>,
+        name: &CStr,
+        told: FileType,
+    ) -> io::Result<Option<FileType>> {
+        match told {
+            FileType::CharacterDevice | FileType::Unknown => {}
+            FileType::RegularFile if self.marks(layer) => {}
+            told => return Ok(Some(told)),
+        }
+        let fd = pin(dir, name)?;
+        let status = status(fd.as_fd())?;
+        let pinned = Pinned { layer, fd, status };
+        Ok((!self.is_whiteout(&pinned)?).then(|| pinned.kind()))
+    }
+
+    fn is_whiteout(&self, pinned: &Pinned) -> io::Result<bool> {
+        let status = &pinned.status;
+        match pinned.kind() {
+            FileType::CharacterDevice => Ok((status.stx_rdev_major, status.stx_rdev_minor) == (0, 0)),
+            FileType::RegularFile if status.stx_size == 0 && self.marks(pinned.layer) => {
+                let name = OsStr::from_bytes(WHITEOUT.to_bytes());
+                Ok(xattr::get_deref(magic(pinned.fd.as_fd()), name)?.is_some())
+            }
+            _ => Ok(false),
+        }
+    }
 }
 
 /// What a directory says of what is below it.
@@ -273,7 +297,7 @@ enum Opaque {
     No,
     /// Nothing of it shows.
     Yes,
-    /// It shows, and files may be marked as whiteouts.
+    /// It shows, and what is below it may be marked as whiteouts.
     Marks,
 }
 
@@ -297,31 +321,6 @@ fn refuse(opened: BorrowedFd<'_>, note: &CStr, why: &str) -> io::Result<()> {
         Ok(_) | Err(_) => {
             Err(io::Error::new(io::ErrorKind::Unsupported, format!("{why}, which loom does not read")))
         }
-    }
-}
-
-/// What a name is, none for a whiteout; `told` is what the directory says of it.
-fn kind(part: Part, dir: BorrowedFd<'_>, name: &CStr, told: FileType) -> io::Result<Option<FileType>> {
-    match told {
-        FileType::CharacterDevice | FileType::Unknown => {}
-        FileType::RegularFile if part.marks => {}
-        told => return Ok(Some(told)),
-    }
-    let fd = pin(dir, name)?;
-    let status = status(fd.as_fd())?;
-    let pinned = Pinned { layer: part.layer, fd, status };
-    Ok((!is_whiteout(part, &pinned)?).then(|| pinned.kind()))
-}
-
-fn is_whiteout(part: Part, pinned: &Pinned) -> io::Result<bool> {
-    let status = &pinned.status;
-    match pinned.kind() {
-        FileType::CharacterDevice => Ok((status.stx_rdev_major, status.stx_rdev_minor) == (0, 0)),
-        FileType::RegularFile if part.marks && status.stx_size == 0 => {
-            let name = OsStr::from_bytes(WHITEOUT.to_bytes());
-            Ok(xattr::get_deref(magic(pinned.fd.as_fd()), name)?.is_some())
-        }
-        _ => Ok(false),
     }
 }
 

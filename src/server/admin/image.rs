@@ -107,12 +107,11 @@ impl Admin {
         // The reference of the request may have named another namespace.
         let namespace = self.tracked(move |operations| operations.get(&by.to_string())).await?.namespace;
         let target = Target { namespace, ..target };
-        let at = target.clone();
-        let seen = self.branch(|brancher| async move { brancher.images(&at).await }).await;
-        let seen = seen.ok().and_then(|seen| {
-            seen.into_iter().find(|seen| seen.name == made.image && seen.digest == made.digest)
-        });
-        Ok(seen.map_or_else(|| bare(made, target.namespace, portable), image))
+        let (at, name) = (target.clone(), made.image.clone());
+        match self.branch(|brancher| async move { brancher.image(&at, &name).await }).await {
+            Ok(seen) if seen.digest == made.digest => Ok(image(seen)),
+            _ => Ok(bare(made, target.namespace, portable)),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::containerd::{Forked, NERDCTL_NAME, Rolled};
 use crate::protos::admin as proto;
 use crate::server::convert::{timestamp, to_labels};
-use crate::snapshot::{Cost, Seen, key};
+use crate::snapshot::{Cost, Seen, Size, key};
 use crate::store::{self, Kind, OperationKind, OperationState};
 
 /// What of `Snapshot::captured` is told.
@@ -53,6 +53,11 @@ pub(super) fn snapshot(seen: Seen) -> proto::Snapshot {
         expires: snapshot.expires.map(timestamp).unwrap_or_default(),
         ..Default::default()
     }
+}
+
+/// Bytes on disk.
+pub(super) fn size(size: Size) -> proto::Size {
+    proto::Size { exclusive: size.exclusive, shared: size.shared, ..Default::default() }
 }
 
 /// What is there as text; empty where nothing is.
@@ -163,6 +168,13 @@ fn image_layer(snapshot: &store::Snapshot) -> bool {
     // A committed layer's key is its chain id.
     key::is_unpack(key, &snapshot.labels)
         || (snapshot.kind == Kind::Committed && key::client(key).starts_with("sha256:"))
+}
+
+/// The namespace whose images a snapshot can be the top of.
+pub(super) fn image_namespace(snapshot: &store::Snapshot) -> Option<String> {
+    let committed = snapshot.kind == Kind::Committed && image_layer(snapshot);
+    let (namespace, _) = snapshot.key.as_deref().filter(|_| committed).and_then(key::parts)?;
+    Some(namespace.to_owned())
 }
 
 /// The container that a snapshot is or was a state of. One that containerd still writes to is the state

@@ -208,6 +208,35 @@ async fn the_admin_service_tells_how_things_are() {
 }
 
 #[tokio::test]
+async fn sizes_are_told_where_they_are_asked_for() {
+    const MIB: u64 = 1 << 20;
+    let house = House::open().await;
+    let client = house.admin().await;
+    house.core.prepare("default/1/base", "", BTreeMap::new()).unwrap();
+    house.core.commit("default/2/sha256:aa", "default/1/base", BTreeMap::new()).unwrap();
+    let mounts = house.core.prepare("default/3/c1", "default/2/sha256:aa", BTreeMap::new()).unwrap();
+    let upper = mounts[0].options.iter().find_map(|option| option.strip_prefix("upperdir=")).unwrap();
+    std::fs::write(format!("{upper}/data"), vec![7; 3 << 20]).unwrap();
+    for sizes in [false, true] {
+        let request = admin::ListRequest { all: true, sizes, ..Default::default() };
+        let mut list = client.list(context::Context::default(), &request).await.unwrap();
+        let listed = list.recv().await.unwrap().unwrap().snapshots;
+        let reference = listed[1].id.clone();
+        let request = admin::LineageRequest { reference, sizes, ..Default::default() };
+        let mut way = client.lineage(context::Context::default(), &request).await.unwrap();
+        let way = way.recv().await.unwrap().unwrap().snapshots;
+        assert_eq!((listed.len(), way.len()), (2, 2));
+        for told in listed.iter().chain(&way) {
+            assert_eq!(told.size.is_some(), sizes, "{told}");
+            assert!(told.images.is_empty(), "no containerd is there to tell");
+        }
+        let own = |told: &admin::Snapshot| told.size.as_ref().map(|size| size.exclusive / MIB);
+        assert_eq!(own(&listed[1]), sizes.then_some(3));
+        assert_eq!((own(&listed[0]), own(&way[0])), (sizes.then_some(0), sizes.then_some(3)));
+    }
+}
+
+#[tokio::test]
 async fn a_lineage_is_longer_than_a_message() {
     let house = House::open().await;
     let labels: BTreeMap<_, _> = (0..60).map(|n| (format!("large.{n}"), "x".repeat(4_000))).collect();

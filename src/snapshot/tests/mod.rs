@@ -12,13 +12,14 @@ mod replace;
 #[cfg(feature = "fault-points")]
 mod replace_faults;
 mod retain;
+mod size;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::filter::Filters;
-use super::{Freezer, Keep, Rules, Snapshots, Take};
+use super::{FORK_LABEL, Freezer, Keep, Made, Rules, Snapshots, Take};
 use crate::error::Result;
 use crate::layer::tests::image::Image;
 use crate::layer::{Layers, Mount};
@@ -33,6 +34,13 @@ pub(super) struct House {
 }
 
 impl House {
+    /// A snapshot that continues from another one.
+    fn fork(&self, key: &str, parent: &str, of: Id) -> Id {
+        let grant = self.core.grant(of, Made::default()).unwrap();
+        self.core.prepare(key, parent, labels(FORK_LABEL, &grant.label())).unwrap();
+        self.id(key)
+    }
+
     pub(super) fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("core").tempdir_in("/var/tmp").unwrap();
         Self { core: open(dir.path()).unwrap(), dir, pool: None }

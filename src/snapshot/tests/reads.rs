@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::key::REF_LABEL;
 use super::super::{FORK_LABEL, Kept, Made, Still};
-use super::{House, labels, named};
+use super::{House, named};
 use crate::error::Kind as Class;
 use crate::store::Id;
 
@@ -12,13 +12,6 @@ impl House {
     /// A named state of an active snapshot.
     fn state(&self, key: &str, name: &str) -> Id {
         self.core.snapshot(self.id(key), &named(name), &mut Still).unwrap().0.id
-    }
-
-    /// A snapshot that continues from another one.
-    fn fork(&self, key: &str, parent: &str, of: Id) -> Id {
-        let grant = self.core.grant(of, Made::default()).unwrap();
-        self.core.prepare(key, parent, labels(FORK_LABEL, &grant.label())).unwrap();
-        self.id(key)
     }
 
     /// What it is compared with.
