@@ -41,10 +41,11 @@ impl Peer {
 pub fn image_tree(containerd: &Containerd, place: &Path, image: &str) -> Tree {
     // By hand: `ctr images mount` of 1.6 wants the blobs of layers that are unpacked already.
     let (snapshotter, chain_id) = (containerd.snapshotter.as_str(), chain_id(containerd, image));
-    let view = format!("view-{}", place.file_name().unwrap().to_str().unwrap());
+    // A view would be collected at once; what is prepared by ctr is not.
+    let view = format!("look-{}", place.file_name().unwrap().to_str().unwrap());
     let snapshots =
         |args: &[&str]| containerd.ctr(&[&["snapshots", "--snapshotter", snapshotter], args].concat());
-    snapshots(&["view", &view, &chain_id]);
+    snapshots(&["prepare", &view, &chain_id]);
     containerd.mount(snapshotter, &view, place);
     let tree = Tree::read(place);
     super::process::run("umount", &[place]);
