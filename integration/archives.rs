@@ -45,7 +45,8 @@ fn everything(stage: &Stage) -> Vec<String> {
     let mut found = stage.inventory();
     found.retain(|line| !line.starts_with("trash"));
     found.extend(content(stage).into_iter().map(|digest| format!("blob: {digest}")));
-    found.extend(stage.containerd.ctr(&["images", "ls", "-q"]).lines().map(|image| format!("image: {image}")));
+    found
+        .extend(stage.containerd.ctr(&["images", "ls", "-q"]).lines().map(|image| format!("image: {image}")));
     let ingest = stage.place.filesystem.join("containerd/io.containerd.content.v1.content/ingest");
     let parts = fs::read_dir(ingest).into_iter().flatten().filter_map(Result::ok);
     found.extend(parts.map(|part| format!("ingest: {}", part.path().display())));
@@ -82,7 +83,10 @@ fn a_tree_goes_out_and_comes_in(stage: Stage) {
     // As GNU tar reads it.
     let unpacked = dir.join("unpacked");
     fs::create_dir(&unpacked).unwrap();
-    run("tar", &["--xattrs", "--xattrs-include=*", "--numeric-owner", "-xpf", text(&tar), "-C", text(&unpacked)]);
+    run(
+        "tar",
+        &["--xattrs", "--xattrs-include=*", "--numeric-owner", "-xpf", text(&tar), "-C", text(&unpacked)],
+    );
     Tree::read(&unpacked).as_layer().assert_same(&was, "unpacked by tar");
 
     // And back: plain, and compressed by others.
@@ -96,13 +100,22 @@ fn a_tree_goes_out_and_comes_in(stage: Stage) {
             }
         }
         let made = stage.loom_json(&[
-            "import", text(&file), MADE, "--change", "CMD [\"sleep\", \"10000\"]", "--change", "ENV WAS=imported", "-m", "from a tar",
+            "import",
+            text(&file),
+            MADE,
+            "--change",
+            "CMD [\"sleep\", \"10000\"]",
+            "--change",
+            "ENV WAS=imported",
+            "-m",
+            "from a tar",
         ]);
         assert_eq!(made["image"]["name"], MADE, "{made}");
         assert_eq!(made["image"]["portable"], true, "{made}");
         tree(&stage, MADE).assert_same(&was, suffix);
         stage.containerd.ctr(&["run", "-d", "--snapshotter", "loom", MADE, "made"]);
-        let said = stage.containerd.exec("made", &["sh", "-c", "cat /srv/own; tr '\\0' '\\n' < /proc/1/environ"]);
+        let said =
+            stage.containerd.exec("made", &["sh", "-c", "cat /srv/own; tr '\\0' '\\n' < /proc/1/environ"]);
         assert!(said.contains("own") && said.contains("WAS=imported"), "{said}");
         stage.containerd.remove(&["made"]);
         // It can be saved like any other.
@@ -123,7 +136,10 @@ fn images_come_in(stage: Stage) {
     let skopeo = |from: &str, to: &str| run("skopeo", &["copy", "-q", "--insecure-policy", from, to]);
     skopeo(&format!("oci-archive:{}", archive.display()), &format!("oci:{}:1", layout.display()));
     let dockers = dir.join("docker.tar");
-    skopeo(&format!("oci-archive:{}", archive.display()), &format!("docker-archive:{}:{name}", dockers.display()));
+    skopeo(
+        &format!("oci-archive:{}", archive.display()),
+        &format!("docker-archive:{}:{name}", dockers.display()),
+    );
     let compressed = dir.join("oci.tar.gz");
     succeed(Command::new("gzip").args(["-c", text(&archive)]).stdout(File::create(&compressed).unwrap()));
     let before = everything(&stage);
@@ -165,7 +181,12 @@ struct Spoilt {
 
 impl Spoilt {
     fn none() -> Spoilt {
-        Spoilt { layer: tar_of(&[("file", b"content")]), diff_id: None, wrong_name: false, without_layer: false }
+        Spoilt {
+            layer: tar_of(&[("file", b"content")]),
+            diff_id: None,
+            wrong_name: false,
+            without_layer: false,
+        }
     }
 
     fn write(&self, to: &Path) {
@@ -176,9 +197,7 @@ impl Spoilt {
             "rootfs": {"type": "layers", "diff_ids": [diff_id]},
         });
         let config = config.to_string().into_bytes();
-        let blob = |media: &str, data: &[u8]| {
-            json!({"mediaType": format!("application/vnd.oci.image.{media}"), "digest": format!("sha256:{}", sha256(data)), "size": data.len()})
-        };
+        let blob = |media: &str, data: &[u8]| json!({"mediaType": format!("application/vnd.oci.image.{media}"), "digest": format!("sha256:{}", sha256(data)), "size": data.len()});
         let manifest = json!({
             "schemaVersion": 2,
             "config": blob("config.v1+json", &config),
@@ -187,7 +206,8 @@ impl Spoilt {
         let manifest = manifest.to_string().into_bytes();
         let index = json!({"schemaVersion": 2, "manifests": [blob("manifest.v1+json", &manifest)]});
         let path = |data: &[u8]| format!("blobs/sha256/{}", sha256(data));
-        let of_layer = if self.wrong_name { format!("blobs/sha256/{}", "0".repeat(64)) } else { path(&self.layer) };
+        let of_layer =
+            if self.wrong_name { format!("blobs/sha256/{}", "0".repeat(64)) } else { path(&self.layer) };
         let (index, of_config, of_manifest) = (index.to_string(), path(&config), path(&manifest));
         let mut files: Vec<(&str, &[u8])> = vec![("oci-layout", b"{}"), ("index.json", index.as_bytes())];
         files.extend([(of_config.as_str(), config.as_slice()), (&of_manifest, &manifest)]);
@@ -239,8 +259,14 @@ fn bad_archives_leave_nothing(stage: Stage) {
         ("a damaged gzip", flipped),
         ("a cut image", large[..large.len() / 2].to_vec()),
         ("an image without its index", tar_of(&[("blobs/sha256/", b"")])),
-        ("an image whose layer is damaged", spoilt("1", Spoilt { layer: b"no tar".repeat(1000), ..Spoilt::none() })),
-        ("an image whose layer has another digest", spoilt("2", Spoilt { wrong_name: true, ..Spoilt::none() })),
+        (
+            "an image whose layer is damaged",
+            spoilt("1", Spoilt { layer: b"no tar".repeat(1000), ..Spoilt::none() }),
+        ),
+        (
+            "an image whose layer has another digest",
+            spoilt("2", Spoilt { wrong_name: true, ..Spoilt::none() }),
+        ),
         ("an image without its layer", spoilt("3", Spoilt { without_layer: true, ..Spoilt::none() })),
         (
             "an image whose configuration says another layer",
@@ -257,7 +283,11 @@ fn bad_archives_leave_nothing(stage: Stage) {
     }
     // A good one of that kind is taken, and what climbs out of its root does not get there.
     let path = dir.join("good");
-    Spoilt { layer: tar_of(&[("../../escaped", b"x"), ("/absolute", b"y"), ("file", b"z")]), ..Spoilt::none() }.write(&path);
+    Spoilt {
+        layer: tar_of(&[("../../escaped", b"x"), ("/absolute", b"y"), ("file", b"z")]),
+        ..Spoilt::none()
+    }
+    .write(&path);
     stage.loom_json(&["import", text(&path), MADE]);
     let inside: Vec<PathBuf> = self::tree(&stage, MADE).entries.into_keys().collect();
     assert_eq!(inside, ["absolute", "escaped", "file"].map(PathBuf::from));
@@ -269,6 +299,7 @@ fn bad_archives_leave_nothing(stage: Stage) {
         vec!["import", text(&path), "loom.test/other:1", "--snapshotter", "overlayfs"],
     ] {
         let output = stage.loom_command(&args).output().unwrap();
+        println!("{args:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
         assert!(!output.status.success(), "{args:?}");
     }
     stage.containerd.ctr(&["images", "rm", "--sync", MADE]);
@@ -320,7 +351,9 @@ fn an_import_that_ends_early_leaves_nothing(mut stage: Stage) {
 fn a_full_content_store(stage: Stage) {
     let image = stage.import(&small());
     stage.containerd.ctr(&["run", "-d", "--snapshotter", "loom", &image, "origin", "sleep", "10000"]);
-    stage.containerd.exec("origin", &["sh", "-c", "dd if=/dev/urandom of=/root/large bs=1M count=60 2>/dev/null"]);
+    stage
+        .containerd
+        .exec("origin", &["sh", "-c", "dd if=/dev/urandom of=/root/large bs=1M count=60 2>/dev/null"]);
     stage.loom_json(&["commit", "origin", "loom.test/large:1"]);
     let mut large = vec![0; 60 << 20];
     getrandom::fill(&mut large).unwrap();
@@ -352,7 +385,9 @@ fn a_full_content_store(stage: Stage) {
 fn an_export_that_nobody_reads_leaves_nothing(stage: Stage) {
     let image = stage.import(&small());
     stage.containerd.ctr(&["run", "-d", "--snapshotter", "loom", &image, "origin", "sleep", "10000"]);
-    stage.containerd.exec("origin", &["sh", "-c", "dd if=/dev/urandom of=/root/large bs=1M count=60 2>/dev/null"]);
+    stage
+        .containerd
+        .exec("origin", &["sh", "-c", "dd if=/dev/urandom of=/root/large bs=1M count=60 2>/dev/null"]);
     stage.loom_json(&["commit", "origin", "loom.test/large:1"]);
     let before = everything(&stage);
     for args in [
@@ -374,7 +409,9 @@ fn an_export_that_nobody_reads_leaves_nothing(stage: Stage) {
     stage.loom_json(&["import", text(&archive)]);
     let own = tree(&stage, MADE);
     assert_eq!(own.get("root/large").unwrap().size, 60 << 20);
-    let seen: Value = serde_json::from_str(&run("skopeo", &["inspect", &format!("oci-archive:{}", archive.display())])).unwrap();
+    let seen: Value =
+        serde_json::from_str(&run("skopeo", &["inspect", &format!("oci-archive:{}", archive.display())]))
+            .unwrap();
     assert_eq!(seen["Layers"].as_array().unwrap().len(), 2, "{seen}");
     stage.containerd.ctr(&["images", "rm", "loom.test/large:1", MADE]);
     stage.end(&image);

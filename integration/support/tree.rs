@@ -99,6 +99,18 @@ impl Tree {
         self
     }
 
+    /// What of it containerd unpacks of a layer: no times before 1970 or behind 2262, and no attributes that are root's
+    /// alone.
+    pub fn as_unpacked(mut self) -> Tree {
+        for entry in self.entries.values_mut() {
+            if !(0..=9_223_372_036).contains(&entry.modified.0) {
+                entry.modified = (0, 0);
+            }
+            entry.xattrs.retain(|name, _| !name.as_bytes().starts_with(b"trusted."));
+        }
+        self
+    }
+
     /// What is different in `other`, a line for each difference.
     pub fn differences(&self, other: &Tree) -> Vec<String> {
         let mut found = Vec::new();

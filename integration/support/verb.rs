@@ -214,6 +214,29 @@ pub const VERBS: &[Verb] = &[
         ..VERB
     },
     Verb {
+        name: "portable",
+        under: Under::Each,
+        on: Some(Layout::Ext4Pool),
+        set: &["loom commit source loom.test/state:1"],
+        request: &["loom portable loom.test/state:1 --idempotency-key $key --json"],
+        unset: &["ctr images rm --sync loom.test/state:1"],
+        ..VERB
+    },
+    Verb {
+        name: "loom's import",
+        under: Under::Each,
+        on: Some(Layout::Ext4),
+        request: &["loom import $archive loom.test/in:1 --idempotency-key $key --json"],
+        unset: &["ctr images rm --sync loom.test/in:1"],
+        ..VERB
+    },
+    Verb {
+        name: "export",
+        under: Under::Unmet,
+        request: &["loom export source --format oci --image loom.test/out:1 -o /dev/null"],
+        ..VERB
+    },
+    Verb {
         name: "prune",
         // One: each of several goes by itself.
         set: &["loom snapshot source --name old --label by=sweep"],

@@ -190,7 +190,13 @@ impl Brancher {
     /// Writes what is an image of a state for as long as it is sent.
     async fn export_state(&self, request: &Request<'_>, to: &Receiver) -> Result<(Id, Portable)> {
         let more = (request.compression, &request.image);
-        let ask = request::ask(OperationKind::Portable, request.target, request.reference, &request.options, &more)?;
+        let ask = request::ask(
+            OperationKind::Portable,
+            request.target,
+            request.reference,
+            &request.options,
+            &more,
+        )?;
         let target = Target { namespace: ask.namespace.clone(), ..request.target.clone() };
         let run = self.operations.run(ask, |work| self.send_state(work, target, request, to));
         Box::pin(run).await
@@ -220,8 +226,7 @@ impl Brancher {
         let made = async {
             let lease = Lease::take(&client, self.core.layers().root(), work.id()).await?;
             let leased = lease.client();
-            let (documents, _) =
-                self.describe(&work, leased, &state, &captured, &Commit::default()).await?;
+            let (documents, _) = self.describe(&work, leased, &state, &captured, &Commit::default()).await?;
             let composed = self.compose(&work, leased, state.id, documents, request.compression).await?;
             let target = composed.documents.write(leased, &captured.snapshotter).await?;
             work.step("send")?;

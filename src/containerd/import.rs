@@ -16,11 +16,13 @@ use tokio::sync::mpsc::Receiver;
 use super::blob::Blob;
 use super::client::Client;
 use super::commit::Plan;
+use super::image_config::{self, Documents, MANIFEST};
 use super::leases::Lease;
 use super::manifest::{Manifest, absent, described};
 use super::unpack::Unpack;
-use super::image_config::{self, Documents, MANIFEST};
-use super::{Brancher, Committed, Compression, Options, Target, blob, content, image_name, images, request};
+use super::{
+    Brancher, Committed, Compression, Options, Target, blob, content, image_name, images, request, snapshots,
+};
 use crate::error::{Error, Result};
 use crate::operation::Work;
 use crate::store::{Id, OperationKind, Time};
@@ -37,7 +39,6 @@ use form::{Coding, Content};
 use incoming::Incoming;
 use layout::{Layout, What};
 use store::{Store, Written};
-
 
 /// An image that is to be made of an archive.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -111,6 +112,7 @@ impl Brancher {
         name: Option<String>,
         from: Receiver<Result<Vec<u8>>>,
     ) -> Result<Committed> {
+        self.ours(leased, &import.snapshotter).await?;
         work.step("read")?;
         let read = read(work, leased, from).await?;
         work.step("unpack")?;
@@ -148,6 +150,22 @@ impl Brancher {
     }
 }
 
+impl Brancher {
+    /// Refuses a snapshotter of containerd's that is not this one, before anything is read for it: what is prepared
+    /// there does not come here.
+    async fn ours(&self, leased: &Client, snapshotter: &str) -> Result<()> {
+        let key = format!("extract-{} none", Id::random()?);
+        snapshots::prepare_layer(leased, snapshotter, &key, "", None).await?;
+        let came = self.snapshot_of(&leased.target().namespace, &key).await.is_some();
+        snapshots::remove(leased, snapshotter, &key).await?;
+        if came {
+            return Ok(());
+        }
+        let why = "it is not this loomd; name what containerd calls it in its proxy_plugins";
+        Err(Error::precondition(format!("snapshotter {snapshotter:?}"), why))
+    }
+}
+
 /// Has all blobs of an archive in the content store. A tree is compressed, where it is not yet.
 async fn read(work: &Work, leased: &Client, from: Receiver<Result<Vec<u8>>>) -> Result<Read> {
     let (incoming, failed) = Incoming::new(from, work);
@@ -173,8 +191,8 @@ async fn read(work: &Work, leased: &Client, from: Receiver<Result<Vec<u8>>>) -> 
         (Content::Image, coding) => {
             let files = move || {
                 let mut files = coding.open(archive.bytes)?;
-                let layout =
-                    Layout::read(&mut files, &mut |file| store.put(file)).map_err(|error| failed.or(error))?;
+                let layout = Layout::read(&mut files, &mut |file| store.put(file))
+                    .map_err(|error| failed.or(error))?;
                 // What is behind the end is the sender's to be rid of: an error in it is one too.
                 std::io::copy(&mut files, &mut std::io::sink()).map_err(|e| failed.or(form::bad(&e)))?;
                 Ok(Read::Layout(layout))
@@ -196,9 +214,8 @@ fn descriptor(media: &str, digest: String, size: i64) -> Descriptor {
 
 /// The name that an archive gives its image.
 fn of_archive(name: Option<&str>) -> Result<String> {
-    let name = name.ok_or_else(|| {
-        Error::invalid("the archive", "it does not say how its image is called; say it")
-    })?;
+    let name =
+        name.ok_or_else(|| Error::invalid("the archive", "it does not say how its image is called; say it"))?;
     image_name::whole(name)
 }
 

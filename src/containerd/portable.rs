@@ -84,7 +84,7 @@ impl Brancher {
         let record = images::resolve(&client, image).await?;
         let found = self.image_here(&client, record).await?;
         if lacking(&client, &found.documents).await? == found.documents.layers.len() {
-            return Ok(found.is_portable());
+            return Ok(found.unchanged());
         }
         let records = images::of_target(&client, &found.digest).await?;
         let replaces = records.iter().cloned().filter_map(Replaced::of).collect();
@@ -110,7 +110,7 @@ impl Brancher {
         let record = images::resolve(lease.client(), image).await?;
         let found = self.image_here(lease.client(), record.clone()).await?;
         if lacking(lease.client(), &found.documents).await? == found.documents.layers.len() {
-            return Ok(found.is_portable());
+            return Ok(found.unchanged());
         }
         self.write_out(work, lease, found, vec![record], compression).await
     }
@@ -207,7 +207,7 @@ impl Brancher {
 
 impl Found {
     /// There is nothing to write.
-    fn is_portable(self) -> Portable {
+    fn unchanged(self) -> Portable {
         let Self { record, digest, chain_id, state, .. } = self;
         let image = Committed { image: record.name, digest, chain_id, snapshot: state, cost: None };
         Portable { image, layer: None }

@@ -93,7 +93,10 @@ impl Writer {
             // added to the lease.
             total: self.written,
             offset: self.written,
-            labels: diff_id.map(|diff_id| (UNCOMPRESSED.to_owned(), diff_id.to_owned())).into_iter().collect(),
+            labels: diff_id
+                .map(|diff_id| (UNCOMPRESSED.to_owned(), diff_id.to_owned()))
+                .into_iter()
+                .collect(),
             ..WriteContentRequest::default()
         };
         self.send(WriteAction::Commit, message).await;

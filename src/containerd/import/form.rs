@@ -80,10 +80,7 @@ pub(super) fn look<R: Read>(mut from: R) -> Result<Archive<R>> {
     // What is cut off in the middle of the head's last block is what it is; an archive that ends there shows later.
     let _ = coding.open(head.as_slice())?.take(LOOKED_AT).read_to_end(&mut tar);
     if tar.len() < BLOCK {
-        return Err(Error::invalid(
-            "the archive",
-            "it is no tar; loom reads tars, plain or compressed by gzip or zstd",
-        ));
+        return Err(no_tar());
     }
     let content = content(&tar)?;
     Ok(Archive { coding, content, bytes: Cursor::new(head).chain(from) })
@@ -128,15 +125,14 @@ pub(super) fn bad(why: &io::Error) -> Error {
     Error::invalid("the archive", format!("{why}; it is damaged, or was cut off"))
 }
 
+fn no_tar() -> Error {
+    Error::invalid("the archive", "it is no tar; loom reads tars, plain or compressed by gzip or zstd")
+}
+
 fn content(head: &[u8]) -> Result<Content> {
     let mut archive = tar::Archive::new(head);
     for entry in archive.entries().map_err(|e| bad(&e))? {
-        let entry = entry.map_err(|e| {
-            Error::invalid(
-                "the archive",
-                format!("it is no tar ({e}); loom reads tars, plain or compressed by gzip or zstd"),
-            )
-        })?;
+        let entry = entry.map_err(|_| no_tar())?;
         let name = entry.path_bytes();
         let name = String::from_utf8_lossy(&name);
         let name = name.trim_start_matches("./").trim_end_matches('/');

@@ -157,11 +157,11 @@ impl Layout {
                 if rest.iter().all(|other| other.what == first.what) {
                     return Ok(first.clone());
                 }
-                let names: Vec<&str> =
+                let all: Vec<&str> =
                     found.iter().map(|found| found.name.as_deref().unwrap_or("one without a name")).collect();
                 Err(Error::invalid(
                     "the archive",
-                    format!("{} images are in it; choose one by its name: {}", names.len(), names.join(", ")),
+                    format!("{} images are in it; choose one by its name: {}", all.len(), all.join(", ")),
                 ))
             }
         }

@@ -7,8 +7,8 @@ use tokio::runtime::Handle;
 
 use super::form::bad;
 use super::incoming::Failed;
-use crate::containerd::blob::ingest::{End, Ingest};
 use crate::containerd::blob::cancelled;
+use crate::containerd::blob::ingest::{End, Ingest};
 use crate::containerd::client::Client;
 use crate::error::{Error, Result};
 use crate::operation::Work;
@@ -77,7 +77,9 @@ impl Store {
         match ended?? {
             End::Existed => Ok(Written { digest, size }),
             End::Made(made) if made == digest => Ok(Written { digest, size }),
-            End::Made(made) => Err(Error::Internal(format!("{made} was stored of what has the digest {digest}"))),
+            End::Made(made) => {
+                Err(Error::Internal(format!("{made} was stored of what has the digest {digest}")))
+            }
         }
     }
 }

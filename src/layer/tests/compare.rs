@@ -220,7 +220,9 @@ fn btrfs_is_asked_for_no_more_than_what_changed() {
     // A writable layer is none that btrfs compares.
     let live = pool.open_layer(two.id).unwrap();
     assert!(send::paths(before.as_fd(), live.as_fd()).is_err());
-    held.map(|(_, id)| pool.let_go(id));
+    for (_, id) in held {
+        pool.let_go(id);
+    }
     assert_eq!(pool.found().unwrap().len(), 2);
 }
 
