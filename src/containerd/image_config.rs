@@ -161,7 +161,7 @@ impl Documents {
                 let before = before.unwrap_or_else(|| json!(Time(0).to_string()));
                 let unknown = history.iter_mut().filter(|entry| entry.get("created").is_none());
                 unknown.for_each(|entry| {
-                    change(entry, |entry| _ = entry.insert("created".to_owned(), before.clone()))
+                    change(entry, |entry| _ = entry.insert("created".to_owned(), before.clone()));
                 });
             }
             if !author.is_empty() {

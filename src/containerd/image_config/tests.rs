@@ -16,7 +16,7 @@ fn image(layers: usize) -> Documents {
 }
 
 /// What is left of a configuration's process.
-fn changed(config: Value, changes: &[&str]) -> Result<Value> {
+fn changed(config: &Value, changes: &[&str]) -> Result<Value> {
     let mut config = json!({"config": config, "kept": 1});
     let changes: Vec<_> = changes.iter().map(|change| (*change).to_owned()).collect();
     apply(&mut config, &changes)?;
@@ -234,7 +234,7 @@ fn instructions_change_a_configuration_as_a_build_does() {
             json!({"Test": ["CMD", "a", "b"], "Interval": 90_000_000_000_i64, "Timeout": 500_000_000, "Retries": 2, "StartPeriod": 0}),
         ),
     ] {
-        let config = changed(from, changes).unwrap();
+        let config = changed(&from, changes).unwrap();
         assert_eq!(config.get(field).cloned().unwrap_or_default(), want, "{changes:?}");
     }
 }
@@ -274,7 +274,7 @@ fn nonsense_is_told_with_the_right_form() {
         ("WORKDIR 'x", &["no end"]),
         ("CMD a\0b", &["zero byte"]),
     ] {
-        let error = changed(json!({}), &[change]).unwrap_err();
+        let error = changed(&json!({}), &[change]).unwrap_err();
         assert_eq!(error.kind(), Kind::InvalidArgument, "{change}");
         for part in parts {
             assert!(error.to_string().contains(part), "{change}: {error}");

@@ -245,6 +245,27 @@ fn a_whole_tree_is_what_gnu_tar_unpacks() {
     }
 }
 
+/// Counts what is written, and knows where the data came.
+struct Watch {
+    written: u64,
+    data: u64,
+}
+
+impl std::io::Write for Watch {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.written += bytes.len() as u64;
+        if bytes.windows(4).next().is_some_and(|start| start == b"data")
+            || bytes.len() > 5 && &bytes[1..5] == b"data"
+        {
+            self.data = self.written;
+        }
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 #[test]
 fn a_large_file_has_its_holes_and_its_size() {
     let place = Place::new("xfs", false);
@@ -253,24 +274,6 @@ fn a_large_file_has_its_holes_and_its_size() {
         &place.fs(&one),
         "truncate -s 9G f; printf data | dd of=f bs=1 seek=8589934593 conv=notrunc status=none; truncate -s 1M hole",
     );
-    struct Watch {
-        written: u64,
-        data: u64,
-    }
-    impl std::io::Write for Watch {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.written += bytes.len() as u64;
-            if bytes.windows(4).next().is_some_and(|start| start == b"data")
-                || bytes.len() > 5 && &bytes[1..5] == b"data"
-            {
-                self.data = self.written;
-            }
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
     let (mut watch, mut read) = (Watch { written: 0, data: 0 }, 0);
     let mut tell = |bytes| {
         read += bytes;
@@ -351,7 +354,7 @@ fn layers_between_are_merged() {
 #[test]
 fn random_trees_come_out_as_their_mounts_show_them() {
     for seed in 0..24 {
-        let place = Place::new(["ext4", "xfs"][seed as usize % 2], seed % 3 == 0);
+        let place = Place::new(if seed % 2 == 0 { "ext4" } else { "xfs" }, seed % 3 == 0);
         let mut chain = vec![place.create(Home::Plain)];
         change(&place, &chain, seed, 60);
         for below in 1..4 {

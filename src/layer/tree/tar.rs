@@ -87,14 +87,14 @@ pub(super) fn entry(
     header.set_entry_type(kind);
     let (owner, group) = (status.stx_uid, status.stx_gid);
     if owner < OWNER {
-        header.set_uid(owner.into())
+        header.set_uid(owner.into());
     } else {
-        more.number("uid", owner.into())
+        more.number("uid", owner.into());
     }
     if group < OWNER {
-        header.set_gid(group.into())
+        header.set_gid(group.into());
     } else {
-        more.number("gid", group.into())
+        more.number("gid", group.into());
     }
     modified(&mut header, status, &mut more);
     more.attributes(attributes.extended())?;
@@ -189,7 +189,8 @@ impl Extended {
         sorted.sort_unstable();
         for (name, value) in sorted {
             let key = name.to_str().filter(|name| !name.contains('='));
-            let key = key.ok_or_else(|| Unfit(format!("the name of its extended attribute {name:?}")))?;
+            let key =
+                key.ok_or_else(|| Unfit(format!("the name of its extended attribute {}", name.display())))?;
             self.add(&format!("SCHILY.xattr.{key}"), value);
         }
         if self.records.len() > EXTENDED {
