@@ -134,3 +134,27 @@ fn what_is_no_layer_of_an_image_is_refused() {
     }
     assert!(!house.keys().iter().any(|key| key.contains("sha256")));
 }
+
+#[test]
+fn a_state_descends_from_the_images_that_its_lineage_passes() {
+    let house = House::new();
+    let state = state(&house, Keep::Named("kept".to_owned()));
+    published(&house, "default/3/sha256:0", "default/1/base", state.id);
+    house.prepare("default/4/next", "default/3/sha256:0");
+    // A fork without a parent, as containerd has those of other tools.
+    let next = house.core.snapshot(house.id("default/4/next"), &named("next"), &mut Still).unwrap().0;
+    let grant = house.core.grant(next.id, Made::default()).unwrap();
+    house.core.prepare("default/5/fork", "", labels(FORK_LABEL, &grant.label())).unwrap();
+    house.image("default/1/sha256:9", "");
+    for (key, name, want) in [
+        ("default/4/next", REF, true),
+        ("default/5/fork", REF, true),
+        ("default/2/web", REF, false),
+        ("default/5/fork", "sha256:9", false),
+        ("default/1/sha256:9", "sha256:9", true),
+    ] {
+        assert_eq!(house.core.descends(house.id(key), name).unwrap(), want, "{key} {name}");
+    }
+    assert!(house.core.stands_on(house.id("default/5/fork"), house.id("default/3/sha256:0")).unwrap());
+    assert!(!house.core.stands_on(house.id("default/5/fork"), house.id("default/1/sha256:9")).unwrap());
+}
