@@ -42,6 +42,8 @@ fn content(stage: &Stage) -> Vec<String> {
 
 /// What an import could leave: all that a request can, blobs, and what is on its way to be one.
 fn everything(stage: &Stage) -> Vec<String> {
+    // What containerd's own import of an archive leaves goes first.
+    stage.containerd.collect();
     let mut found = stage.inventory();
     found.retain(|line| !line.starts_with("trash"));
     found.extend(content(stage).into_iter().map(|digest| format!("blob: {digest}")));
