@@ -202,7 +202,7 @@ pub const VERBS: &[Verb] = &[
     },
     Verb {
         name: "image of a snapshot",
-        under: Under::Deaths,
+        under: Under::Unmet,
         request: &["loom commit origin swept --idempotency-key $key --json"],
         unset: &["ctr images rm --sync docker.io/library/swept:latest"],
         ..VERB
@@ -215,8 +215,7 @@ pub const VERBS: &[Verb] = &[
     },
     Verb {
         name: "portable",
-        under: Under::Each,
-        on: Some(Layout::Ext4Pool),
+        under: Under::Unmet,
         set: &["loom commit source loom.test/state:1"],
         request: &["loom portable loom.test/state:1 --idempotency-key $key --json"],
         unset: &["ctr images rm --sync loom.test/state:1"],
@@ -224,8 +223,7 @@ pub const VERBS: &[Verb] = &[
     },
     Verb {
         name: "loom's import",
-        under: Under::Each,
-        on: Some(Layout::Ext4),
+        under: Under::Unmet,
         request: &["loom import $archive loom.test/in:1 --idempotency-key $key --json"],
         unset: &["ctr images rm --sync loom.test/in:1"],
         ..VERB

@@ -79,7 +79,8 @@ async fn a_dead_containerd_matters_only_where_the_core_does_not_know_the_name() 
         assert!(error.to_string().contains(&house.target.address), "{error}");
     }
     assert_eq!(house.fails("snapshot:nothing").await.kind(), Kind::NotFound);
-    assert_eq!(house.fails("image:base").await.kind(), Kind::InvalidArgument);
+    assert_eq!(house.fails("image:base").await.kind(), Kind::Unavailable);
+    assert_eq!(house.fails("image:").await.kind(), Kind::InvalidArgument);
 }
 
 /// With this name and otherwise nothing.
@@ -136,7 +137,7 @@ async fn what_can_never_be_is_refused_before_there_is_an_operation() {
     let env = Changes { env: vec!["=".into()], ..Changes::default() };
     let refused = [
         brancher.snapshot(target, "web", named("a b")).await.map(drop),
-        brancher.snapshot(target, "image:x", Options::default()).await.map(drop),
+        brancher.snapshot(target, "image:", Options::default()).await.map(drop),
         brancher.fork(target, "web", 0, Options::default(), Changes::default()).await.map(drop),
         brancher.fork(target, "web", 2, named("a/b"), Changes::default()).await.map(drop),
         brancher.clone_state(target, "base", Options::default(), env).await.map(drop),

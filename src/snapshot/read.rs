@@ -210,10 +210,15 @@ impl Snapshots {
     }
 
     /// True where the way from a snapshot to its root, or over its parents, passes one that containerd's clients call
-    /// `client_key`, in whatever namespace.
+    /// `client_key`, in whatever namespace, or one with the bytes of an image's layer of that name: a layer that was
+    /// made portable has two.
     pub fn descends(&self, id: Id, client_key: &str) -> Result<bool> {
-        let called = |row: &Snapshot| row.key.as_deref().map(key::client) == Some(client_key);
         self.store.read(|rows| {
+            let layers: HashSet<_> = rows.by_ref(client_key)?.into_iter().filter_map(|row| row.layer).collect();
+            let called = |row: &Snapshot| {
+                row.key.as_deref().map(key::client) == Some(client_key)
+                    || row.layer.is_some_and(|layer| layers.contains(&layer))
+            };
             let above: [fn(&Snapshot) -> Option<Id>; 2] = [|row| row.parent, |row| row.source.or(row.parent)];
             for above in above {
                 let mut next = Some(id);

@@ -141,6 +141,11 @@ fn a_state_descends_from_the_images_that_its_lineage_passes() {
     let state = state(&house, Keep::Named("kept".to_owned()));
     published(&house, "default/3/sha256:0", "default/1/base", state.id);
     house.prepare("default/4/next", "default/3/sha256:0");
+    // What the first becomes once it is portable.
+    let grant = house.core.grant(state.id, Made::default()).unwrap();
+    let mut asked = labels(FORK_LABEL, &grant.label());
+    asked.insert(key::REF_LABEL.to_owned(), "sha256:1".to_owned());
+    house.core.prepare("default/6/sha256:1", "default/1/base", asked).unwrap_err();
     // A fork without a parent, as containerd has those of other tools.
     let next = house.core.snapshot(house.id("default/4/next"), &named("next"), &mut Still).unwrap().0;
     let grant = house.core.grant(next.id, Made::default()).unwrap();
@@ -148,6 +153,7 @@ fn a_state_descends_from_the_images_that_its_lineage_passes() {
     house.image("default/1/sha256:9", "");
     for (key, name, want) in [
         ("default/4/next", REF, true),
+        ("default/4/next", "sha256:1", true),
         ("default/5/fork", REF, true),
         ("default/2/web", REF, false),
         ("default/5/fork", "sha256:9", false),
