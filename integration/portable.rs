@@ -101,11 +101,11 @@ fn the_same_everywhere(stage: Stage) {
     for (archive, peer) in [(saved, "second"), (exported, "loaded")] {
         let peer = Peer::start(&stage, peer, other);
         peer.containerd.import("overlayfs", Path::new(archive));
-        peer.tree(&stage, &name).as_layer().assert_same(&all, archive);
+        peer.tree(&stage, &name).as_layer().as_unpacked().assert_same(&all, archive);
     }
     let third = Peer::start(&stage, "third", stage.containerd.version);
     third.containerd.ctr(&["images", "pull", "--plain-http", "--snapshotter", "overlayfs", &name]);
-    third.tree(&stage, &name).as_layer().assert_same(&all, "pulled");
+    third.tree(&stage, &name).as_layer().as_unpacked().assert_same(&all, "pulled");
     drop(third);
 
     stage.containerd.remove(&["origin", "before", "behind"]);

@@ -194,8 +194,6 @@ pub const VERBS: &[Verb] = &[
     },
     Verb {
         name: "image",
-        under: Under::Each,
-        on: Some(Layout::Ext4),
         request: &["loom commit source swept --idempotency-key $key --json"],
         unset: &["ctr images rm --sync docker.io/library/swept:latest"],
         ..VERB

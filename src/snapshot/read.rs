@@ -214,7 +214,8 @@ impl Snapshots {
     /// made portable has two.
     pub fn descends(&self, id: Id, client_key: &str) -> Result<bool> {
         self.store.read(|rows| {
-            let layers: HashSet<_> = rows.by_ref(client_key)?.into_iter().filter_map(|row| row.layer).collect();
+            let layers: HashSet<_> =
+                rows.by_ref(client_key)?.into_iter().filter_map(|row| row.layer).collect();
             let called = |row: &Snapshot| {
                 row.key.as_deref().map(key::client) == Some(client_key)
                     || row.layer.is_some_and(|layer| layers.contains(&layer))

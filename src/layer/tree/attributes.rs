@@ -9,6 +9,9 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, Statx, StatxTimestamp, Timespec, 
 
 use super::magic;
 
+/// What XFS calls its own form of a POSIX ACL, which it shows beside that.
+pub(super) const XFS_ACL: &[u8] = b"trusted.SGI_ACL_";
+
 /// Everything that is set on a copy once its data is in place.
 pub(super) struct Attributes {
     status: Statx,
@@ -44,13 +47,13 @@ impl Attributes {
         &self.extended
     }
 
-    /// The same without what overlay wrote about the inode: that holds in the tree where it lies only.
-    pub(super) fn without_overlays(mut self) -> Self {
+    /// The same without what overlay and XFS wrote about the inode: that holds in the tree where it lies only.
+    pub(super) fn without_notes(mut self) -> Self {
         // What a container calls so is escaped by overlay, and its own.
         let overlays = |name: &[u8]| {
             name.starts_with(b"trusted.overlay.") && !name.starts_with(b"trusted.overlay.overlay.")
         };
-        self.extended.retain(|(name, _)| !overlays(name.as_bytes()));
+        self.extended.retain(|(name, _)| !overlays(name.as_bytes()) && !name.as_bytes().starts_with(XFS_ACL));
         self
     }
 

@@ -220,7 +220,7 @@ fn differences(before: &Pinned, after: &Pinned, bytes: &mut Comparer) -> io::Res
     }
     let extended = |found: &Pinned| {
         let all = Attributes::of(found.fd.as_fd(), found.status)?;
-        Ok::<_, io::Error>(all.without_overlays().into_extended())
+        Ok::<_, io::Error>(all.without_notes().into_extended())
     };
     if extended(before)? != extended(after)? {
         differs.push(Aspect::Xattrs);

@@ -235,7 +235,7 @@ pub(super) fn directory(parent: BorrowedFd<'_>, name: &CStr) -> rustix::io::Resu
 /// Gives an empty directory what another is besides its entries and overlay's notes on it: owner, mode,
 /// extended attributes, times.
 pub(super) fn resemble(like: BorrowedFd<'_>, made: BorrowedFd<'_>) -> std::io::Result<()> {
-    attributes::Attributes::of(like, status(like)?)?.without_overlays().set_on(made)
+    attributes::Attributes::of(like, status(like)?)?.without_notes().set_on(made)
 }
 
 /// Gives a directory again what its copy gave it and a change of its entries took away.

@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use rustix::fs::{FileType, Statx};
 use tar::{EntryType, Header};
 
-use super::attributes::{Attributes, mode};
+use super::attributes::{Attributes, XFS_ACL, mode};
 
 /// Everything in a tar begins on a multiple of this.
 const BLOCK: usize = 512;
@@ -183,8 +183,8 @@ impl Extended {
     }
 
     fn attributes(&mut self, extended: &[(OsString, Vec<u8>)]) -> Result<(), Unfit> {
-        let overlays = |name: &OsString| name.as_bytes().starts_with(OVERLAYS);
-        let mut sorted: Vec<_> = extended.iter().filter(|(name, _)| !overlays(name)).collect();
+        let notes = |name: &OsString| [OVERLAYS, XFS_ACL].iter().any(|of| name.as_bytes().starts_with(of));
+        let mut sorted: Vec<_> = extended.iter().filter(|(name, _)| !notes(name)).collect();
         // A filesystem lists them as it likes.
         sorted.sort_unstable();
         for (name, value) in sorted {
