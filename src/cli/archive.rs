@@ -117,7 +117,10 @@ async fn upload(
         // What is read may be slow to come, or never.
         let part = tokio::select! {
             part = input.parts.recv() => part,
-            refused = upload.refused() => return Err(refused),
+            over = upload.over() => {
+                over?;
+                None
+            }
         };
         match part {
             Some(Ok(part)) => {

@@ -16,6 +16,9 @@ use crate::store::{Id, Time};
 /// How long containerd keeps a lease whose maker died, and does not come back to end it: longer than the longest
 /// operation, since a layer may be written for hours.
 const LIFE: Duration = Duration::from_hours(24);
+/// How often content that was begun is taken back, and the time between two tries.
+const TRIES: u32 = 20;
+const BREATH: Duration = Duration::from_millis(100);
 /// The label that says whose it is: the daemon of this root.
 const ROOT: &str = "loom/root";
 /// What the ids of leases begin with.
@@ -122,15 +125,28 @@ pub(super) async fn end(client: &Client, lease: &str, collect: bool) -> Result<(
     if collect {
         for begun in resources(client, lease).await?.into_iter().filter(|resource| resource.r#type == INGESTS)
         {
-            let request = client.request(AbortRequest { r#ref: begun.id.clone() });
-            or_missing(client.content().abort(request).await)
-                .map_err(client.failed(format!("take back content {:?}", begun.id)))?;
+            take_back(client, &begun.id).await?;
         }
     }
     let request = client.request(DeleteRequest { id: lease.to_owned(), sync: collect });
     or_missing(client.leases().delete(request).await)
         .map_err(client.failed(format!("end lease {lease:?}")))?;
     Ok(())
+}
+
+/// Takes back content that was begun. containerd fails to while it still writes of the last part that it was sent: that
+/// ends soon.
+async fn take_back(client: &Client, begun: &str) -> Result<()> {
+    let mut tries = 1;
+    loop {
+        let request = client.request(AbortRequest { r#ref: begun.to_owned() });
+        match or_missing(client.content().abort(request).await) {
+            Ok(_) => return Ok(()),
+            Err(_) if tries < TRIES => tries += 1,
+            Err(status) => return Err(client.failed(format!("take back content {begun:?}"))(status)),
+        }
+        tokio::time::sleep(BREATH).await;
+    }
 }
 
 async fn resources(client: &Client, lease: &str) -> Result<Vec<Resource>> {

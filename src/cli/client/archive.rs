@@ -30,7 +30,7 @@ impl Client {
     pub async fn import(&self, mut to: ImportTo) -> Result<Upload<'_>, Failure> {
         to.containerd = MessageField::some(self.containerd.clone());
         let stream = self.admin.import(Context::default()).await.map_err(|e| self.failure(e))?;
-        let mut upload = Upload { client: self, stream, sent: 0 };
+        let mut upload = Upload { client: self, stream, sent: 0, made: None };
         let first = ImportRequest { to: MessageField::some(to), ..Default::default() };
         upload.put(&first).await?;
         upload.answer().await?;
@@ -75,58 +75,73 @@ pub struct Upload<'a> {
     client: &'a Client,
     stream: ClientStream<ImportRequest, ImportResponse>,
     sent: u64,
+    /// What became of it; before its end where the same request was carried out before.
+    made: Option<ImportResponse>,
 }
 
 impl Upload<'_> {
-    /// Sends the next bytes, and waits until they have come.
+    /// Sends the next bytes, and waits until they have come, or none are wanted any more.
     pub async fn send(&mut self, data: Vec<u8>) -> Result<(), Failure> {
         let offset = self.sent;
         self.sent += data.len() as u64;
         self.put(&ImportRequest { data, offset, ..Default::default() }).await?;
-        while self.answer().await?.received < self.sent {}
+        while self.made.is_none() && self.answer().await? < self.sent {}
         Ok(())
     }
 
     /// Says that the archive has ended, and answers what became of it.
     pub async fn end(mut self) -> Result<ImportResponse, Failure> {
-        self.put(&ImportRequest { offset: self.sent, end: true, ..Default::default() }).await?;
+        if self.made.is_none() {
+            self.put(&ImportRequest { offset: self.sent, end: true, ..Default::default() }).await?;
+        }
         loop {
-            let answer = self.answer().await?;
-            if answer.image.is_some() {
-                return Ok(answer);
-            }
+            match self.made.take() {
+                Some(made) => return Ok(made),
+                None => self.answer().await?,
+            };
         }
     }
 
     /// Leaves it without its end, and waits until what loomd made of it is undone.
     pub async fn abandon(mut self) {
         if self.stream.close_send().await.is_ok() {
-            self.refused().await;
+            // Why it is refused then, whoever left it knows.
+            let _ = self.over().await;
         }
     }
 
-    /// Why no more is taken, once that is so. Otherwise it waits for ever; it may be dropped meanwhile.
-    pub async fn refused(&mut self) -> Failure {
-        loop {
-            if let Err(refused) = self.answer().await {
-                return refused;
-            }
+    /// Waits until no more is wanted: it was made, or it is refused. It may be dropped meanwhile.
+    pub async fn over(&mut self) -> Result<(), Failure> {
+        while self.made.is_none() {
+            self.answer().await?;
         }
+        Ok(())
     }
 
     async fn put(&mut self, request: &ImportRequest) -> Result<(), Failure> {
         match self.stream.send(request).await {
             Ok(()) => Ok(()),
             // loomd may have said why before it took no more.
-            Err(lost) => match self.stream.recv().await {
-                Err(refused @ ttrpc::Error::RpcStatus(_)) => Err(self.client.failure(refused)),
-                _ => Err(self.client.failure(lost)),
+            Err(lost) => loop {
+                match self.stream.recv().await {
+                    Ok(answer) if answer.image.is_some() => {
+                        self.made = Some(answer);
+                        return Ok(());
+                    }
+                    Ok(_) => {}
+                    Err(refused @ ttrpc::Error::RpcStatus(_)) => return Err(self.client.failure(refused)),
+                    Err(_) => return Err(self.client.failure(lost)),
+                }
             },
         }
     }
 
-    async fn answer(&mut self) -> Result<ImportResponse, Failure> {
-        self.stream.recv().await.map_err(|e| self.client.failure(e))
+    /// Waits for an answer; of what was not made yet, how many bytes have come.
+    async fn answer(&mut self) -> Result<u64, Failure> {
+        let answer = self.stream.recv().await.map_err(|e| self.client.failure(e))?;
+        let received = answer.received;
+        self.made = Some(answer).filter(|answer| answer.image.is_some());
+        Ok(received)
     }
 }
 
