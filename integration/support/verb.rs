@@ -58,7 +58,9 @@ const VERB: Verb = Verb {
 /// A fork that writes nothing by itself, and ends when it is told to.
 const VICTIM: &str =
     "loom fork source --name victim --label io.containerd.image.config.stop-signal=SIGKILL -- sleep 10000";
-/// A fork of that.
+/// A container of an image, which does not run.
+const STANDS: &str = "ctr containers create --snapshotter loom loom.test/state:1 stands sleep 10000";
+/// A fork of the victim.
 const BETTER: &str = "loom fork victim --name better";
 /// containerd's restart monitor looks after it, and does not any more.
 const WATCHED: &str = "ctr containers label victim containerd.io/restart.status=running";
@@ -214,9 +216,10 @@ pub const VERBS: &[Verb] = &[
     Verb {
         name: "portable",
         under: Under::Unmet,
-        set: &["loom commit source loom.test/state:1"],
+        // The container keeps the image's old layer in containerd, so that the new one is one more.
+        set: &["loom commit source loom.test/state:1", STANDS],
         request: &["loom portable loom.test/state:1 --idempotency-key $key --json"],
-        unset: &["ctr images rm --sync loom.test/state:1"],
+        unset: &["drop stands", "ctr images rm --sync loom.test/state:1"],
         ..VERB
     },
     Verb {

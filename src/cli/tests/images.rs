@@ -169,6 +169,10 @@ fn an_archive_comes_from_a_file() {
         let (_, out, _) = loom(&format!("import {file} app:v2 --json"));
         let made = object(&out);
         assert_eq!((&made["image"]["size"], &made["operation"]), (&json!(2_500_000), &json!("3".repeat(32))));
+        for made in ["before", "again"] {
+            let (exit, out, err) = loom(&format!("import {file} {made}"));
+            assert_eq!((exit, out), (Exit::Done, format!("registry.example.com/{made}\n")), "{err}");
+        }
         assert_eq!(loom(&format!("import {file} taken")).0, Exit::Conflict);
         // A directory can be opened, and not read.
         let (exit, _, err) = loom(&format!("import {} app:v2", dir.path().display()));
