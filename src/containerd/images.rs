@@ -16,6 +16,9 @@ use super::{Brancher, OPERATION_LABEL, Target, blocking, content, image_name, is
 use crate::error::{Error, Result};
 use crate::store::{Id, Snapshot, Time};
 
+/// What is longer names no image, and is too much for a request. Bytes.
+const LONGEST: usize = 4096;
+
 /// An image that is on loom.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageSeen {
@@ -181,7 +184,7 @@ pub(super) async fn get(client: &Client, name: &str) -> Result<Option<Image>> {
 pub(super) async fn resolve(client: &Client, name: &str) -> Result<Image> {
     let missing =
         || Error::ImageNotFound { name: name.to_owned(), namespace: client.target().namespace.clone() };
-    if name.is_empty() {
+    if name.is_empty() || name.len() > LONGEST {
         return Err(missing());
     }
     if let Some(image) = get(client, name).await? {
