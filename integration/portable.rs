@@ -273,62 +273,6 @@ fn ingested(stage: &Stage) -> u64 {
     parts.filter_map(|part| fs::metadata(part.path().join("data")).ok()).map(|data| data.len()).sum()
 }
 
-/// How long a layer of 1 GB in 10,000 files takes, three ways:
-/// `integration/in-namespaces DIR target/debug/deps/portable-… --ignored --nocapture`, best with a loomd of a release.
-fn speed(stage: Stage) {
-    let image = stage.import(&small());
-    stage.containerd.ctr(&["run", "-d", "--snapshotter", "loom", &image, "origin", "sleep", "10000"]);
-    let dir = root(&stage, "origin").join("root/files");
-    // Half of it is what compresses, as in most trees.
-    let mut random = vec![0; 52_429];
-    getrandom::fill(&mut random).unwrap();
-    for number in 0..10_000_u32 {
-        let sub = dir.join((number % 100).to_string());
-        fs::create_dir_all(&sub).unwrap();
-        random[..4].copy_from_slice(&number.to_le_bytes());
-        random.rotate_left(4);
-        let text = format!("line {number}\n").repeat(5000);
-        fs::write(sub.join(number.to_string()), [random.as_slice(), &text.as_bytes()[..52_429]].concat())
-            .unwrap();
-    }
-    rustix::fs::sync();
-    let timed = |what: &str, work: &dyn Fn()| {
-        let begun = std::time::Instant::now();
-        work();
-        println!("speed | {what} | {:.1} s", begun.elapsed().as_secs_f64());
-    };
-    stage.containerd.nerdctl(&[
-        "run", "-d", "--name", "theirs", "--net", "none", "--pull", "never", &image, "sleep", "10000",
-    ]);
-    let theirs = PathBuf::from(stage.containerd.nerdctl(&["inspect", "-f", "{{.State.Pid}}", "theirs"]));
-    run("cp", &["-a", dir.to_str().unwrap(), &format!("/proc/{}/root/root/files", theirs.display())]);
-    timed("loom commit", &|| _ = stage.loom_json(&["commit", "origin", "loom.test/speed:1"]));
-    timed("loom portable, zstd", &|| _ = stage.loom_json(&["portable", "loom.test/speed:1"]));
-    timed("loom commit --portable, gzip", &|| {
-        stage.loom_json(&["commit", "origin", "loom.test/gzip:1", "--portable", "--compression", "gzip"]);
-    });
-    timed("nerdctl commit, gzip", &|| {
-        _ = stage.containerd.nerdctl(&["commit", "theirs", "loom.test/theirs:1"])
-    });
-    let out = stage.scratch.path().join("piped.tar.zst");
-    timed("tar | zstd -T2", &|| {
-        let pipe = format!("tar -C {} -c . | zstd -q -T2 -o {}", dir.display(), out.display());
-        run("sh", &["-ec", &pipe]);
-    });
-}
-
-#[test]
-#[ignore = "it measures"]
-fn speed_on_a_pool() {
-    speed(Stage::new(Layout::Ext4Pool, Version::Debian));
-}
-
-#[test]
-#[ignore = "it measures"]
-fn speed_on_ext4() {
-    speed(Stage::new(Layout::Ext4, Version::Debian));
-}
-
 on_stages! {
     the_same_everywhere_from_a_pool: the_same_everywhere(Ext4Pool, Current);
     the_same_everywhere_from_a_pool_of_1_6: the_same_everywhere(Ext4Pool, Debian);
