@@ -85,7 +85,7 @@ impl Snapshots {
         let id = layer_of(state)?;
         let copied = self.copy_live(top, id, freezer)?;
         state.taken = Some(copied.taken);
-        let layer = Layer { id, home: top.home, base: top.base, stage: Stage::Writable, usage: None };
+        let layer = Layer::new(id, top.home, top.base, Stage::Writable);
         self.insert(layer, state.clone())?;
         Ok(copied)
     }
@@ -94,7 +94,7 @@ impl Snapshots {
     /// must not leave a directory that looks like a lost layer.
     fn state_to_keep(&self, state: &mut Snapshot, top: &Layer, freezer: &mut dyn Freezer) -> Result<Copied> {
         let id = layer_of(state)?;
-        let filling = Layer { id, home: top.home, base: top.base, stage: Stage::Filling, usage: None };
+        let filling = Layer::new(id, top.home, top.base, Stage::Filling);
         self.store.write({
             let filling = filling.clone();
             move |rows| {

@@ -155,7 +155,7 @@ impl Snapshots {
                 _ => Box::new(Still),
             };
         let id = self.layers.next_id();
-        let layer = Layer { id, home: top.home, base: top.base, stage: Stage::Writable, usage: None };
+        let layer = Layer::new(id, top.home, top.base, Stage::Writable);
         let mut chain = vec![layer.clone()];
         chain.extend_from_slice(rest);
         let mounts = self.mounts_of(&snapshot.title(), &chain, Access::Write)?;

@@ -116,7 +116,7 @@ impl Snapshots {
             }
         };
         let layer =
-            Layer { id, home, base: below.first().map(|l| l.id), stage: Stage::Writable, usage: None };
+            Layer::new(id, home, below.first().map(|l| l.id), Stage::Writable);
         let mut chain = vec![layer.clone()];
         chain.extend_from_slice(below);
         let mounts = self.mounts_of(title, &chain, access)?;

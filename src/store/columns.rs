@@ -127,7 +127,7 @@ pub(super) fn snapshot(row: &Row<'_>) -> rusqlite::Result<Snapshot> {
 /// The columns that [`layer`] reads, of a table or alias `l`.
 macro_rules! layer_columns {
     () => {
-        "l.id, l.home, l.base, l.stage, l.size, l.inodes"
+        "l.id, l.home, l.base, l.stage, l.size, l.inodes, l.was, l.max_size, l.mapping"
     };
 }
 pub(super) use layer_columns;
@@ -142,6 +142,9 @@ pub(super) fn layer(row: &Row<'_>) -> rusqlite::Result<Layer> {
         base: row.get(2)?,
         stage: row.get(3)?,
         usage: size.zip(inodes).map(|(size, inodes)| Usage { size, inodes }),
+        was: row.get(6)?,
+        max_size: row.get(7)?,
+        mapping: row.get(8)?,
     })
 }
 

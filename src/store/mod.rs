@@ -5,7 +5,7 @@
 //! ```text
 //! snapshots   names: id, key, name, kind, parent and source (→ snapshots), layer (→ layers), holds,
 //!             labels (JSON), times, captured; the parts of the key and the unpacker's ref, for look-ups
-//! layers      bytes: id (its directory), home, base (→ layers), stage, usage
+//! layers      bytes: id (its directory), home, base (→ layers), stage, usage, limit, what it is filled from
 //! pauses      containers that are paused, or are about to be
 //! operations  tracked work: its request, its plan while it is under way, its result or error
 //! ```
@@ -48,6 +48,7 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("schema-1.sql")),
     M::up(include_str!("schema-2.sql")),
     M::up(include_str!("schema-3.sql")),
+    M::up(include_str!("schema-4.sql")),
 ];
 
 /// The file's mark, as `schema-1.sql` sets it.

@@ -195,6 +195,19 @@ pub struct Layer {
     pub stage: Stage,
     /// Measured once, after it was sealed and when it is first asked for.
     pub usage: Option<Usage>,
+    /// While it is filled: the layer whose directory becomes its own.
+    pub was: Option<LayerId>,
+    /// The most bytes that may be written to it.
+    pub max_size: Option<i64>,
+    /// The user and group mapping that the owners in it are written with; none for the host's own.
+    pub mapping: Option<String>,
+}
+
+impl Layer {
+    /// One that is not measured, limited or mapped.
+    pub fn new(id: LayerId, home: Home, base: Option<LayerId>, stage: Stage) -> Self {
+        Self { id, home, base, stage, usage: None, was: None, max_size: None, mapping: None }
+    }
 }
 
 /// A snapshot: its key, its kind, the parent it reports, labels, times, and the layer it stands on.

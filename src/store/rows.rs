@@ -236,7 +236,8 @@ impl<'a> Rows<'a> {
     pub fn insert_layer(&self, layer: &Layer) -> Result<()> {
         self.put_layer(
             layer,
-            "INSERT INTO layers (id, home, base, stage, size, inodes) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO layers (id, home, base, stage, size, inodes, was, max_size, mapping) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )
         .map(drop)
     }
@@ -245,7 +246,8 @@ impl<'a> Rows<'a> {
     pub fn update_layer(&self, layer: &Layer) -> Result<()> {
         let changed = self.put_layer(
             layer,
-            "UPDATE layers SET home = ?2, base = ?3, stage = ?4, size = ?5, inodes = ?6 WHERE id = ?1",
+            "UPDATE layers SET home = ?2, base = ?3, stage = ?4, size = ?5, inodes = ?6, was = ?7, max_size = ?8, \
+             mapping = ?9 WHERE id = ?1",
         )?;
         if changed == 0 {
             return Err(Error::Internal(format!("layer {} was to be changed and is gone", layer.id)));
@@ -391,6 +393,9 @@ impl<'a> Rows<'a> {
                 layer.stage,
                 layer.usage.map(|usage| usage.size),
                 layer.usage.map(|usage| usage.inodes),
+                layer.was,
+                layer.max_size,
+                layer.mapping,
             ],
         )
     }

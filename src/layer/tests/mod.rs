@@ -72,7 +72,7 @@ fn unused_id() -> i64 {
 }
 
 fn layer(home: Home, id: i64) -> Layer {
-    Layer { id: LayerId(id), home, base: None, stage: crate::store::Stage::Writable, usage: None }
+    Layer::new(LayerId(id), home, None, crate::store::Stage::Writable)
 }
 
 fn manifest(id: LayerId) -> Manifest {

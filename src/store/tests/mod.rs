@@ -47,7 +47,7 @@ fn snapshot(n: u128, key: Option<&str>) -> Snapshot {
 }
 
 fn layer(n: i64, base: Option<i64>) -> Layer {
-    Layer { id: LayerId(n), home: Home::Plain, base: base.map(LayerId), stage: Stage::Sealed, usage: None }
+    Layer::new(LayerId(n), Home::Plain, base.map(LayerId), Stage::Sealed)
 }
 
 /// Writes these rows, then looks.
@@ -91,8 +91,11 @@ fn every_column_comes_back() {
             base: Some(LayerId(3)),
             stage: Stage::Writable,
             usage: Some(Usage { size: i64::MAX, inodes: 0 }),
+            was: None,
+            max_size: Some(i64::MAX),
+            mapping: Some("{}".into()),
         },
-        Layer { stage: Stage::Filling, ..layer(5, None) },
+        Layer { stage: Stage::Filling, was: Some(LayerId(3)), ..layer(5, None) },
     ];
     let (rows_in, layers_in) = (full.clone(), layers.clone());
     store

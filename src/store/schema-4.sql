@@ -1,0 +1,8 @@
+-- What a layer is filled from, may hold, and whose owners it has.
+
+-- While it is filled: the layer whose directory becomes its own.
+ALTER TABLE layers ADD COLUMN was INTEGER;
+-- The most bytes that may be written to it.
+ALTER TABLE layers ADD COLUMN max_size INTEGER;
+-- The user and group mapping that the owners in it are written with, as JSON of the core; none for the host's own.
+ALTER TABLE layers ADD COLUMN mapping TEXT;
