@@ -9,7 +9,7 @@
 //! - [`snapshot`]: the core: what a snapshot is, and every rule. No SQL, no sockets, no ioctls
 //! - [`store`]: SQLite, the only place with SQL
 //! - [`layer`]: bytes on disk, the only place with ioctls
-//! - [`config`], [`error`], `fault`: what all of them use
+//! - [`config`], [`error`], [`mapping`], `fault`: what all of them use
 //! - [`protos`]: code generated from `protos/`
 
 pub mod cli;
@@ -18,6 +18,7 @@ pub mod containerd;
 pub mod error;
 mod fault;
 pub mod layer;
+pub mod mapping;
 pub mod operation;
 pub mod protos;
 pub mod server;

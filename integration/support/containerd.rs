@@ -62,7 +62,7 @@ impl Containerd {
              disabled_plugins = [\"io.containerd.grpc.v1.cri\", \"io.containerd.nri.v1.nri\"]\n\n\
              [debug]\nlevel = \"warn\"\n\n\
              [grpc]\naddress = {}\n\n\
-             [proxy_plugins.loom]\ntype = \"snapshot\"\naddress = {}\n\n\
+             [proxy_plugins.loom]\ntype = \"snapshot\"\naddress = {}\ncapabilities = [\"remap-ids\"]\n\n\
              [plugins.\"io.containerd.internal.v1.opt\"]\npath = {}\n",
             if version == Version::Debian { 2 } else { 3 },
             quoted(root),

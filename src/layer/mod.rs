@@ -56,6 +56,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use self::area::Area;
 pub use self::change::{Aspect, Change, ChangeKind, Node};
 use crate::error::{Error, Result};
+use crate::mapping::Mapping;
 use crate::store::{Home, Layer, LayerId, Time, Usage};
 
 /// How a tree was put in a second place.
@@ -130,6 +131,9 @@ pub struct Manifest {
     pub labels: std::collections::BTreeMap<String, String>,
     /// When it was made, RFC 3339 UTC.
     pub created: String,
+    /// The mapping that the owners in it are written with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mapping: Option<Mapping>,
 }
 
 /// A layer's directory, found on disk.
@@ -236,6 +240,13 @@ impl Layers {
     /// directory. On failure nothing stays at the target.
     pub fn materialize(&self, source: &Layer, target: LayerId) -> Result<Method> {
         self.area(source.home)?.materialize(source.id, target, self.method(source.home))
+    }
+
+    /// Gives everything in a layer that nothing else writes to the owners that it has under the layer's mapping; until
+    /// now they are written with `from`. Where that fails a part of it is done: such a layer is discarded.
+    pub fn chown(&self, layer: &Layer, from: Option<&Mapping>) -> Result<()> {
+        let owners = tree::Owners { from, to: layer.mapping.as_ref() };
+        tree::chown(self.area(layer.home)?.open_tree(layer.id)?, &self.fs(layer.home, layer.id), owners)
     }
 
     /// Puts the content of a directory that is no layer, such as a volume, in another, empty one: everything
@@ -366,7 +377,13 @@ impl Layers {
     fn view(&self, chain: &[Layer]) -> Result<tree::View> {
         let tree =
             |layer: &Layer| Ok((self.area(layer.home)?.open_tree(layer.id)?, self.fs(layer.home, layer.id)));
-        tree::View::open(chain.iter().map(tree).collect::<Result<_>>()?)
+        let mut view = tree::View::open(chain.iter().map(tree).collect::<Result<_>>()?)?;
+        for (at, layer) in chain.iter().enumerate() {
+            if let Some(mapping) = &layer.mapping {
+                view.written_with(at, mapping.clone());
+            }
+        }
+        Ok(view)
     }
 
     fn areas(&self) -> impl Iterator<Item = &Area> {

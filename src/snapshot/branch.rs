@@ -9,6 +9,7 @@ use super::remove::{Ended, end_layers};
 use super::{Cost, Freezer, Keep, Snapshots, Take, key};
 use crate::error::{Error, Result};
 use crate::layer::{Manifest, Method};
+use crate::mapping::Mapping;
 use crate::store::{Id, Kind, Layer, LayerId, Snapshot, Stage, Time};
 
 /// What the copy of a live layer came to.
@@ -85,7 +86,7 @@ impl Snapshots {
         let id = layer_of(state)?;
         let copied = self.copy_live(top, id, freezer)?;
         state.taken = Some(copied.taken);
-        let layer = Layer::new(id, top.home, top.base, Stage::Writable);
+        let layer = Layer { mapping: top.mapping.clone(), ..Layer::new(id, top.home, top.base, Stage::Writable) };
         self.insert(layer, state.clone())?;
         Ok(copied)
     }
@@ -93,8 +94,55 @@ impl Snapshots {
     /// A sealed state. Its layer's row comes first: a crash between `layer.json` and the snapshot's row
     /// must not leave a directory that looks like a lost layer.
     fn state_to_keep(&self, state: &mut Snapshot, top: &Layer, freezer: &mut dyn Freezer) -> Result<Copied> {
+        self.fill(state, top, top.mapping.as_ref(), |id| self.copy_live(top, id, freezer))
+    }
+
+    /// A state with the content of a committed one that is written under a mapping, but with the container's own
+    /// owners: an image of it is anybody's, whatever its containers run under. A request keeps it. One that has
+    /// them already is answered as it is.
+    pub fn unmapped(&self, state: Id, operation: Option<Id>) -> Result<Snapshot> {
+        let gone = || Error::SnapshotNotFound(state.to_string());
+        let state = self.store.read(|rows| rows.snapshot(state))?.ok_or_else(gone)?;
+        let (_reading, top) = self.read_layer(state.layer.ok_or_else(gone)?)?.ok_or_else(gone)?;
+        if top.mapping.is_none() {
+            return Ok(state);
+        }
+        let now = Time::now();
+        let (source, taken) = branched(&state);
+        let taken = taken.unwrap_or(now);
+        let mut plain = Snapshot {
+            id: Id::random()?,
+            key: None,
+            name: None,
+            kind: Kind::Committed,
+            source,
+            layer: Some(self.layers.next_id()),
+            pinned: false,
+            transient: true,
+            created: now,
+            updated: now,
+            operation,
+            expires: None,
+            ..state
+        };
+        self.fill(&mut plain, &top, None, |id| {
+            let method = self.layers.materialize(&top, id)?;
+            Ok(Copied { method, paused: Duration::ZERO, taken })
+        })?;
+        Ok(plain)
+    }
+
+    /// Has the layer of a committed state filled with a copy of `top`, whose owners are then those under `mapping`.
+    fn fill(
+        &self,
+        state: &mut Snapshot,
+        top: &Layer,
+        mapping: Option<&Mapping>,
+        copy: impl FnOnce(LayerId) -> Result<Copied>,
+    ) -> Result<Copied> {
         let id = layer_of(state)?;
-        let filling = Layer::new(id, top.home, top.base, Stage::Filling);
+        let filling =
+            Layer { mapping: mapping.cloned(), ..Layer::new(id, top.home, top.base, Stage::Filling) };
         self.store.write({
             let filling = filling.clone();
             move |rows| {
@@ -104,8 +152,11 @@ impl Snapshots {
                 rows.insert_layer(&filling)
             }
         })?;
-        let sealed = self.copy_live(top, id, freezer).and_then(|copied| {
+        let sealed = copy(id).and_then(|copied| {
             state.taken = Some(copied.taken);
+            if filling.mapping != top.mapping {
+                self.layers.chown(&filling, top.mapping.as_ref())?;
+            }
             self.layers.seal(&filling, &manifest(state, &filling))?;
             crate::fault::point("snapshot.state.insert")?;
             let (state, filling) = (state.clone(), filling.clone());
@@ -197,5 +248,6 @@ pub(super) fn manifest(snapshot: &Snapshot, layer: &Layer) -> Manifest {
         name: snapshot.name.clone(),
         labels: snapshot.labels.clone(),
         created: snapshot.created.to_string(),
+        mapping: layer.mapping.clone(),
     }
 }

@@ -14,6 +14,7 @@ use super::prepare::{New, below, fresh, place, still_below};
 use super::{FORK_LABEL, Freezer, Made, Snapshots, Still, key, lock};
 use crate::error::{Error, Result};
 use crate::layer::{Access, Method, Mount};
+use crate::mapping::Mapping;
 use crate::store::{Id, Kind, Layer, Rows, Snapshot, Stage};
 
 /// Lets the fork label through for one snapshot, in whatever namespace, while it lives.
@@ -83,6 +84,7 @@ impl Snapshots {
                 "the configuration (fork_label.deny) refuses {FORK_LABEL} in namespace {namespace:?}; use `loom fork`"
             )));
         }
+        let asked = Mapping::of_labels(&labels)?;
         let snapshot = fresh(key, Kind::Active, labels)?;
         let (mut snapshot, origin) = self.store.read(|rows| {
             let snapshot = below(rows, snapshot, parent)?;
@@ -105,11 +107,12 @@ impl Snapshots {
         }
         snapshot.captured.clone_from(&origin.snapshot.captured);
         (snapshot.source, snapshot.taken) = branched(&origin.snapshot);
+        let mapping = origin.mapping(asked, &mut snapshot, of)?;
         match (origin.snapshot.kind, origin.chain.first()) {
             (Kind::Committed, Some(top)) if top.stage == Stage::Writable => self.take_over(snapshot, origin),
             (Kind::Committed, _) => {
-                let (home, base) = place(origin.chain, false, self.layers.pool().is_some());
-                self.make(New { snapshot, home, base })
+                let (home, base) = place(origin.chain, false, self.layers.pool().is_some())?;
+                self.make(New { snapshot, home, base, mapping })
             }
             (Kind::Active, _) => self.fork_live(snapshot, &origin, of),
             (Kind::View, _) => Err(Error::WrongKind {
@@ -155,7 +158,7 @@ impl Snapshots {
                 _ => Box::new(Still),
             };
         let id = self.layers.next_id();
-        let layer = Layer::new(id, top.home, top.base, Stage::Writable);
+        let layer = Layer { mapping: top.mapping.clone(), ..Layer::new(id, top.home, top.base, Stage::Writable) };
         let mut chain = vec![layer.clone()];
         chain.extend_from_slice(rest);
         let mounts = self.mounts_of(&snapshot.title(), &chain, Access::Write)?;
@@ -170,6 +173,27 @@ impl Snapshots {
 }
 
 impl Origin {
+    /// The mapping that a fork's container runs under, also in its labels: the one that was asked for, else its
+    /// source's. What takes over or copies the bytes of something live has that one's own.
+    fn mapping(&self, asked: Option<Mapping>, fork: &mut Snapshot, of: &str) -> Result<Option<Mapping>> {
+        let top = self.chain.first();
+        let own = top.and_then(|top| top.mapping.clone());
+        let sealed = top.is_some_and(|top| top.stage == Stage::Sealed);
+        if !sealed && asked.is_some() && asked != own {
+            return Err(Error::Refused {
+                what: of.to_owned(),
+                why: "its owners are those of another user namespace; make a state of it with `loom snapshot`, and \
+                      fork that"
+                    .to_owned(),
+            });
+        }
+        let mapping = asked.or(own);
+        if let Some(mapping) = &mapping {
+            mapping.label(&mut fork.labels);
+        }
+        Ok(mapping)
+    }
+
     /// A fork reports its source's own parent or, of what no longer lives, one further up or none:
     /// anything else would make containerd keep the wrong images for it.
     fn check_parent(&self, rows: &Rows<'_>, parent: Option<Id>, of: &str) -> Result<()> {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::{FORK_LABEL, Snapshots, key};
 use crate::error::{Error, Result};
 use crate::layer::{Access, Method, Mount};
+use crate::mapping::Mapping;
 use crate::store::{Home, Id, Kind, Layer, LayerId, Rows, Snapshot, Stage, Time};
 
 /// What a new writable layer is made of.
@@ -25,6 +26,8 @@ pub(super) struct New {
     pub(super) home: Home,
     /// What its layer is to be made of.
     pub(super) base: Base,
+    /// The mapping that its container runs under.
+    pub(super) mapping: Option<Mapping>,
 }
 
 /// A new writable layer that has no row yet.
@@ -50,6 +53,8 @@ impl Snapshots {
             return self.prepare_fork(key, parent, labels, &of);
         }
         let unpack = key::is_unpack(key, &labels);
+        // Unpackers copy what an image says of itself into labels, and an image has its own owners.
+        let mapping = if unpack { None } else { Mapping::of_labels(&labels)? };
         let snapshot = fresh(key, Kind::Active, labels)?;
         let pooled = self.layers.pool().is_some();
         let new = self.store.read(|rows| {
@@ -58,13 +63,14 @@ impl Snapshots {
                 return Err(Error::RefExists(adopted));
             }
             let chain = parent_chain(rows, &snapshot)?;
-            let (home, base) = place(chain, unpack, pooled);
-            Ok(New { snapshot, home, base })
+            let (home, base) = place(chain, unpack, pooled)?;
+            Ok(New { snapshot, home, base, mapping })
         })?;
         self.make(new)
     }
 
-    /// containerd's View: a read-only snapshot of `parent`, or of nothing where that is empty.
+    /// containerd's View: a read-only snapshot of `parent`, or of nothing where that is empty. It has a layer of its
+    /// own only where its owners are not shown as they lie on disk.
     pub fn view(&self, key: &str, parent: &str, labels: BTreeMap<String, String>) -> Result<Vec<Mount>> {
         key::check(key)?;
         key::check_labels(&labels)?;
@@ -74,6 +80,7 @@ impl Snapshots {
                 "a view cannot be a fork; use Prepare",
             ));
         }
+        let mapping = Mapping::of_labels(&labels)?;
         let _taken = self.take_key(key)?;
         let snapshot = fresh(key, Kind::View, labels)?;
         let (mut snapshot, chain) = self.store.read(|rows| {
@@ -82,7 +89,11 @@ impl Snapshots {
             Ok((snapshot, chain))
         })?;
         if chain.is_empty() {
-            return self.make(New { snapshot, home: Home::Plain, base: Base::On(chain) });
+            return self.make(New { snapshot, home: Home::Plain, base: Base::On(chain), mapping });
+        }
+        if mapping.is_some() || chain.iter().any(|layer| layer.mapping.is_some()) {
+            let (home, base) = place(chain, false, self.layers.pool().is_some())?;
+            return self.make(New { snapshot, home, base, mapping });
         }
         let mounts = self.mounts_of(key, &chain, Access::Read)?;
         snapshot.layer = chain.first().map(|layer| layer.id);
@@ -95,16 +106,24 @@ impl Snapshots {
 
     /// Makes the layer and then the rows of a new snapshot. Where that fails nothing stays.
     pub(super) fn make(&self, new: New) -> Result<Vec<Mount>> {
-        let New { mut snapshot, home, base } = new;
+        let New { mut snapshot, home, base, mapping } = new;
         let access = if snapshot.kind == Kind::View { Access::Read } else { Access::Write };
-        let laid = self.lay(&snapshot.title(), home, &base, access)?;
+        let laid = self.lay(&snapshot.title(), home, &base, mapping, access)?;
         snapshot.layer = Some(laid.layer.id);
         self.insert(laid.layer, snapshot)?;
         Ok(laid.mounts)
     }
 
-    /// Makes a writable layer, still without a row, for the snapshot called `title`.
-    pub(super) fn lay(&self, title: &str, home: Home, base: &Base, access: Access) -> Result<Laid> {
+    /// Makes a writable layer, still without a row, for the snapshot called `title`, whose container runs under
+    /// `mapping`.
+    pub(super) fn lay(
+        &self,
+        title: &str,
+        home: Home,
+        base: &Base,
+        mapping: Option<Mapping>,
+        access: Access,
+    ) -> Result<Laid> {
         let id = self.layers.next_id();
         let (below, source) = match base {
             Base::On(chain) => (chain.as_slice(), None),
@@ -116,7 +135,7 @@ impl Snapshots {
             }
         };
         let layer =
-            Layer::new(id, home, below.first().map(|l| l.id), Stage::Writable);
+            Layer { mapping, ..Layer::new(id, home, below.first().map(|l| l.id), Stage::Writable) };
         let mut chain = vec![layer.clone()];
         chain.extend_from_slice(below);
         let mounts = self.mounts_of(title, &chain, access)?;
@@ -137,7 +156,20 @@ impl Snapshots {
                 self.layers.materialize(&source, id)?
             }
         };
+        // What was made is like what it was made of.
+        self.own(&layer, source.and_then(|source| source.mapping.as_ref()))?;
         Ok(Laid { layer, mounts, method })
+    }
+
+    /// Gives all that is in a layer without a row, so far written with `from`, to its mapping. Where that fails the
+    /// layer goes.
+    pub(super) fn own(&self, layer: &Layer, from: Option<&Mapping>) -> Result<()> {
+        if layer.mapping.as_ref() == from {
+            return Ok(());
+        }
+        self.layers.chown(layer, from).inspect_err(|_| {
+            self.discard(super::remove::Ended { home: layer.home, layer: layer.id, row: false });
+        })
     }
 
     /// Writes the rows of a layer that is in place; where that fails the layer goes.
@@ -260,10 +292,25 @@ fn adopted(rows: &Rows<'_>, snapshot: &Snapshot) -> Result<Option<String>> {
 /// What is unpacked is always plain. A container's layer is a pool layer wherever there is a pool: a clone
 /// where its parent's top layer is one, an empty one over a plain chain. overlayfs confuses two
 /// subvolumes of one btrfs, so over a chain that has a pool layer further down only a plain one is right.
-pub(super) fn place(chain: Vec<Layer>, unpack: bool, pooled: bool) -> (Home, Base) {
+///
+/// What was written under a mapping is continued by a copy too: a mount shows all that is below its topmost layer under
+/// one mapping, and below that one lies an image, whose owners have none.
+pub(super) fn place(chain: Vec<Layer>, unpack: bool, pooled: bool) -> Result<(Home, Base)> {
     let top = chain.first().map(|layer| layer.home);
+    if let Some(Layer { id, home, mapping: Some(mapping), .. }) = chain.first() {
+        if unpack {
+            return Err(Error::precondition(
+                format!("layer {id}"),
+                format!(
+                    "it was written in a user namespace ({mapping}), and no image's layer can stand on it; make an \
+                     image of its container with `loom commit`"
+                ),
+            ));
+        }
+        return Ok((*home, Base::Of(chain)));
+    }
     let has_pool = chain.iter().any(|layer| layer.home == Home::Pool);
-    if unpack || !pooled {
+    Ok(if unpack || !pooled {
         (Home::Plain, Base::On(chain))
     } else if top == Some(Home::Pool) {
         (Home::Pool, Base::Of(chain))
@@ -271,5 +318,5 @@ pub(super) fn place(chain: Vec<Layer>, unpack: bool, pooled: bool) -> (Home, Bas
         (Home::Plain, Base::On(chain))
     } else {
         (Home::Pool, Base::On(chain))
-    }
+    })
 }

@@ -63,7 +63,11 @@ impl Snapshots {
                 });
             }
             let layer = state.layer.ok_or_else(gone)?;
-            if rows.layer(layer)?.is_none_or(|layer| layer.stage != Stage::Sealed) {
+            let bytes = rows.layer(layer)?;
+            if bytes.as_ref().is_some_and(|layer| layer.mapping.is_some()) {
+                return Err(Error::Internal(format!("layer {layer} has the owners of a user namespace")));
+            }
+            if bytes.is_none_or(|layer| layer.stage != Stage::Sealed) {
                 return Err(Error::Refused {
                     what: state.title(),
                     why: "its bytes are one clone's to take over, and no image can stand on them".to_owned(),

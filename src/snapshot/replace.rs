@@ -77,16 +77,27 @@ impl Snapshots {
 
     /// Makes what the new row is to stand on, or takes over what was made for it alone.
     pub(super) fn top_of(&self, looked: &Looked) -> Result<Top> {
-        let Looked { key, state, chain, .. } = looked;
+        let Looked { key, state, chain, layer, .. } = looked;
+        let mapping = layer.mapping.clone();
         let Some(first) = chain.first() else { return Err(Error::SnapshotNotFound(state.title())) };
         if first.stage == Stage::Writable {
+            if first.mapping != mapping {
+                return Err(Error::precondition(
+                    format!("snapshot {key:?}"),
+                    format!(
+                        "its container runs in another user namespace than that of {:?}; make a snapshot of that \
+                         one, and roll back to it",
+                        state.title()
+                    ),
+                ));
+            }
             self.mounts_of(key, chain, Access::Write)?;
             let method = self.layers.method(first.home);
             return Ok(Top { layer: first.clone(), made: false, method });
         }
         crate::fault::point("snapshot.replace.lay")?;
-        let (home, base) = place(chain.clone(), false, self.layers.pool().is_some());
-        let Laid { layer, method, .. } = self.lay(key, home, &base, Access::Write)?;
+        let (home, base) = place(chain.clone(), false, self.layers.pool().is_some())?;
+        let Laid { layer, method, .. } = self.lay(key, home, &base, mapping, Access::Write)?;
         Ok(Top { layer, made: true, method })
     }
 
@@ -182,7 +193,7 @@ impl Snapshots {
                 updated: Time::now(),
                 ..old
             })?;
-            rows.update_layer(&Layer { stage: Stage::Writable, ..layer })?;
+            rows.update_layer(&Layer { stage: Stage::Writable, ..layer.clone() })?;
             Ok((layer, collect(rows, gone)?))
         })?;
         self.layers.unseal(&layer)?;

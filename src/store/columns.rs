@@ -136,6 +136,7 @@ pub(super) use layer_columns;
 pub(super) fn layer(row: &Row<'_>) -> rusqlite::Result<Layer> {
     let size: Option<i64> = row.get(4)?;
     let inodes: Option<i64> = row.get(5)?;
+    let mapping: Option<String> = row.get(8)?;
     Ok(Layer {
         id: row.get(0)?,
         home: row.get(1)?,
@@ -144,7 +145,7 @@ pub(super) fn layer(row: &Row<'_>) -> rusqlite::Result<Layer> {
         usage: size.zip(inodes).map(|(size, inodes)| Usage { size, inodes }),
         was: row.get(6)?,
         max_size: row.get(7)?,
-        mapping: row.get(8)?,
+        mapping: mapping.map(|json| from_json(8, &json)).transpose()?,
     })
 }
 

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::error::{Error, Result};
+use crate::mapping::Mapping;
 
 /// A snapshot's id: 128 random bits, written as 32 lowercase hex digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -199,8 +200,9 @@ pub struct Layer {
     pub was: Option<LayerId>,
     /// The most bytes that may be written to it.
     pub max_size: Option<i64>,
-    /// The user and group mapping that the owners in it are written with; none for the host's own.
-    pub mapping: Option<String>,
+    /// The mapping that the owners in it are written with; none where they are the container's own. Only the
+    /// topmost layer of a chain has one.
+    pub mapping: Option<Mapping>,
 }
 
 impl Layer {

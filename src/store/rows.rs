@@ -384,6 +384,8 @@ impl<'a> Rows<'a> {
     }
 
     fn put_layer(&self, layer: &Layer, sql: &str) -> Result<usize> {
+        let mapping = layer.mapping.as_ref().map(columns::to_json).transpose();
+        let mapping = mapping.map_err(failed(self.path))?;
         self.run(
             sql,
             params![
@@ -395,7 +397,7 @@ impl<'a> Rows<'a> {
                 layer.usage.map(|usage| usage.inodes),
                 layer.was,
                 layer.max_size,
-                layer.mapping,
+                mapping,
             ],
         )
     }

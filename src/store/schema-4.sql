@@ -4,5 +4,5 @@
 ALTER TABLE layers ADD COLUMN was INTEGER;
 -- The most bytes that may be written to it.
 ALTER TABLE layers ADD COLUMN max_size INTEGER;
--- The user and group mapping that the owners in it are written with, as JSON of the core; none for the host's own.
+-- The user and group mapping that the owners in it are written with, as JSON; none for the container's own ids.
 ALTER TABLE layers ADD COLUMN mapping TEXT;

@@ -86,6 +86,7 @@ fn manifest(id: LayerId) -> Manifest {
         name: None,
         labels: [("a".to_owned(), "b".to_owned())].into(),
         created: "2026-01-01T00:00:00Z".into(),
+        mapping: None,
     }
 }
 

@@ -216,7 +216,7 @@ impl Archive<'_> {
     }
 
     fn attributes(&self, found: &Pinned, name: &CStr) -> Result<Attributes> {
-        Attributes::of(found.fd.as_fd(), found.status).map_err(self.view.wrong(found.layer, name))
+        found.attributes().map_err(self.view.wrong(found.layer, name))
     }
 
     /// The path of a name where the view stands; refused where unpackers would take it for something else.

@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, Statx, StatxTimestamp, Timespec, Timestamps, Uid};
 
+use super::owners::{self, Owners};
 use super::magic;
 
 /// What XFS calls its own form of a POSIX ACL, which it shows beside that.
@@ -55,6 +56,13 @@ impl Attributes {
         };
         self.extended.retain(|(name, _)| !overlays(name.as_bytes()) && !name.as_bytes().starts_with(XFS_ACL));
         self
+    }
+
+    /// The same as they are in another user namespace.
+    pub(super) fn owned(mut self, owners: Owners<'_>) -> io::Result<Self> {
+        (self.status.stx_uid, self.status.stx_gid) = owners.of(&self.status)?;
+        owners::extended(&mut self.extended, owners)?;
+        Ok(self)
     }
 
     /// The extended ones, in the order of their names.
