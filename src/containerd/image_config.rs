@@ -223,14 +223,18 @@ pub(super) fn snapshotter(labels: &HashMap<String, String>, chain_id: &str) -> O
 /// The chain ids of these layers, the lowest first: what containerd calls their snapshots.
 pub(super) fn chain_ids(diff_ids: &[&str]) -> Vec<String> {
     let mut chain: Vec<String> = Vec::with_capacity(diff_ids.len());
-    for id in diff_ids {
-        let next = match chain.last() {
-            None => (*id).to_owned(),
-            Some(below) => content::digest(format!("{below} {id}").as_bytes()),
-        };
-        chain.push(next);
+    for diff_id in diff_ids {
+        chain.push(chain_id(chain.last().map_or("", String::as_str), diff_id));
     }
     chain
+}
+
+/// The chain id of a layer on those below it (`""` for none).
+pub(super) fn chain_id(below: &str, diff_id: &str) -> String {
+    if below.is_empty() {
+        return diff_id.to_owned();
+    }
+    content::digest(format!("{below} {diff_id}").as_bytes())
 }
 
 /// The layer that a state is on this node alone, and its diff id. It is of one namespace: no other can have it by
