@@ -58,7 +58,10 @@ impl Mapping {
             (Some(uids), Some(gids)) => Ok(Some(Self { uids, gids })),
             (uids, _) => {
                 let missing = if uids.is_some() { GIDS_LABEL } else { UIDS_LABEL };
-                Err(Error::invalid(format!("label {missing}"), "it is missing; users and groups are mapped together"))
+                Err(Error::invalid(
+                    format!("label {missing}"),
+                    "it is missing; users and groups are mapped together",
+                ))
             }
         }
     }
@@ -103,9 +106,9 @@ impl FromStr for Ids {
         let ends: [fn(&Range) -> u32; 2] = [|range| range.host, |range| range.container];
         for begin in ends {
             ranges.sort_unstable_by_key(begin);
-            let meet = ranges.windows(2).find(|two| {
-                matches!(two, [one, next] if begin(next) - begin(one) < one.size)
-            });
+            let meet = ranges
+                .windows(2)
+                .find(|two| matches!(two, [one, next] if begin(next) - begin(one) < one.size));
             if let Some([one, next]) = meet {
                 return Err(format!("its ranges {one} and {next} overlap"));
             }
@@ -124,7 +127,8 @@ impl FromStr for Range {
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         let wrong = || format!("{text:?} is no range of ids; write CONTAINER:HOST:SIZE");
         let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-        let mut parts = text.split(':').map(|part| part.parse().ok().filter(|_| digits(part)).ok_or_else(wrong));
+        let mut parts =
+            text.split(':').map(|part| part.parse().ok().filter(|_| digits(part)).ok_or_else(wrong));
         let mut part = || parts.next().unwrap_or_else(|| Err(wrong()));
         let range = Self { container: part()?, host: part()?, size: part()? };
         // The highest number is nobody's id: for the kernel it says that there is none.
@@ -194,8 +198,24 @@ mod tests {
     #[test]
     fn what_is_no_mapping_is_refused() {
         for text in [
-            "", ",", "0", "0:1", "0:1:2:3", "0:1:2,", "a:1:2", "-0:1:2", "+0:1:2", " 0:1:2", "0:1:0", "0::1",
-            "1:1:1", "0:1:4294967295", "0:4294967295:1", "4294967296:0:1", "0:0:10,9:100:1", "0:0:10,10:9:1",
+            "",
+            ",",
+            "0",
+            "0:1",
+            "0:1:2:3",
+            "0:1:2,",
+            "a:1:2",
+            "-0:1:2",
+            "+0:1:2",
+            " 0:1:2",
+            "0:1:0",
+            "0::1",
+            "1:1:1",
+            "0:1:4294967295",
+            "0:4294967295:1",
+            "4294967296:0:1",
+            "0:0:10,9:100:1",
+            "0:0:10,10:9:1",
             "0:5:1,0:7:1",
         ] {
             assert!(text.parse::<Ids>().is_err(), "{text}");

@@ -226,6 +226,19 @@ pub const VERBS: &[Verb] = &[
         ..VERB
     },
     Verb {
+        name: "image of a container in a user namespace",
+        under: Under::Unmet,
+        set: &[
+            "ctr run -d --snapshotter loom --uidmap 0:200000:65536 --gidmap 0:200000:65536 --remap-labels \
+              $image mapped sleep 10000",
+        ],
+        request: &["loom commit mapped swept --idempotency-key $key --json"],
+        unset: &["drop mapped", "ctr images rm --sync docker.io/library/swept:latest"],
+        // It is not, but only the containerd of those mounts anything under a mapping.
+        nerdctls: true,
+        ..VERB
+    },
+    Verb {
         name: "tag",
         request: &["loom tag $image swept"],
         unset: &["ctr images rm --sync docker.io/library/swept:latest"],

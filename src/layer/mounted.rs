@@ -5,6 +5,10 @@
 //! of an overlay, as whoever mounted it wrote them (from the common parent directory, containerd
 //! writes `12/fs`), and by the root of a bind. Ids are never used twice, so one match too many only
 //! delays the reclaim.
+//!
+//! Of a container in a user namespace the lowers have no names: containerd mounts them in a temporary place under the
+//! mapping, and that is gone when the container runs. A layer is younger than all that it was mounted on, so
+//! every layer older than such an upper counts as mounted.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -18,9 +22,27 @@ use super::area::parse;
 use crate::error::{Error, Result};
 use crate::store::LayerId;
 
+/// What containerd calls the temporary places of lowers under a mapping.
+const MAPPED: &str = "/ovl-idmapped";
+
+/// The layers that mount tables name.
+#[derive(Debug, Default)]
+pub(super) struct Named {
+    ids: HashSet<LayerId>,
+    /// The youngest upper whose lowers have no names.
+    upper: Option<LayerId>,
+}
+
+impl Named {
+    /// True where a layer is mounted, as far as is known.
+    pub(super) fn contains(&self, id: &LayerId) -> bool {
+        self.ids.contains(id) || self.upper.is_some_and(|upper| *id < upper)
+    }
+}
+
 /// Every layer that a mount table names.
-pub(super) fn layers() -> Result<HashSet<LayerId>> {
-    let mut found = HashSet::new();
+pub(super) fn layers() -> Result<Named> {
+    let mut found = Named::default();
     tables(|line| scan(line, &mut found))?;
     Ok(found)
 }
@@ -141,10 +163,14 @@ impl Line {
 }
 
 /// Adds the layers that one line of a mount table names.
-fn scan(line: &[u8], found: &mut HashSet<LayerId>) {
+fn scan(line: &[u8], found: &mut Named) {
     let Some(line) = Line::parse(line) else { return };
-    found.extend(whole(&line.root));
-    found.extend(line.paths().filter_map(|(_, path)| whole(path).or_else(|| relative(path))));
+    found.ids.extend(whole(&line.root));
+    found.ids.extend(line.paths().filter_map(|(_, path)| whole(path).or_else(|| relative(path))));
+    if line.paths().any(|(name, path)| name.starts_with("lowerdir") && path.contains(MAPPED)) {
+        let uppers = line.paths().filter(|(name, _)| *name == "upperdir");
+        found.upper = uppers.filter_map(|(_, path)| whole(path)).chain(found.upper).max();
+    }
 }
 
 /// The layer in whose directory an absolute path lies.
@@ -191,9 +217,9 @@ mod tests {
     use super::*;
 
     fn ids(line: &str) -> Vec<i64> {
-        let mut found = HashSet::new();
+        let mut found = Named::default();
         scan(line.as_bytes(), &mut found);
-        let mut ids: Vec<_> = found.into_iter().map(|id| id.0).collect();
+        let mut ids: Vec<_> = found.ids.into_iter().map(|id| id.0).collect();
         ids.sort_unstable();
         ids
     }
@@ -210,6 +236,20 @@ mod tests {
         let overlay = "50 30 0:45 / /x rw - overlay overlay rw,lowerdir=12/fs:layers/13/fs,upperdir=/a/14/fs";
         assert_eq!(ids(overlay), [12, 13]);
         assert!(ids("50 30 0:45 /12/fs /x rw - ext4 /dev/sda rw").is_empty());
+    }
+
+    #[test]
+    fn lowers_under_a_mapping_are_whatever_is_older_than_the_upper() {
+        let mut found = Named::default();
+        for (upper, lower) in
+            [(7, "/tmp/ovl-idmapped34/fs"), (5, "/run/x/ovl-idmapped9/0"), (9, "/r/layers/1/fs")]
+        {
+            let options =
+                format!("rw,lowerdir={lower},upperdir=/r/layers/{upper}/fs,workdir=/r/layers/{upper}/work");
+            scan(format!("50 30 0:45 / /x rw - overlay overlay {options}").as_bytes(), &mut found);
+        }
+        let mounted: Vec<i64> = (0..12).filter(|id| found.contains(&LayerId(*id))).collect();
+        assert_eq!(mounted, [0, 1, 2, 3, 4, 5, 6, 7, 9]);
     }
 
     #[test]

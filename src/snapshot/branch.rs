@@ -86,7 +86,8 @@ impl Snapshots {
         let id = layer_of(state)?;
         let copied = self.copy_live(top, id, freezer)?;
         state.taken = Some(copied.taken);
-        let layer = Layer { mapping: top.mapping.clone(), ..Layer::new(id, top.home, top.base, Stage::Writable) };
+        let layer =
+            Layer { mapping: top.mapping.clone(), ..Layer::new(id, top.home, top.base, Stage::Writable) };
         self.insert(layer, state.clone())?;
         Ok(copied)
     }

@@ -14,6 +14,9 @@ impl Snapshots {
         key::check(name)?;
         key::check_labels(&labels)?;
         labels.remove(FORK_LABEL);
+        if key::client(key).strip_suffix(key::CHOWNED_SUFFIX) == Some(key::client(name)) {
+            labels.insert(key::CHOWNED_LABEL.to_owned(), "true".to_owned());
+        }
         let _name = self.take_key(name)?;
         let _seal = self.take_seal(key)?;
         let (active, layer) = self.store.read(|rows| {

@@ -158,7 +158,8 @@ impl Snapshots {
                 _ => Box::new(Still),
             };
         let id = self.layers.next_id();
-        let layer = Layer { mapping: top.mapping.clone(), ..Layer::new(id, top.home, top.base, Stage::Writable) };
+        let layer =
+            Layer { mapping: top.mapping.clone(), ..Layer::new(id, top.home, top.base, Stage::Writable) };
         let mut chain = vec![layer.clone()];
         chain.extend_from_slice(rest);
         let mounts = self.mounts_of(&snapshot.title(), &chain, Access::Write)?;

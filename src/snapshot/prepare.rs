@@ -63,6 +63,7 @@ impl Snapshots {
                 return Err(Error::RefExists(adopted));
             }
             let chain = parent_chain(rows, &snapshot)?;
+            let mapping = unless_chowned(rows, &snapshot, mapping)?;
             let (home, base) = place(chain, unpack, pooled)?;
             Ok(New { snapshot, home, base, mapping })
         })?;
@@ -83,10 +84,11 @@ impl Snapshots {
         let mapping = Mapping::of_labels(&labels)?;
         let _taken = self.take_key(key)?;
         let snapshot = fresh(key, Kind::View, labels)?;
-        let (mut snapshot, chain) = self.store.read(|rows| {
+        let (mut snapshot, chain, mapping) = self.store.read(|rows| {
             let snapshot = below(rows, snapshot, parent)?;
             let chain = parent_chain(rows, &snapshot)?;
-            Ok((snapshot, chain))
+            let mapping = unless_chowned(rows, &snapshot, mapping)?;
+            Ok((snapshot, chain, mapping))
         })?;
         if chain.is_empty() {
             return self.make(New { snapshot, home: Home::Plain, base: Base::On(chain), mapping });
@@ -134,8 +136,7 @@ impl Snapshots {
                 (rest, Some(first))
             }
         };
-        let layer =
-            Layer { mapping, ..Layer::new(id, home, below.first().map(|l| l.id), Stage::Writable) };
+        let layer = Layer { mapping, ..Layer::new(id, home, below.first().map(|l| l.id), Stage::Writable) };
         let mut chain = vec![layer.clone()];
         chain.extend_from_slice(below);
         let mounts = self.mounts_of(title, &chain, access)?;
@@ -275,6 +276,14 @@ fn parent_chain(rows: &Rows<'_>, snapshot: &Snapshot) -> Result<Vec<Layer>> {
         Some(layer) => rows.chain(layer),
         None => Ok(Vec::new()),
     }
+}
+
+/// The mapping that a snapshot's layer is to have: none where its parent is an image's copy that its client has given to
+/// the user namespace already, every file of it.
+fn unless_chowned(rows: &Rows<'_>, snapshot: &Snapshot, mapping: Option<Mapping>) -> Result<Option<Mapping>> {
+    let parent = snapshot.parent.map(|parent| rows.snapshot(parent)).transpose()?.flatten();
+    let chowned = parent.is_some_and(|parent| parent.labels.contains_key(key::CHOWNED_LABEL));
+    Ok(mapping.filter(|_| !chowned))
 }
 
 /// The committed snapshot that an unpacker would make again: same label, same parent. A state that was published

@@ -7,8 +7,8 @@ use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, Statx, StatxTimestamp, Timespec, Timestamps, Uid};
 
-use super::owners::{self, Owners};
 use super::magic;
+use super::owners::{self, Owners};
 
 /// What XFS calls its own form of a POSIX ACL, which it shows beside that.
 pub(super) const XFS_ACL: &[u8] = b"trusted.SGI_ACL_";

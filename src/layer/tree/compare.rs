@@ -218,9 +218,7 @@ fn differences(before: &Pinned, after: &Pinned, bytes: &mut Comparer) -> io::Res
     if before.owner()? != after.owner()? {
         differs.push(Aspect::Owner);
     }
-    let extended = |found: &Pinned| {
-        Ok::<_, io::Error>(found.attributes()?.without_notes().into_extended())
-    };
+    let extended = |found: &Pinned| Ok::<_, io::Error>(found.attributes()?.without_notes().into_extended());
     if extended(before)? != extended(after)? {
         differs.push(Aspect::Xattrs);
     }

@@ -10,6 +10,7 @@
 //! What belongs to nobody in the one namespace does so in the other. What has no id in the other is refused: it would
 //! be somebody else's there.
 
+use std::collections::HashSet;
 use std::ffi::{CStr, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -126,17 +127,23 @@ fn moved(id: u32, what: &str, from: Option<&Ids>, to: Option<&Ids>) -> io::Resul
 /// Gives everything in a tree that only we write to the owners that it has in another user namespace, its root too.
 /// What fails leaves a part of it done.
 pub(in crate::layer) fn chown(root: OwnedFd, at: &Path, owners: Owners<'_>) -> Result<()> {
-    let mut chown = Chown { owners, done: std::collections::HashSet::new() };
+    let mut chown = Chown { owners, done: HashSet::new() };
     let whole = status(root.as_fd()).map_err(io::Error::from);
     let whole = whole.and_then(|status| chown.set(root.as_fd(), c".", root.as_fd(), status));
-    whole.map_err(|e| Error::io::<io::Error>(Chown::ACTION, at)(e))?;
-    walk(root, at, &mut chown)
+    let done = whole.map_err(Error::io(Chown::ACTION, at)).and_then(|()| walk(root, at, &mut chown));
+    done.map_err(|error| match error {
+        // Not the kernel's: it is ours, and says why.
+        Error::Io { path, source, .. } if source.kind() == io::ErrorKind::InvalidInput => {
+            Error::precondition(path.display().to_string(), source.to_string())
+        }
+        error => error,
+    })
 }
 
 struct Chown<'a> {
     owners: Owners<'a>,
     /// Files with several names, under the first of which they were changed.
-    done: std::collections::HashSet<Inode>,
+    done: HashSet<Inode>,
 }
 
 impl Chown<'_> {
@@ -208,7 +215,8 @@ mod tests {
         let (to, back) = (Owners { from: None, to: Some(&one) }, Owners { from: Some(&one), to: None });
         let entry = |tag: u16, id: u32| [&tag.to_le_bytes()[..], &[6, 0], &id.to_le_bytes()].concat();
         let acl = |ids: [u32; 2]| {
-            [&[2, 0, 0, 0][..], &entry(1, u32::MAX), &entry(ACL_USER, ids[0]), &entry(ACL_GROUP, ids[1])].concat()
+            [&[2, 0, 0, 0][..], &entry(1, u32::MAX), &entry(ACL_USER, ids[0]), &entry(ACL_GROUP, ids[1])]
+                .concat()
         };
         let name = OsStr::from_bytes(ACLS[0]);
         let mut value = acl([33, 44]);

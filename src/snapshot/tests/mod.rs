@@ -4,6 +4,7 @@
 mod branch;
 mod crash;
 mod lifecycle;
+mod mapped;
 mod model;
 mod publish;
 mod races;
