@@ -22,7 +22,7 @@
 //! - [`difference`]: how two states differ; [`patch`]: how a text file does
 //! - [`stop`]: stop and start of a container, whatever made it
 //! - [`retain`]: what expires
-//! - [`recover`]: what a crash leaves of all these
+//! - [`undo`]: the end of what holds, and of what fails; [`recover`]: what a crash leaves of all these
 //!
 //! Every call that changes something runs to its end only if its future does: a server spawns it.
 
@@ -75,6 +75,7 @@ mod state;
 mod stop;
 mod swap;
 mod task;
+mod undo;
 mod unpack;
 
 pub use containers::NERDCTL_NAME;
