@@ -318,6 +318,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// A size in bytes: `512M`, `50G`, `1.5T`.
+#[allow(dead_code)]
 fn bytes(text: &str) -> Result<u64, String> {
     match crate::bytes::parse(text)? {
         0 => Err("it must be more than nothing".into()),
