@@ -43,10 +43,9 @@ use self::mount::Mounted;
 use self::record::{Kind, Record};
 use self::space::Host;
 use crate::bytes::{Bytes, about};
-use crate::config::{self, PoolSize};
+use crate::config;
 use crate::error::{Error, Result};
 use crate::fault;
-use crate::layer::ioctl;
 use crate::store::Id;
 
 /// A size that `auto` means, at least and at most.
@@ -124,8 +123,7 @@ struct Made {
 }
 
 impl Pool {
-    /// Finds what the pool of a root is, and mounts it where it is not. Puts right what a crash left. Where there is
-    /// none and the configuration wants one, makes it; where the disk is too small for that, it goes without.
+    /// Finds what the pool of a root is, and mounts it where it is not. Puts right what a crash left.
     pub fn open(root: &Path, config: &config::Pool) -> Result<Arc<Self>> {
         std::fs::create_dir_all(root).map_err(Error::io("create", root))?;
         let root = root.canonicalize().map_err(Error::io("open", root))?;
@@ -146,10 +144,8 @@ impl Pool {
             (None, Some(record)) => Some(pool.mounted(&record)?),
             (None, None) => None,
         };
-        match (made, config.size) {
-            (Some(made), _) => pool.set(made)?,
-            (None, Some(size)) => pool.first(size)?,
-            (None, None) => {}
+        if let Some(made) = made {
+            pool.set(made)?;
         }
         Ok(pool)
     }
@@ -291,21 +287,6 @@ impl Pool {
         let image = matches!(made.kind, Kind::Image { .. });
         *self.lock() = Some(Arc::new(made));
         if image { watch::start(self) } else { Ok(()) }
-    }
-
-    /// Makes the image that the configuration wants, at a first start.
-    fn first(self: &Arc<Self>, size: PoolSize) -> Result<()> {
-        let size = match size {
-            PoolSize::Auto => None,
-            PoolSize::Bytes(Bytes(bytes)) => Some(bytes),
-        };
-        match self.create(&Make::Image(size), |_| Ok(())) {
-            Err(error @ (Error::NoRoom(_) | Error::Precondition { .. })) => {
-                tracing::warn!(%error, "there is no pool, though pool.size asks for one");
-                Ok(())
-            }
-            made => made,
-        }
     }
 
     /// What is to be made, where it can be.
@@ -502,9 +483,4 @@ fn open_directory(path: &Path) -> Result<OwnedFd> {
         ))),
         opened => opened.map_err(Error::io("open pool", path)),
     }
-}
-
-/// The device below a pool, as its filesystem has it.
-fn device(made: &Made) -> Result<ioctl::Device> {
-    ioctl::btrfs_device(&made.on).map_err(Error::io("inspect pool", &made.path))
 }

@@ -26,6 +26,7 @@ impl Snapshots {
             layers,
             rules,
             freezers: OnceLock::new(),
+            pool: OnceLock::new(),
             taking: Mutex::default(),
             reading: Mutex::default(),
             grants: Mutex::default(),
@@ -48,7 +49,7 @@ impl Snapshots {
             && let Some(layer) = rows.iter().find(|layer| layer.home == Home::Pool)
         {
             return Err(Error::Config(format!(
-                "layer {} of {} lies in a pool, and no pool is configured; set pool.path to the directory that it was",
+                "layer {} of {} lies in a pool, and there is none; put its pool.json back, or set pool.path to the directory that it was",
                 layer.id,
                 self.layers.root().display()
             )));
