@@ -59,6 +59,7 @@ mod leases;
 mod manifest;
 mod nerdctl;
 mod patch;
+mod pool;
 mod portable;
 mod promote;
 mod quiesce;
@@ -82,6 +83,7 @@ pub use containers::NERDCTL_NAME;
 pub use difference::Difference;
 pub use images::ImageSeen;
 pub use import::Import;
+pub use pool::Moved;
 pub use request::{
     Archive, Branched, Changes, Commit, Committed, Compression, Consistency, Forked, Options, Portable,
     Resumed, Rolled, Taken, Volumes,
