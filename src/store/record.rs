@@ -203,12 +203,15 @@ pub struct Layer {
     /// The mapping that the owners in it are written with; none where they are the container's own. Only the
     /// topmost layer of a chain has one.
     pub mapping: Option<Mapping>,
+    /// Of one that was sealed as it lay, below a snapshot that lives on: the moment that nothing in it changed
+    /// behind.
+    pub still: Option<Time>,
 }
 
 impl Layer {
     /// One that is not measured, limited or mapped.
     pub fn new(id: LayerId, home: Home, base: Option<LayerId>, stage: Stage) -> Self {
-        Self { id, home, base, stage, usage: None, was: None, max_size: None, mapping: None }
+        Self { id, home, base, stage, usage: None, was: None, max_size: None, mapping: None, still: None }
     }
 }
 

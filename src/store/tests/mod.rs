@@ -94,6 +94,7 @@ fn every_column_comes_back() {
             was: None,
             max_size: Some(i64::MAX),
             mapping: Some(serde_json::from_str(r#"{"uids":"0:9:1","gids":"0:8:2"}"#).unwrap()),
+            still: Some(Time(9)),
         },
         Layer { stage: Stage::Filling, was: Some(LayerId(3)), ..layer(5, None) },
     ];
