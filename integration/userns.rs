@@ -41,11 +41,9 @@ const INSIDE: [(&str, (u32, u32)); 6] = [
     ("bin/busybox", (0, 0)),
 ];
 
-/// How a command is run in a container.
-type Exec = dyn Fn(&str, &str) -> String;
-
-/// Checks whose files a running container has, inside and outside, where its root is `root` on the host.
-fn check(name: &str, pid: u32, root: u32, exec: &Exec) {
+/// Checks whose files a running container has, inside and outside, where its root is `root` on the host; `exec` runs a
+/// script in it.
+fn check(name: &str, pid: u32, root: u32, exec: &dyn Fn(&str, &str) -> String) {
     for (path, (user, group)) in INSIDE {
         let inside = exec(name, &format!("stat -c %u:%g /{path}"));
         assert_eq!(inside.trim(), format!("{user}:{group}"), "/{path} inside of {name}");

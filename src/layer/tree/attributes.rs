@@ -80,9 +80,10 @@ impl Attributes {
         self
     }
 
-    /// The same as they are in another user namespace.
+    /// The same as they are in another user namespace. An ACL is in them once, as every filesystem calls it.
     pub(super) fn owned(mut self, owners: Owners<'_>) -> io::Result<Self> {
         (self.status.stx_uid, self.status.stx_gid) = owners.of(&self.status)?;
+        self.extended.retain(|(name, _)| !name.as_bytes().starts_with(XFS_ACL));
         owners::extended(&mut self.extended, owners)?;
         Ok(self)
     }
