@@ -136,7 +136,9 @@ impl Pool {
         });
         let made = match (&config.path, Record::read(&pool.root)?) {
             (path, Some(record)) if !record.made => {
-                pool.clear(&record)?;
+                if let Err(error) = pool.clear(&record) {
+                    tracing::error!(%error, "a pool that was not finished cannot be removed; it is tried again");
+                }
                 path.as_deref().map(Made::configured).transpose()?
             }
             (Some(path), None) => Some(Made::configured(path)?),
