@@ -56,6 +56,15 @@ impl Area {
         &self.path
     }
 
+    pub(super) fn home(&self) -> Home {
+        self.home
+    }
+
+    /// The directories that have layers in them, with their names.
+    pub(super) fn directories(&self) -> [(&OwnedFd, &'static str); 2] {
+        [(&self.layers, "layers"), (&self.trash, "trash")]
+    }
+
     pub(super) fn layers(&self) -> &OwnedFd {
         &self.layers
     }
@@ -242,6 +251,18 @@ impl Area {
         self.remake_work(id, &layer)
     }
 
+    /// Writes down whose a layer is that is written to. It is for a lost database only: nothing waits until it is
+    /// on disk.
+    pub(super) fn note(&self, id: LayerId, manifest: &super::Manifest) -> Result<()> {
+        fault::point("layer.note.write")?;
+        manifest::note(self.open_layer(id)?.as_fd(), &self.directory(id), manifest)
+    }
+
+    /// Whose a layer is, where that was written down.
+    pub(super) fn noted(&self, id: LayerId) -> Result<Option<super::Manifest>> {
+        manifest::noted(self.open_layer(id)?.as_fd(), &self.directory(id), id)
+    }
+
     /// What a sealed layer says of itself.
     pub(super) fn manifest(&self, id: LayerId) -> Result<super::Manifest> {
         manifest::read(self.open_layer(id)?.as_fd(), &self.directory(id))
@@ -314,7 +335,7 @@ impl Area {
     /// The highest id that a directory of this home has or had lately.
     pub(super) fn highest(&self) -> Result<i64> {
         let mut highest = 0;
-        for (fd, sub) in [(&self.layers, "layers"), (&self.trash, "trash")] {
+        for (fd, sub) in self.directories() {
             let ids = numbers(fd).map_err(Error::io("list", self.path.join(sub)))?;
             highest = ids.into_iter().map(|id| id.0).fold(highest, i64::max);
         }

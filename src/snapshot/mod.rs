@@ -59,6 +59,7 @@ mod replace;
 mod retain;
 mod size;
 mod start;
+pub(crate) mod tell;
 #[cfg(test)]
 mod tests;
 

@@ -89,7 +89,8 @@ impl Visit for Remove {
     }
 }
 
-fn is_subvolume(opened: BorrowedFd<'_>) -> io::Result<bool> {
+/// True for the root of a subvolume.
+pub(in crate::layer) fn is_subvolume(opened: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(rustix::fs::fstat(opened)?.st_ino == ioctl::SUBVOLUME_INODE && super::super::area::is_btrfs(opened)?)
 }
 

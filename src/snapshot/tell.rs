@@ -1,0 +1,114 @@
+//! What layers say of themselves, so that a lost database can be made anew: `layer.json` of a sealed one, a note of
+//! one that is written to.
+//!
+//! A sealed layer's is on disk before its row says that it is sealed. What changes later (a second snapshot comes to
+//! stand on it, a name, a pin or a label changes) follows a little behind the answer, as a chore.
+
+use std::collections::{HashSet, VecDeque};
+
+use super::Snapshots;
+use crate::error::Result;
+use crate::layer::{Manifest, Told};
+use crate::store::{Id, Layer, LayerId, Rows, Snapshot, Stage};
+
+/// The rows of a lineage that one layer tells of at most.
+const PATH: usize = 100;
+
+impl Snapshots {
+    /// What a layer is to say that is sealed for a snapshot, or written to by it.
+    pub(super) fn manifest(&self, snapshot: &Snapshot, layer: &Layer) -> Result<Manifest> {
+        self.store.read(|rows| manifest(rows, snapshot, layer))
+    }
+
+    /// Writes down whose a layer is that is written to.
+    pub(super) fn note(&self, snapshot: &Snapshot, layer: &Layer) -> Result<()> {
+        self.layers.note(layer.home, &self.manifest(snapshot, layer)?)
+    }
+
+    /// The same, behind a change that is done.
+    pub(super) fn note_done(&self, snapshot: &Snapshot, layer: &Layer) {
+        if let Err(error) = self.note(snapshot, layer) {
+            tracing::warn!(layer = %layer.id, %error, "the layer does not say whose it is; only a lost database would miss that");
+        }
+    }
+
+    /// Has a sealed layer say what stands on it now, where it says something else.
+    pub(super) fn tell(&self, id: LayerId) -> Result<()> {
+        let Some((_reading, layer)) = self.read_layer(id)? else { return Ok(()) };
+        if layer.stage != Stage::Sealed {
+            return Ok(());
+        }
+        let Some(now) = self.store.read(|rows| telling(rows, &layer))? else { return Ok(()) };
+        if self.layers.manifest(layer.home, id)? != now {
+            crate::fault::point("snapshot.tell")?;
+            self.layers.seal(&layer, &now)?;
+        }
+        Ok(())
+    }
+}
+
+/// What a sealed layer is to say; none where only layers stand on it, and it goes on saying what it does.
+pub(crate) fn telling(rows: &Rows<'_>, layer: &Layer) -> Result<Option<Manifest>> {
+    // By age, so that the first is the one that it was sealed for.
+    let standing = rows.standing(layer.id)?;
+    let Some((first, others)) = standing.split_first() else { return Ok(None) };
+    let mut manifest = manifest(rows, first, layer)?;
+    manifest.others = others.iter().map(told).collect();
+    Ok(Some(manifest))
+}
+
+/// What a layer says that is sealed for a snapshot, or written to by it.
+pub(crate) fn manifest(rows: &Rows<'_>, snapshot: &Snapshot, layer: &Layer) -> Result<Manifest> {
+    Ok(Manifest {
+        layer: layer.id.0,
+        base: layer.base.map(|base| base.0),
+        snapshot: told(snapshot),
+        others: Vec::new(),
+        path: path(rows, snapshot)?,
+        max_size: layer.max_size,
+        mapping: layer.mapping.clone(),
+    })
+}
+
+fn told(snapshot: &Snapshot) -> Told {
+    let text = |id: Option<Id>| id.map(|id| id.to_string());
+    Told {
+        id: snapshot.id.to_string(),
+        kind: snapshot.kind.to_string(),
+        parent: text(snapshot.parent),
+        source: text(snapshot.source),
+        key: snapshot.key.clone(),
+        name: snapshot.name.clone(),
+        labels: snapshot.labels.clone(),
+        created: snapshot.created.to_string(),
+        expires: snapshot.expires.map(|time| time.to_string()),
+        taken: snapshot.taken.map(|time| time.to_string()),
+        pinned: snapshot.pinned,
+        transient: snapshot.transient,
+        captured: snapshot.captured.clone(),
+        operation: text(snapshot.operation),
+    }
+}
+
+/// The rows from which a snapshot comes, nearest first, up to those whose own layers tell of them.
+fn path(rows: &Rows<'_>, snapshot: &Snapshot) -> Result<Vec<Told>> {
+    let mut path = Vec::new();
+    // A parent alone is committed, and sealed.
+    let Some(source) = snapshot.source else { return Ok(path) };
+    let mut next: VecDeque<Id> = [Some(source), snapshot.parent].into_iter().flatten().collect();
+    let mut seen: HashSet<Id> = [snapshot.id].into();
+    while let Some(id) = next.pop_front() {
+        if path.len() == PATH || !seen.insert(id) {
+            continue;
+        }
+        let Some(row) = rows.snapshot(id)? else { continue };
+        let layer = row.layer.map(|layer| rows.layer(layer)).transpose()?.flatten();
+        if layer.is_some_and(|layer| layer.stage == Stage::Sealed) {
+            continue;
+        }
+        next.extend([row.source, row.parent].into_iter().flatten());
+        // Its own layer, if it has one, tells more.
+        path.push(Told { labels: Default::default(), captured: None, key: None, name: None, pinned: false, transient: false, ..told(&row) });
+    }
+    Ok(path)
+}
