@@ -23,6 +23,7 @@
 //! - [`stop`]: stop and start of a container, whatever made it
 //! - [`retain`]: what expires
 //! - [`recover`]: what a crash leaves of all these
+//! - [`records`]: what containerd knows of our snapshots, for a check
 //!
 //! Every call that changes something runs to its end only if its future does: a server spawns it.
 
@@ -62,6 +63,7 @@ mod patch;
 mod portable;
 mod promote;
 mod quiesce;
+mod records;
 mod recover;
 mod reference;
 mod request;

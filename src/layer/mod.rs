@@ -8,6 +8,7 @@
 //! <root>/trash/<id>/              discarded; reclaimed when no mount names it
 //! <pool>/layers/<id>/             the same, a btrfs subvolume
 //! <pool>/trash/<id>/
+//! <pool>/reclaim/<id>/            one that is being removed
 //! ```
 //!
 //! What a crash can leave, at each step of a layer's life:
@@ -50,8 +51,8 @@ mod tree;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use rustix::fs::{CWD, Mode, OFlags};
@@ -248,8 +249,7 @@ pub struct Layers {
     highest: AtomicI64,
     /// The highest that an earlier daemon gave.
     opened: AtomicI64,
-    /// Two reclaims at once would only meet each other's half-removed trees.
-    reclaiming: Mutex<()>,
+    throttle: reclaim::Throttle,
 }
 
 impl Layers {
@@ -265,7 +265,7 @@ impl Layers {
         let highest = plain.highest()?.max(pool.as_ref().map_or(Ok(0), Area::highest)?);
         let (highest, opened) = (AtomicI64::new(highest), AtomicI64::new(highest));
         let pool = pool.map_or_else(OnceLock::new, OnceLock::from);
-        Ok(Self { plain, pool, method, highest, opened, reclaiming: Mutex::new(()) })
+        Ok(Self { plain, pool, method, highest, opened, throttle: reclaim::Throttle::default() })
     }
 
     /// Opens a pool that is new, with the same conditions as `open`, for `attach`.
@@ -439,9 +439,11 @@ impl Layers {
     pub fn trashed(&self) -> Result<Vec<(PathBuf, LayerId)>> {
         let mut all = Vec::new();
         for area in self.areas() {
-            let path = area.path().join("trash");
-            let ids = area::numbers(area.trash()).map_err(Error::io("list", &path))?;
-            all.extend(ids.into_iter().map(|id| (area.trashed(id), id)));
+            for (directory, sub) in area.trashes() {
+                let path = area.path().join(sub);
+                let ids = area::numbers(directory).map_err(Error::io("list", &path))?;
+                all.extend(ids.into_iter().map(|id| (path.join(id.to_string()), id)));
+            }
         }
         Ok(all)
     }
@@ -495,10 +497,30 @@ impl Layers {
         self.areas().try_for_each(Area::settle)
     }
 
-    /// Reclaims what was in the trash at the call, but for layers that are mounted somewhere; answers how many are left.
+    /// Reclaims, as fast as it goes, what was in the trash at the call, but for layers that are mounted somewhere;
+    /// answers how many are left.
     pub fn reclaim(&self) -> Result<usize> {
-        let _alone = self.reclaiming.lock().unwrap_or_else(PoisonError::into_inner);
-        reclaim::reclaim(self.areas())
+        reclaim::at_once(self.areas(), &self.throttle)
+    }
+
+    /// The same so slowly that nobody else feels it; what is stopped meanwhile counts as left.
+    pub fn reclaim_slowly(&self) -> Result<usize> {
+        reclaim::slowly(self.areas(), &self.throttle)
+    }
+
+    /// Ends what is reclaimed slowly, for good.
+    pub fn stop_reclaiming(&self) {
+        self.throttle.stop();
+    }
+
+    /// Has a sealed layer say something else of itself, if it is sealed `still` when its turn comes.
+    pub fn retell(&self, layer: &Layer, manifest: &Manifest, still: &dyn Fn() -> Result<bool>) -> Result<()> {
+        self.area(layer.home)?.retell(layer.id, manifest, still)
+    }
+
+    /// True where something below a path is mounted, or something is mounted there.
+    pub fn is_mounted(&self, path: &Path) -> Result<bool> {
+        mounted::touches(path)
     }
 
     /// True where a mount table of any process names the layer.

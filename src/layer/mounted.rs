@@ -66,12 +66,26 @@ pub(super) fn all(homes: &[(Home, &Path)]) -> Result<Vec<Mounted>> {
     Ok(all)
 }
 
+/// True where a mount is of something below a path, or in it.
+pub(super) fn touches(path: &Path) -> Result<bool> {
+    let place = Place::of(path)?;
+    let mut found = false;
+    tables(|_, line| {
+        found |= Line::parse(line).is_some_and(|line| {
+            line.paths().any(|(_, named)| Path::new(named).starts_with(path))
+                || Path::new(&line.point).starts_with(path)
+                || (line.device == place.device && Path::new(&line.root).starts_with(&place.path))
+        });
+    })?;
+    Ok(found)
+}
+
 /// The layer of a home in whose directory a path lies, and whether that is in the trash.
 fn below(path: &Path, home: &Path) -> Option<(LayerId, bool)> {
     let mut parts = path.strip_prefix(home).ok()?.components().map(|part| part.as_os_str().to_str());
     let trashed = match parts.next()?? {
         "layers" => false,
-        "trash" => true,
+        "trash" | "reclaim" => true,
         _ => return None,
     };
     Some((parse(parts.next()??)?, trashed))
@@ -191,7 +205,7 @@ fn scan(line: &[u8], found: &mut HashSet<LayerId>) {
 fn whole(path: &str) -> Option<LayerId> {
     let mut parts = path.split('/');
     while let Some(part) = parts.next() {
-        if matches!(part, "layers" | "trash")
+        if matches!(part, "layers" | "trash" | "reclaim")
             && let Some(id) = parts.clone().next().and_then(parse)
         {
             return Some(id);

@@ -85,7 +85,16 @@ impl Area {
         if tree::directory(parent.as_fd(), &name).is_ok_and(|entry| manifest::is_there(entry.as_fd())) {
             return Err(Error::precondition(at.display().to_string(), "it has a layer.json by now"));
         }
-        rustix::fs::renameat(&parent, &name, self.trash(), area::name(id)).map_err(wrong())
+        let rename = || rustix::fs::renameat(&parent, &name, self.trash(), area::name(id));
+        match rename() {
+            // As a layer that was sealed.
+            Err(rustix::io::Errno::ROFS) if self.home() == Home::Pool => {
+                let entry = tree::directory(parent.as_fd(), &name).map_err(wrong())?;
+                ioctl::subvolume_set_read_only(entry, false).map_err(wrong())?;
+                rename().map_err(wrong())
+            }
+            renamed => renamed.map_err(wrong()),
+        }
     }
 
     /// The directory of a path in this home, opened step by step so that no link is followed, and its last name.

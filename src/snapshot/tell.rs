@@ -7,9 +7,10 @@
 use std::collections::{HashSet, VecDeque};
 
 use super::Snapshots;
+use super::chores::Chore;
 use crate::error::Result;
-use crate::layer::{Manifest, Told};
-use crate::store::{Id, Layer, LayerId, Rows, Snapshot, Stage};
+use crate::layer::{Layers, Manifest, Told};
+use crate::store::{Id, Layer, LayerId, Rows, Snapshot, Stage, Store};
 
 /// The rows of a lineage that one layer tells of at most.
 const PATH: usize = 100;
@@ -34,27 +35,60 @@ impl Snapshots {
 
     /// Has a sealed layer say what stands on it now, where it says something else.
     pub(super) fn tell(&self, id: LayerId) -> Result<()> {
+        // One that has ended is on its way to the trash.
         let Some((_reading, layer)) = self.read_layer(id)? else { return Ok(()) };
-        if layer.stage != Stage::Sealed {
-            return Ok(());
+        let Ok(said) = self.layers.manifest(layer.home, id) else { return Ok(()) };
+        let wanted = self.store.read(|rows| telling(rows, &layer))?;
+        if layer.stage == Stage::Sealed && !says(&said, &wanted) { again(&self.store, &self.layers, id) } else { Ok(()) }
+    }
+
+    /// Leaves that to the chores, behind a change of what stands on a layer.
+    pub(super) fn tell_later(&self, layer: Option<LayerId>) {
+        if let Some(layer) = layer {
+            self.leave(Chore::Tell(layer));
         }
-        let Some(now) = self.store.read(|rows| telling(rows, &layer))? else { return Ok(()) };
-        if self.layers.manifest(layer.home, id)? != now {
-            crate::fault::point("snapshot.tell")?;
-            self.layers.seal(&layer, &now)?;
-        }
-        Ok(())
     }
 }
 
-/// What a sealed layer is to say; none where only layers stand on it, and it goes on saying what it does.
-pub(crate) fn telling(rows: &Rows<'_>, layer: &Layer) -> Result<Option<Manifest>> {
-    // By age, so that the first is the one that it was sealed for.
+/// Writes what a sealed layer is to say of itself.
+pub(crate) fn again(store: &Store, layers: &Layers, id: LayerId) -> Result<()> {
+    crate::fault::point("snapshot.tell")?;
+    let sealed = |rows: &Rows<'_>| Ok(rows.layer(id)?.filter(|layer| layer.stage == Stage::Sealed));
+    let Some((layer, manifest)) = store.read(|rows| match sealed(rows)? {
+        Some(layer) => telling(rows, &layer).map(|manifest| Some((layer, manifest))),
+        None => Ok(None),
+    })?
+    else {
+        return Ok(());
+    };
+    // It may be written to again by the time that the layer's turn comes.
+    layers.retell(&layer, &manifest, &|| Ok(store.read(sealed)?.is_some()))
+}
+
+/// True where a manifest says what another does, but for the lineage, which was what it was when the layer was sealed.
+pub(crate) fn says(said: &Manifest, wanted: &Manifest) -> bool {
+    *said == Manifest { path: said.path.clone(), ..wanted.clone() }
+}
+
+/// What a sealed layer is to say.
+pub(crate) fn telling(rows: &Rows<'_>, layer: &Layer) -> Result<Manifest> {
+    // By age, so that the first is the one that it was sealed for, or has been there longest.
     let standing = rows.standing(layer.id)?;
-    let Some((first, others)) = standing.split_first() else { return Ok(None) };
+    let Some((first, others)) = standing.split_first() else {
+        let nobody = Manifest {
+            layer: layer.id.0,
+            base: layer.base.map(|base| base.0),
+            snapshot: Told::default(),
+            others: Vec::new(),
+            path: Vec::new(),
+            max_size: layer.max_size,
+            mapping: layer.mapping.clone(),
+        };
+        return Ok(nobody);
+    };
     let mut manifest = manifest(rows, first, layer)?;
     manifest.others = others.iter().map(told).collect();
-    Ok(Some(manifest))
+    Ok(manifest)
 }
 
 /// What a layer says that is sealed for a snapshot, or written to by it.
@@ -108,7 +142,8 @@ fn path(rows: &Rows<'_>, snapshot: &Snapshot) -> Result<Vec<Told>> {
         }
         next.extend([row.source, row.parent].into_iter().flatten());
         // Its own layer, if it has one, tells more.
-        path.push(Told { labels: Default::default(), captured: None, key: None, name: None, pinned: false, transient: false, ..told(&row) });
+        let (labels, captured) = (std::collections::BTreeMap::new(), None);
+        path.push(Told { labels, captured, ..told(&row) });
     }
     Ok(path)
 }
