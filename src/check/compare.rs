@@ -194,29 +194,10 @@ impl Look<'_> {
             }
         };
         let wanted = self.store.read(|rows| tell::telling(rows, row))?;
-        let mut differs = Vec::new();
-        if said.base != wanted.base {
-            differs.push(format!("base {} and not {}", or_none(wanted.base), or_none(said.base)));
-        }
-        let told: HashMap<&str, &Told> =
-            all(&said).into_iter().filter(|told| !told.id.is_empty()).map(|told| (&*told.id, told)).collect();
-        for now in all(&wanted) {
-            let Some(said) = told.get(&*now.id) else { continue };
-            for (word, now, said) in
-                [("parent", &now.parent, &said.parent), ("source", &now.source, &said.source)]
-            {
-                if now != said {
-                    differs.push(format!(
-                        "{word} {} and not {}",
-                        or_none(now.as_deref()),
-                        or_none(said.as_deref())
-                    ));
-                }
-            }
-        }
+        let differs = tell::conflicts(&said, &wanted);
         if !differs.is_empty() {
             let message = format!(
-                "the database says {}, as its layer.json does. Either may be wrong: a loom.db from a backup that \
+                "the database says {}, as its layer.json has it. Either may be wrong: a loom.db from a backup that \
                  agrees decides it, and so does --rebuild, which believes every layer.json",
                 differs.join(", ")
             );
@@ -403,10 +384,6 @@ pub(super) fn titles(manifest: &Manifest) -> String {
         format!("snapshot {title}")
     };
     few(&all(manifest).into_iter().map(title).collect::<Vec<_>>())
-}
-
-fn or_none(value: Option<impl fmt::Display>) -> String {
-    value.map_or_else(|| "none".to_owned(), |value| value.to_string())
 }
 
 /// A list of which a person is shown a few.

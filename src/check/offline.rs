@@ -3,8 +3,10 @@
 use std::path::Path;
 
 use super::{Case, Code, Finding, Repair, compare, conclude, rebuild};
+use crate::config;
 use crate::error::{Error, Kind, Result};
 use crate::layer::{Layers, Seal, lock};
+use crate::pool::Pool;
 use crate::store::{Home, Store};
 
 /// What is to be done about what is found.
@@ -18,7 +20,8 @@ pub enum How {
     Rebuild,
 }
 
-/// Checks a root. `pool` is where its pool layers lie, if it has a pool. `Precondition` where a loomd has the root.
+/// Checks a root. `pool` is where its pool layers lie, if it has a pool
+/// that loom did not make. `Precondition` where a loomd has the root.
 pub fn offline(root: &Path, pool: Option<&Path>, how: How) -> Result<Vec<Finding>> {
     if !root.join("layers").is_dir() {
         return Err(Error::Config(format!(
@@ -33,7 +36,10 @@ pub fn offline(root: &Path, pool: Option<&Path>, how: How) -> Result<Vec<Finding
         ),
         _ => error,
     })?;
-    let layers = Layers::open(root, pool)?;
+    // Where loom made the pool, it is mounted as a start does it.
+    let made = pool.is_none().then(|| Pool::open(root, &config::Pool::default())).transpose()?;
+    let pool = pool.map(Path::to_path_buf).or_else(|| made.as_ref().and_then(|made| made.path()));
+    let layers = Layers::open(root, pool.as_deref())?;
     let path = root.join("loom.db");
     let mut cases = Vec::new();
     if how == How::Rebuild {

@@ -12,6 +12,7 @@ use super::help;
 
 mod branch;
 mod image;
+mod pool;
 
 pub use branch::{
     Asked, Changes, Clone, Consistency, Fork, Kept, Once, Policy, Promote, Resume, Rollback, Snapshot, Start,
@@ -20,6 +21,8 @@ pub use branch::{
 pub use image::{
     Commit, Compression, Described, Diff, Export, Format, Import, Output, Portable, Push, Save, Tag,
 };
+
+pub use pool::{Create as CreatePool, Pool};
 
 /// The socket that loomd serves the admin service on, unless told otherwise.
 pub const DEFAULT_ADDRESS: &str = "/run/loom/loom.sock.ttrpc";
@@ -211,6 +214,13 @@ pub enum Verb {
         #[arg(value_name = "ID", value_parser = reference)]
         id: String,
     },
+    /// Make, enlarge and show the place where forks cost nothing
+    #[command(after_help = help::POOL)]
+    Pool {
+        /// What to do
+        #[command(subcommand)]
+        verb: Pool,
+    },
     /// Print a shell's completions
     #[command(after_help = help::COMPLETION)]
     Completion {
@@ -245,7 +255,7 @@ pub struct Check {
     /// This root, which no loomd has, instead of the one that loomd serves
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub root: Option<PathBuf>,
-    /// Where that root's pool is, if it has one
+    /// Where that root's pool is, if it has one that loom did not make
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, requires = "root")]
     pub pool: Option<PathBuf>,
     /// Make that root's database anew of what the layers say; the one that is there is kept

@@ -3,6 +3,7 @@
 //! ```text
 //! an ended layer's directory ──► trash/ ──► its row, where it has one, is forgotten ──► its bytes go (`reclaimer`)
 //! a state that only a request kept ──► released        a layer that was never filled ──► ended
+//! a layer that was to be sealed as it lies ──► its directory is what it was
 //! ```
 //!
 //! The request itself takes the first step of each; what fails there comes here. All of it is lost in a
@@ -30,6 +31,8 @@ pub(super) enum Chore {
     Abandon(LayerId),
     /// What stands on a sealed layer has changed: its `layer.json` is to say so.
     Tell(LayerId),
+    /// A layer is not sealed as it lies after all.
+    GiveBack(LayerId),
 }
 
 /// How long a pass lets more chores come before it begins.
@@ -86,6 +89,7 @@ impl Snapshots {
                     }
                     Ok(())
                 }
+                Chore::GiveBack(layer) => self.give_back(layer),
             };
             if let Err(error) = done {
                 tracing::warn!(?chore, %error, "what a request left to do is tried again");

@@ -39,7 +39,9 @@ impl Snapshots {
         let Some((_reading, layer)) = self.read_layer(id)? else { return Ok(()) };
         let Ok(said) = self.layers.manifest(layer.home, id) else { return Ok(()) };
         let wanted = self.store.read(|rows| telling(rows, &layer))?;
-        if layer.stage == Stage::Sealed && !says(&said, &wanted) { again(&self.store, &self.layers, id) } else { Ok(()) }
+        // Where they differ in what never changes, one of them is damaged: a check tells of it.
+        let old = !says(&said, &wanted) && conflicts(&said, &wanted).is_empty();
+        if layer.stage == Stage::Sealed && old { again(&self.store, &self.layers, id) } else { Ok(()) }
     }
 
     /// Leaves that to the chores, behind a change of what stands on a layer.
@@ -68,6 +70,27 @@ pub(crate) fn again(store: &Store, layers: &Layers, id: LayerId) -> Result<()> {
 /// True where a manifest says what another does, but for the lineage, which was what it was when the layer was sealed.
 pub(crate) fn says(said: &Manifest, wanted: &Manifest) -> bool {
     *said == Manifest { path: said.path.clone(), ..wanted.clone() }
+}
+
+/// What never changes once a layer is sealed, and is otherwise in the rows than a manifest has it.
+pub(crate) fn conflicts(said: &Manifest, wanted: &Manifest) -> Vec<String> {
+    let or_none = |value: Option<&String>| value.cloned().unwrap_or_else(|| "none".to_owned());
+    let mut differs = Vec::new();
+    let mut compare = |word: &str, now: Option<&String>, said: Option<&String>| {
+        if now != said {
+            differs.push(format!("{word} {} and not {}", or_none(now), or_none(said)));
+        }
+    };
+    let base = |manifest: &Manifest| manifest.base.map(|base| base.to_string());
+    compare("base", base(wanted).as_ref(), base(said).as_ref());
+    let told: Vec<&Told> = std::iter::once(&said.snapshot).chain(&said.others).collect();
+    for now in std::iter::once(&wanted.snapshot).chain(&wanted.others).filter(|now| !now.id.is_empty()) {
+        if let Some(said) = told.iter().find(|said| said.id == now.id) {
+            compare("parent", now.parent.as_ref(), said.parent.as_ref());
+            compare("source", now.source.as_ref(), said.source.as_ref());
+        }
+    }
+    differs
 }
 
 /// What a sealed layer is to say.

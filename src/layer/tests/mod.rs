@@ -8,10 +8,12 @@ mod compare;
 mod difference;
 #[cfg(feature = "fault-points")]
 mod faults;
+pub(crate) mod holder;
 mod hostile;
 pub(crate) mod image;
 mod life;
 mod outside;
+mod sealed;
 mod shape;
 mod zoo;
 

@@ -12,6 +12,7 @@ mod replace;
 #[cfg(feature = "fault-points")]
 mod replace_faults;
 mod retain;
+mod seal;
 mod size;
 
 use std::collections::BTreeMap;
