@@ -9,6 +9,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, RawDir};
@@ -32,7 +33,11 @@ pub(super) struct Area {
     path: PathBuf,
     layers: OwnedFd,
     trash: OwnedFd,
+    /// In the pool: what is being removed. While a subvolume goes nobody else can change the directory it is in.
+    reclaim: Option<OwnedFd>,
     syncs: Syncs,
+    /// One at a time makes a layer writable again, or rewrites its manifest.
+    unsealing: Mutex<()>,
 }
 
 impl Area {
@@ -49,11 +54,37 @@ impl Area {
         };
         let layers = sub("layers")?;
         let syncs = Syncs::new(sub("layers")?);
-        Ok(Self { home, path: path.to_path_buf(), layers, trash: sub("trash")?, syncs })
+        let reclaim = (home == Home::Pool).then(|| sub("reclaim")).transpose()?;
+        let (path, trash) = (path.to_path_buf(), sub("trash")?);
+        Ok(Self { home, path, layers, trash, reclaim, syncs, unsealing: Mutex::default() })
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    pub(super) fn home(&self) -> Home {
+        self.home
+    }
+
+    /// The directories that have layers in them, with their names.
+    pub(super) fn directories(&self) -> impl Iterator<Item = (&OwnedFd, &'static str)> {
+        std::iter::once((&self.layers, "layers")).chain(self.trashes())
+    }
+
+    /// The directories that removed layers are in, with their names.
+    pub(super) fn trashes(&self) -> impl Iterator<Item = (&OwnedFd, &'static str)> {
+        std::iter::once((&self.trash, "trash")).chain(self.reclaim.as_ref().map(|fd| (fd, "reclaim")))
+    }
+
+    /// Where a layer is removed: moved there, in the pool, from the trash, into which others are moved meanwhile.
+    pub(super) fn to_reclaim(&self, id: LayerId) -> rustix::io::Result<(&OwnedFd, PathBuf)> {
+        let Some(reclaim) = &self.reclaim else { return Ok((&self.trash, self.trashed(id))) };
+        match rustix::fs::renameat(&self.trash, name(id), reclaim, name(id)) {
+            // It is there since an earlier pass.
+            Ok(()) | Err(Errno::NOENT) => Ok((reclaim, self.path.join("reclaim").join(id.to_string()))),
+            Err(e) => Err(e),
+        }
     }
 
     pub(super) fn layers(&self) -> &OwnedFd {
@@ -280,9 +311,35 @@ impl Area {
         fault::point("layer.seal.end")
     }
 
+    /// Rewrites the manifest of a layer that is sealed `still`.
+    pub(super) fn retell(
+        &self,
+        id: LayerId,
+        manifest: &super::Manifest,
+        still: &dyn Fn() -> Result<bool>,
+    ) -> Result<()> {
+        let at = self.directory(id);
+        let _alone = self.unsealing.lock().unwrap_or_else(PoisonError::into_inner);
+        if !still()? {
+            return Ok(());
+        }
+        let layer = self.open_layer(id)?;
+        let read_only = self.home == Home::Pool
+            && ioctl::subvolume_is_read_only(&layer).map_err(Error::io("rewrite", &at))?;
+        if read_only {
+            ioctl::subvolume_set_read_only(&layer, false).map_err(Error::io("rewrite", &at))?;
+        }
+        let written = manifest::write(layer.as_fd(), &at, manifest);
+        if read_only {
+            ioctl::subvolume_set_read_only(&layer, true).map_err(Error::io("rewrite", &at))?;
+        }
+        written
+    }
+
     /// Undoes a seal.
     pub(super) fn unseal(&self, id: LayerId) -> Result<()> {
         let at = self.directory(id);
+        let _alone = self.unsealing.lock().unwrap_or_else(PoisonError::into_inner);
         let layer = self.open_layer(id)?;
         fault::point("layer.unseal.begin")?;
         if self.home == Home::Pool
@@ -294,6 +351,18 @@ impl Area {
         // If its name came back behind a removal of the layer, that would look like a lost one.
         rustix::fs::fsync(&layer).map_err(Error::io("unseal", &at))?;
         self.remake_work(id, &layer)
+    }
+
+    /// Writes down whose a layer is that is written to. It is for a lost database only: nothing waits until it is
+    /// on disk.
+    pub(super) fn note(&self, id: LayerId, manifest: &super::Manifest) -> Result<()> {
+        fault::point("layer.note.write")?;
+        manifest::note(self.open_layer(id)?.as_fd(), &self.directory(id), manifest)
+    }
+
+    /// Whose a layer is, where that was written down.
+    pub(super) fn noted(&self, id: LayerId) -> Result<Option<super::Manifest>> {
+        manifest::noted(self.open_layer(id)?.as_fd(), &self.directory(id), id)
     }
 
     /// Undoes a seal of a plain layer that may be mounted: what a mount needs stays as it is.
@@ -393,7 +462,7 @@ impl Area {
     /// The highest id that a directory of this home has or had lately.
     pub(super) fn highest(&self) -> Result<i64> {
         let mut highest = 0;
-        for (fd, sub) in [(&self.layers, "layers"), (&self.trash, "trash")] {
+        for (fd, sub) in self.directories() {
             let ids = numbers(fd).map_err(Error::io("list", self.path.join(sub)))?;
             highest = ids.into_iter().map(|id| id.0).fold(highest, i64::max);
         }

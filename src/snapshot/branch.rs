@@ -8,7 +8,7 @@ use super::prepare::standing;
 use super::remove::{Ended, end_layers};
 use super::{Cost, Freezer, Keep, Snapshots, Take, key};
 use crate::error::{Error, Result};
-use crate::layer::{Manifest, Method};
+use crate::layer::Method;
 use crate::store::{Id, Kind, Layer, LayerId, Snapshot, Stage, Time};
 
 /// What the copy of a live layer came to.
@@ -138,7 +138,7 @@ impl Snapshots {
         })?;
         let sealed = copy(top, id).and_then(|copied| {
             state.taken = Some(copied.taken);
-            self.layers.seal(&filling, &manifest(state, &filling))?;
+            self.layers.seal(&filling, &self.manifest(state, &filling)?)?;
             crate::fault::point("snapshot.state.insert")?;
             let (state, filling) = (state.clone(), filling.clone());
             self.store.write(move |rows| {
@@ -215,19 +215,4 @@ pub(super) fn layer_of(state: &Snapshot) -> Result<LayerId> {
 /// keeps goes with that: the lineage names what it was taken from.
 pub(super) fn branched(state: &Snapshot) -> (Option<Id>, Option<Time>) {
     if state.transient { (state.source, state.taken) } else { (Some(state.id), None) }
-}
-
-/// What `layer.json` says of a layer that is sealed for a snapshot.
-pub(super) fn manifest(snapshot: &Snapshot, layer: &Layer) -> Manifest {
-    Manifest {
-        layer: layer.id.0,
-        base: layer.base.map(|base| base.0),
-        snapshot: snapshot.id.to_string(),
-        parent: snapshot.parent.map(|id| id.to_string()),
-        source: snapshot.source.map(|id| id.to_string()),
-        key: snapshot.key.clone(),
-        name: snapshot.name.clone(),
-        labels: snapshot.labels.clone(),
-        created: snapshot.created.to_string(),
-    }
 }
