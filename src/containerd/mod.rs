@@ -22,7 +22,7 @@
 //! - [`difference`]: how two states differ; [`patch`]: how a text file does
 //! - [`stop`]: stop and start of a container, whatever made it
 //! - [`retain`]: what expires
-//! - [`recover`]: what a crash leaves of all these
+//! - [`undo`]: the end of what holds, and of what fails; [`recover`]: what a crash leaves of all these
 //!
 //! Every call that changes something runs to its end only if its future does: a server spawns it.
 
@@ -59,6 +59,7 @@ mod leases;
 mod manifest;
 mod nerdctl;
 mod patch;
+mod pool;
 mod portable;
 mod promote;
 mod quiesce;
@@ -75,12 +76,14 @@ mod state;
 mod stop;
 mod swap;
 mod task;
+mod undo;
 mod unpack;
 
 pub use containers::NERDCTL_NAME;
 pub use difference::Difference;
 pub use images::ImageSeen;
 pub use import::Import;
+pub use pool::Moved;
 pub use request::{
     Archive, Branched, Changes, Commit, Committed, Compression, Consistency, Forked, Options, Portable,
     Resumed, Rolled, Taken, Volumes,

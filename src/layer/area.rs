@@ -162,6 +162,26 @@ impl Area {
         })
     }
 
+    /// Puts the tree of another home's layer in a place here.
+    pub(super) fn receive(&self, home: &Self, source: LayerId, target: LayerId) -> Result<()> {
+        fault::point("layer.transfer.begin")?;
+        self.make(target)?;
+        self.or_undo(target, || {
+            let layer = self.open_layer(target)?;
+            let wrong = || Error::io("create", self.directory(target));
+            for name in [FS, WORK] {
+                rustix::fs::mkdirat(&layer, name, Mode::RWXU).map_err(wrong())?;
+            }
+            let copy = tree::directory(layer.as_fd(), FS).map_err(wrong())?;
+            let stage = tree::directory(layer.as_fd(), WORK).map_err(wrong())?;
+            fault::point("layer.transfer.copy")?;
+            let at = home.directory(source).join("fs");
+            tree::copy(home.open_tree(source)?, copy, stage.as_fd(), &at, false)?;
+            self.remake_work(target, &layer)?;
+            fault::point("layer.transfer.end")
+        })
+    }
+
     /// Makes a read-only snapshot of a pool layer, as it lies; nothing else may know it.
     pub(super) fn hold(&self, source: LayerId, target: LayerId) -> Result<()> {
         let from = self.open_layer(source)?;

@@ -274,6 +274,12 @@ impl Layers {
         self.area(source.home)?.materialize(source.id, target, self.method(source.home))
     }
 
+    /// Puts a plain layer's tree in a second place, `<pool>/layers/<target>`, by copying it. On failure nothing stays
+    /// at the target.
+    pub fn transfer(&self, source: &Layer, target: LayerId) -> Result<()> {
+        self.area(Home::Pool)?.receive(self.area(source.home)?, source.id, target)
+    }
+
     /// Puts the content of a directory that is no layer, such as a volume, in another, empty one: everything
     /// that a layer can hold, by reflink where both lie on one filesystem that can, else by copy. `from` may be
     /// written to by a hostile process meanwhile; neither path may be in its hands.

@@ -27,6 +27,7 @@ impl Snapshots {
     pub fn snapshot(&self, source: Id, take: &Take, freezer: &mut dyn Freezer) -> Result<(Snapshot, Cost)> {
         let began = Instant::now();
         key::check_labels(&take.labels)?;
+        self.admit()?;
         let name = match &take.keep {
             Keep::Named(name) => {
                 key::check_name(name)?;

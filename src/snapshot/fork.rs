@@ -67,6 +67,7 @@ impl Snapshots {
         {
             return Err(Error::RefExists(self.publish(key, parent, labels, state, made)?));
         }
+        self.admit()?;
         if key::is_unpack(key, &labels) {
             return Err(refused(format!(
                 "an image layer (by its label {} or its key {key:?}) cannot be a fork; drop the label {FORK_LABEL}",

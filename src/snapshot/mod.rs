@@ -41,6 +41,7 @@ use std::time::Duration;
 
 use crate::error::Result;
 use crate::layer::{Layers, Method};
+use crate::pool::Pool;
 use crate::store::{Id, Kind, Layer, LayerId, Snapshot, Store, Time};
 
 mod archive;
@@ -53,6 +54,7 @@ mod guard;
 mod hold;
 pub mod key;
 mod moment;
+mod pool;
 mod prepare;
 mod publish;
 mod read;
@@ -266,6 +268,8 @@ pub struct Snapshots {
     rules: Rules,
     /// Set once at start: the room that knows containers lies above this one.
     freezers: OnceLock<Arc<dyn Freezers>>,
+    /// Set once at start; none in tests that need none.
+    pool: OnceLock<Arc<Pool>>,
     /// Keys and names that requests under way are about to take.
     taking: Mutex<HashSet<String>>,
     /// Told whenever one of these is given back, or a layer is no longer read.

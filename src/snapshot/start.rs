@@ -27,6 +27,7 @@ impl Snapshots {
             layers,
             rules,
             freezers: OnceLock::new(),
+            pool: OnceLock::new(),
             taking: Mutex::default(),
             given_back: Condvar::new(),
             reading: Mutex::default(),
@@ -50,7 +51,7 @@ impl Snapshots {
             && let Some(layer) = rows.iter().find(|layer| layer.home == Home::Pool)
         {
             return Err(Error::Config(format!(
-                "layer {} of {} lies in a pool, and no pool is configured; set pool.path to the directory that it was",
+                "layer {} of {} lies in a pool, and there is none; put its pool.json back, or set pool.path to the directory that it was",
                 layer.id,
                 self.layers.root().display()
             )));
