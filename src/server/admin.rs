@@ -20,22 +20,22 @@ use crate::containerd::{Brancher, Target};
 use crate::error::{Error, Kind, Result};
 use crate::operation::Operations;
 use crate::protos::admin::{
-    self as proto, CancelOperationRequest, CancelOperationResponse, CloneRequest, CloneResponse,
-    CommitRequest, CommitResponse, CreatePoolRequest, CreatePoolResponse, DiffRequest, DiffResponse,
-    ExportRequest, ExportResponse, ForkRequest, ForkResponse, GetOperationRequest, GetOperationResponse,
-    GetRequest, GetResponse, GrowPoolRequest, GrowPoolResponse, ImagesRequest, ImagesResponse, ImportRequest,
-    ImportResponse, LineageRequest, LineageResponse, ListOperationsRequest, ListOperationsResponse,
-    ListRequest, ListResponse, MoveToPoolRequest, MoveToPoolResponse, PinRequest, PinResponse,
-    PortableRequest, PortableResponse, PromoteRequest, PromoteResponse, PruneRequest, PruneResponse,
-    RemoveRequest, RemoveResponse, ResumeRequest, ResumeResponse, RollbackRequest, RollbackResponse,
-    SnapshotRequest, SnapshotResponse, StatusRequest, StatusResponse, TagRequest, TagResponse, UnpinRequest,
-    UnpinResponse, WatchOperationsRequest, WatchOperationsResponse,
+    self as proto, CancelOperationRequest, CancelOperationResponse, CheckRequest, CheckResponse, CloneRequest, CloneResponse,
+    CommitRequest, CommitResponse, CreatePoolRequest, CreatePoolResponse, DiffRequest, DiffResponse, ExportRequest, ExportResponse, ForkRequest,
+    ForkResponse, GetOperationRequest, GetOperationResponse, GetRequest, GetResponse, GrowPoolRequest, GrowPoolResponse, ImagesRequest,
+    ImagesResponse, ImportRequest, ImportResponse, LineageRequest, LineageResponse, ListOperationsRequest,
+    ListOperationsResponse, ListRequest, ListResponse, MoveToPoolRequest, MoveToPoolResponse, PinRequest, PinResponse, PortableRequest,
+    PortableResponse, PromoteRequest, PromoteResponse, PruneRequest, PruneResponse, RemoveRequest,
+    RemoveResponse, ResumeRequest, ResumeResponse, RollbackRequest, RollbackResponse, SnapshotRequest,
+    SnapshotResponse, StatusRequest, StatusResponse, TagRequest, TagResponse, UnpinRequest, UnpinResponse,
+    WatchOperationsRequest, WatchOperationsResponse,
 };
 use crate::protos::admin_ttrpc;
 use crate::snapshot::{Pruned, Seen, Size, Snapshots};
 use crate::store::{Id, Operation, Time};
 
 mod archive;
+mod check;
 mod image;
 mod message;
 mod pool;
@@ -457,6 +457,15 @@ impl admin_ttrpc::Admin for Admin {
     ) -> ttrpc::Result<CancelOperationResponse> {
         let asked = self.tracked(move |operations| operations.cancel(&request.id)).await?;
         Ok(CancelOperationResponse { operation: Some(operation(asked)).into(), ..Default::default() })
+    }
+
+    async fn check(
+        &self,
+        _: &TtrpcContext,
+        request: CheckRequest,
+        sender: ServerStreamSender<CheckResponse>,
+    ) -> ttrpc::Result<()> {
+        self.compare_all(request, &sender).await
     }
 
     async fn create_pool(
