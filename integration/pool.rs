@@ -201,7 +201,11 @@ fn behind_a_restart_of_the_machine() {
             fs::rename(root.join(from), root.join(to)).unwrap();
         }
     };
-    refused(&rename("pool.img", "away"), &rename("away", "pool.img"), &["pool.img", "is missing", "put it back"]);
+    refused(
+        &rename("pool.img", "away"),
+        &rename("away", "pool.img"),
+        &["pool.img", "is missing", "put it back"],
+    );
     refused(&rename("pool.json", "away"), &rename("away", "pool.json"), &["lies in a pool", "pool.json"]);
     refused(
         &|stage| {
@@ -222,7 +226,8 @@ fn made_wholly_or_not_at_all() {
     let image = stage.import(&small());
     let counter = counter::start(&stage, &image, "web", &[]);
     let points = in_source();
-    let of = |prefix: &str| points.iter().filter(|point| point.starts_with(prefix)).cloned().collect::<Vec<_>>();
+    let of =
+        |prefix: &str| points.iter().filter(|point| point.starts_with(prefix)).cloned().collect::<Vec<_>>();
     let create = ["pool", "create", "--size", "300M"];
     let making: Vec<_> = [of("pool.create."), of("pool.mount.")].concat();
     let mut walked = BTreeSet::new();
@@ -364,9 +369,7 @@ fn grows_and_shrinks() {
                 assert!(!grown.status.success(), "{point}:{action}");
                 stage.loom(&["pool", "grow", &size.to_string()]);
             }
-            wait_until(&format!("the image to grow behind {point}:{action}"), || {
-                span(&stage) == size
-            });
+            wait_until(&format!("the image to grow behind {point}:{action}"), || span(&stage) == size);
             assert_backed(&stage);
         }
     }
@@ -430,7 +433,10 @@ fn a_host_that_is_full() {
     ];
     for refused in refusals {
         let said = stage.loom_fails(1, refused);
-        assert!(said.contains("less than the reserve of 1.0 GiB") && said.contains("free some space"), "{said}");
+        assert!(
+            said.contains("less than the reserve of 1.0 GiB") && said.contains("free some space"),
+            "{said}"
+        );
     }
     assert!(pool(&stage).unwrap()["refuses"].as_str().unwrap().contains("reserve"));
     assert!(stage.loom(&["pool", "status"]).contains("branches: refused: "));
@@ -438,11 +444,16 @@ fn a_host_that_is_full() {
     // A new container is no branch.
     let other = counter::start(&stage, &image, "other", &[]);
 
+    other.assert_advances();
+
     // To the last byte of the host, root's share too.
-    while finish(Command::new("dd").args(["if=/dev/zero", "bs=1M", "oflag=append", "conv=notrunc"])
-        .arg(format!("of={}", fill.display())))
-        .status
-        .success()
+    while finish(
+        Command::new("dd")
+            .args(["if=/dev/zero", "bs=1M", "oflag=append", "conv=notrunc"])
+            .arg(format!("of={}", fill.display())),
+    )
+    .status
+    .success()
     {}
     counter.assert_advances();
     let write = "dd if=/dev/urandom of=/root/data bs=1M count=64 && sync && sha256sum /root/data";
@@ -452,9 +463,11 @@ fn a_host_that_is_full() {
         stop(&stage, name);
     }
     stage.containerd.ctr(&["run", "-d", "--snapshotter", "loom", &image, "filler", "sleep", "10000"]);
-    let fill_pool = "dd if=/dev/zero of=/root/zero bs=1M count=6000; sync; rm -f /root/none; ls -l /root/zero";
+    let fill_pool =
+        "dd if=/dev/zero of=/root/zero bs=1M count=6000; sync; rm -f /root/none; ls -l /root/zero";
     stage.containerd.exec("filler", &["sh", "-c", fill_pool]);
-    let sum = told.lines().find(|line| line.contains("/root/data")).unwrap().split_whitespace().next().unwrap();
+    let sum =
+        told.lines().find(|line| line.contains("/root/data")).unwrap().split_whitespace().next().unwrap();
     let mounted = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let line = mounted.lines().find(|line| line.contains(&format!(" {} ", place.display()))).unwrap();
     assert!(!line.rsplit(' ').next().unwrap().split(',').any(|option| option == "ro"), "{line}");
@@ -468,8 +481,22 @@ fn a_host_that_is_full() {
     counter.assert_advances();
     other.assert_advances();
     wait_until("the pool to have space again", || {
-        stage.containerd.try_ctr(&["tasks", "exec", "--exec-id", "probe", "filler", "dd", "if=/dev/zero",
-            "of=/root/probe", "bs=1M", "count=64"]).status.success()
+        stage
+            .containerd
+            .try_ctr(&[
+                "tasks",
+                "exec",
+                "--exec-id",
+                "probe",
+                "filler",
+                "dd",
+                "if=/dev/zero",
+                "of=/root/probe",
+                "bs=1M",
+                "count=64",
+            ])
+            .status
+            .success()
     });
     stage.loom_fails(1, &["fork", "web", "--name", "no"]);
 
@@ -515,7 +542,11 @@ fn at_a_first_start() {
     run("fallocate", &["--length", &(4 * GIB).to_string(), fill.to_str().unwrap()]);
     stage.loomd.start();
     assert_eq!(pool(&stage), None);
-    assert!(stage.loomd.log().contains("needs 5.0 GiB beside the reserve of 100 MiB"), "{}", stage.loomd.log());
+    assert!(
+        stage.loomd.log().contains("needs 5.0 GiB beside the reserve of 100 MiB"),
+        "{}",
+        stage.loomd.log()
+    );
     assert_eq!(left(&stage), Vec::<String>::new());
 
     fs::remove_file(&fill).unwrap();
@@ -577,7 +608,10 @@ fn a_device() {
     let other = stage.scratch.path().join("other");
     fs::File::create(&other).unwrap().set_len(GIB).unwrap();
     let taken = wait_for("the device to be free", || {
-        finish(Command::new("losetup").args([&device, other.to_str().unwrap()])).status.success().then_some(())
+        finish(Command::new("losetup").args([&device, other.to_str().unwrap()]))
+            .status
+            .success()
+            .then_some(())
     });
     let () = taken;
     let device_now = attach();
@@ -602,10 +636,17 @@ fn a_directory() {
     let word = path.to_str().unwrap().to_owned();
     fs::create_dir(&path).unwrap();
     let plain = stage.scratch.dir("plain");
-    assert!(stage.loom_fails(4, &["pool", "create", "--path", plain.to_str().unwrap()]).contains("not on a btrfs"));
+    assert!(
+        stage
+            .loom_fails(4, &["pool", "create", "--path", plain.to_str().unwrap()])
+            .contains("not on a btrfs")
+    );
     assert_eq!(left(&stage), Vec::<String>::new());
     let made = stage.loom_json(&["pool", "create", "--path", &word]);
-    assert_eq!((&made["kind"], &made["source"], &made["path"]), (&"directory".into(), &Value::Null, &word.as_str().into()));
+    assert_eq!(
+        (&made["kind"], &made["source"], &made["path"]),
+        (&"directory".into(), &Value::Null, &word.as_str().into())
+    );
     let image = stage.import(&small());
     counter::start(&stage, &image, "web", &[]);
     stage.loomd.restart();
