@@ -321,11 +321,14 @@ fn take(place: &Path, name: &str, bytes: u64) -> bool {
     finish(Command::new("fallocate").args(["--length", &bytes.to_string()]).arg(file)).status.success()
 }
 
-/// What the filesystem of the pool spans.
+/// What the filesystem of the pool spans: its device's capacity, but for what it leaves of that.
 fn span(stage: &Stage) -> u64 {
     let show = run("btrfs", &["device", "usage", "--raw", places(stage).0.to_str().unwrap()]);
-    let span = show.lines().find_map(|line| line.trim().strip_prefix("Device size:")).unwrap();
-    span.trim().parse().unwrap()
+    let number = |what: &str| -> u64 {
+        let line = show.lines().find_map(|line| line.trim().strip_prefix(what)).unwrap();
+        line.trim().parse().unwrap()
+    };
+    number("Device size:") - number("Device slack:")
 }
 
 /// The host has given the image every byte that its filesystem spans.
@@ -458,6 +461,7 @@ fn a_host_that_is_full() {
     counter.assert_advances();
     let write = "dd if=/dev/urandom of=/root/data bs=1M count=64 && sync && sha256sum /root/data";
     let told = stage.containerd.exec("web", &["sh", "-c", write]);
+    let steady = counter.steady();
     // And to the last byte of what the pool has. A counter ends at the first write that fails.
     for name in ["web", "other"] {
         stop(&stage, name);

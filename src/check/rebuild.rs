@@ -85,9 +85,8 @@ impl Rows {
             Seal::Own => match layers.manifest(home, id) {
                 Ok(manifest) => return Ok(Some(Said { found, stage: Stage::Sealed, manifest })),
                 Err(error) => {
-                    let message = format!(
-                        "{error}: whose it is cannot be known. loomd does not start until it is moved away"
-                    );
+                    let message =
+                        format!("{error}: whose it is cannot be known. loomd does not start until it is moved away");
                     self.cases.push(Case::told(Code::ManifestUnreadable, what, message));
                     return Ok(None);
                 }
@@ -111,7 +110,8 @@ impl Rows {
                 self.cases.push(Case::told(Code::LayerRecovered, what, message));
                 let id = Id::random()?.to_string();
                 let (name, created) = (Some(name), Time::now().to_string());
-                let snapshot = Told { id, kind: Kind::Active.to_string(), name, created, ..Told::default() };
+                let snapshot =
+                    Told { id, kind: Kind::Active.to_string(), name, created, ..Told::default() };
                 let layer = found.id.0;
                 let manifest = Manifest {
                     layer,
@@ -145,8 +145,7 @@ impl Rows {
             self.layers.entry(base).or_insert_with(|| Layer::new(base, Home::Plain, None, Stage::Sealed));
         }
         // Ids only ever grow; what says otherwise is damaged, and could close a circle.
-        for layer in self.layers.values_mut().filter(|layer| layer.base.is_some_and(|base| base >= layer.id))
-        {
+        for layer in self.layers.values_mut().filter(|layer| layer.base.is_some_and(|base| base >= layer.id)) {
             let message = "its layer.json says that it stands on a later one, which cannot be; it stands on nothing now";
             let what = format!("{} layer {}", layer.home, layer.id);
             self.cases.push(Case::told(Code::Circle, what, message));

@@ -12,8 +12,8 @@ use crate::protos::admin;
 mod image;
 mod pool;
 
-pub(super) use image::{Change, Committed, Image, Imported, Portable, Pushed, Written};
 pub(super) use pool::{Moved, Pool};
+pub(super) use image::{Change, Committed, Image, Imported, Portable, Pushed, Written};
 
 /// A snapshot.
 #[derive(Serialize)]

@@ -62,10 +62,10 @@ use std::time::Instant;
 use rustix::fs::{CWD, Mode, OFlags};
 
 use self::area::Area;
+use self::probe::Probe;
 pub use self::change::{Aspect, Change, ChangeKind, Node};
 pub use self::copying::Copying;
 pub use self::lock::lock;
-use self::probe::Probe;
 pub use self::strays::Stray;
 use crate::error::{Error, Result};
 use crate::store::{Home, Layer, LayerId, Time, Usage};
@@ -279,15 +279,7 @@ impl Layers {
         let probe = Probe::open(&root).inspect_err(|error| {
             tracing::warn!(%error, "stopped containers are copied for their branches, not sealed as they lie");
         });
-        Ok(Self {
-            plain,
-            pool,
-            method,
-            probe: probe.ok(),
-            highest,
-            opened,
-            throttle: reclaim::Throttle::default(),
-        })
+        Ok(Self { plain, pool, method, probe: probe.ok(), highest, opened, throttle: reclaim::Throttle::default() })
     }
 
     /// Opens a pool that is new, with the same conditions as `open`, for `attach`.

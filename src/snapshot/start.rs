@@ -69,10 +69,8 @@ impl Snapshots {
             self.layers.found()?.into_iter().map(|found| ((found.home, found.id), found.seal)).collect();
         let known: HashSet<_> = rows.iter().map(|layer| (layer.home, layer.id)).collect();
         let unknown = || found.iter().filter(|(place, _)| !known.contains(*place));
-        let mut strays: Vec<_> = unknown()
-            .filter(|(_, seal)| **seal == Seal::Own)
-            .map(|((home, id), _)| format!("{home} layer {id}"))
-            .collect();
+        let mut strays: Vec<_> =
+            unknown().filter(|(_, seal)| **seal == Seal::Own).map(|((home, id), _)| format!("{home} layer {id}")).collect();
         let root = self.layers.root().display();
         if !strays.is_empty() {
             strays.sort();
