@@ -14,6 +14,7 @@ use std::time::Instant;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 
+use super::quota::{self, Quotas};
 use super::sync::Syncs;
 use super::{Found, Measured, Method, Seal, ioctl, manifest, tree};
 use crate::error::{Error, Result};
@@ -33,6 +34,7 @@ pub(super) struct Area {
     layers: OwnedFd,
     trash: OwnedFd,
     syncs: Syncs,
+    quotas: Quotas,
 }
 
 impl Area {
@@ -49,7 +51,17 @@ impl Area {
         };
         let layers = sub("layers")?;
         let syncs = Syncs::new(sub("layers")?);
-        Ok(Self { home, path: path.to_path_buf(), layers, trash: sub("trash")?, syncs })
+        let quotas = Quotas::of(home, &layers);
+        Ok(Self { home, path: path.to_path_buf(), layers, trash: sub("trash")?, syncs, quotas })
+    }
+
+    pub(super) fn home(&self) -> Home {
+        self.home
+    }
+
+    /// What keeps its limits.
+    pub(super) fn quotas(&self) -> &Quotas {
+        &self.quotas
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -112,7 +124,8 @@ impl Area {
             Home::Plain => rustix::fs::mkdirat(&self.layers, name(id), Mode::RWXU),
             Home::Pool => ioctl::subvolume_create(self.layers.as_fd(), &name(id)),
         };
-        made.map_err(Error::io("create", self.directory(id)))
+        made.map_err(Error::io("create", self.directory(id)))?;
+        if self.home == Home::Plain { self.or_undo(id, || quota::adopt(self, id)) } else { Ok(()) }
     }
 
     fn make_work(&self, id: LayerId, layer: &OwnedFd) -> Result<()> {

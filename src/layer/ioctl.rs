@@ -12,6 +12,8 @@ use std::path::PathBuf;
 
 use rustix::io::{Errno, Result};
 
+pub(crate) mod quota;
+
 /// The `type` of btrfs's requests.
 const MAGIC: u8 = 0x94;
 /// `BTRFS_SEND_FLAG_NO_FILE_DATA`.
