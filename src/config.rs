@@ -11,6 +11,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 
 /// The file that is read where no other is named. It may be missing.
@@ -38,6 +39,8 @@ pub struct Config {
     pub containerd: Containerd,
     /// Limits of the label that forks on Prepare.
     pub fork_label: ForkLabel,
+    /// What containers may write.
+    pub limit: Limit,
     /// What is logged.
     pub log: Log,
 }
@@ -64,6 +67,14 @@ pub struct Containerd {
 pub struct ForkLabel {
     /// containerd's namespaces in which it is refused.
     pub deny: Vec<String>,
+}
+
+/// What containers may write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limit {
+    /// The most that may be written to a container's layer, where nothing else is said. None: what its filesystem has.
+    pub default: Option<Bytes>,
 }
 
 /// What is logged.
@@ -137,6 +148,7 @@ impl Default for Config {
             pool: Pool::default(),
             containerd: Containerd::default(),
             fork_label: ForkLabel::default(),
+            limit: Limit::default(),
             log: Log::default(),
         }
     }
@@ -222,6 +234,12 @@ impl Config {
             }
         }
         let config: Self = toml::from_str(text).map_err(wrong)?;
+        if config.limit.default == Some(Bytes(0)) {
+            return Err(Error::Config(format!(
+                "configuration {}: limit.default is nothing; leave it out for no limit",
+                file.display()
+            )));
+        }
         for (key, path) in [
             ("root", Some(&config.root)),
             ("state", Some(&config.state)),
@@ -279,7 +297,9 @@ mod tests {
         // Every key is in it, the optional one as a comment.
         let mut every = Config::default();
         every.pool.path = Some("/srv/loom-pool".into());
-        let uncommented = Config::default_toml().replace("# path =", "path =");
+        every.limit.default = Some(Bytes(10 << 30));
+        let uncommented =
+            Config::default_toml().replace("# path =", "path =").replace("# default =", "default =");
         assert_eq!(load(&uncommented).unwrap(), every);
         let keys = |text: &str| toml::from_str::<toml::Table>(text).unwrap();
         assert_eq!(keys(&uncommented), keys(&every.to_toml().unwrap()));
@@ -293,6 +313,7 @@ mod tests {
             pool: Pool { path: Some("/pool".into()) },
             containerd: Containerd { address: "/run/k3s/containerd.sock".into() },
             fork_label: ForkLabel { deny: Vec::new() },
+            limit: Limit { default: Some(Bytes(3 << 29)) },
             log: Log { level: Level::Trace },
             ..Config::default()
         };
@@ -349,6 +370,8 @@ mod tests {
             ("version = 1\nroot = \"\"\n", &["root is \"\"", "absolute"]),
             ("version = 1\nstate = \"./x\"\n", &["state is", "absolute"]),
             ("version = 1\n[pool]\npath = \"x\"\n", &["pool.path is", "absolute"]),
+            ("version = 1\n[limit]\ndefault = \"0\"\n", &["limit.default"]),
+            ("version = 1\n[limit]\ndefault = \"much\"\n", &["line 3", "512M"]),
             ("version = 1\n[containerd]\naddress = \"x\"\n", &["containerd.address is", "absolute"]),
         ] {
             let error = load(text).unwrap_err();

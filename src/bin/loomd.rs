@@ -232,7 +232,11 @@ fn open(config: &Config) -> Result<Arc<Snapshots>> {
     // The pool first: while it is missing the database is not even opened.
     let layers = Layers::open(&config.root, config.pool.path.as_deref())?;
     let store = Store::open(&config.root.join("loom.db"))?;
-    Snapshots::open(store, layers, Rules { deny_fork_label: config.fork_label.deny.clone() })
+    let limit = config.limit.default.map(|bytes| i64::try_from(bytes.0).unwrap_or(i64::MAX));
+    let rules = Rules { deny_fork_label: config.fork_label.deny.clone(), limit };
+    let core = Snapshots::open(store, layers, rules)?;
+    core.check_default_limit()?;
+    Ok(core)
 }
 
 /// The signals that loomd does not die of.

@@ -39,12 +39,14 @@ mod outside;
 mod quota;
 mod reclaim;
 mod send;
+mod space;
 mod sync;
 #[cfg(test)]
 pub(crate) mod tests;
 mod touched;
 mod tree;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
@@ -56,6 +58,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 
 use self::area::Area;
 pub use self::change::{Aspect, Change, ChangeKind, Node};
+pub use self::space::Space;
 use crate::error::{Error, Result};
 use crate::store::{Home, Layer, LayerId, Time, Usage};
 
@@ -366,6 +369,11 @@ impl Layers {
     /// where `until` comes first.
     pub fn measure_shared(&self, layer: &Layer, until: Instant) -> Result<Option<Measured>> {
         self.area(layer.home)?.measure_shared(layer.id, self.shares(layer.home), until)
+    }
+
+    /// What all of a home takes, each byte once, and what its filesystem says. `known` are the sizes of sealed layers.
+    pub fn space(&self, home: Home, known: &HashMap<LayerId, i64>, until: Instant) -> Result<Space> {
+        space::space(self.area(home)?, self.shares(home), known, until)
     }
 
     /// True where layers of this home can have extents in common.

@@ -211,7 +211,7 @@ fn number(directory: &Path, name: &str) -> Option<u64> {
 }
 
 /// A UUID as it is written.
-fn hyphened(uuid: [u8; 16]) -> String {
+pub(super) fn hyphened(uuid: [u8; 16]) -> String {
     let mut text = String::new();
     for (at, byte) in uuid.iter().enumerate() {
         if matches!(at, 4 | 6 | 8 | 10) {

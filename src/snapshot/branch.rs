@@ -85,7 +85,8 @@ impl Snapshots {
         let id = layer_of(state)?;
         let copied = self.copy_live(top, id, freezer)?;
         state.taken = Some(copied.taken);
-        let layer = Layer::new(id, top.home, top.base, Stage::Writable);
+        let layer =
+            Layer { max_size: top.max_size, ..Layer::new(id, top.home, top.base, Stage::Writable) };
         self.insert(layer, state.clone())?;
         Ok(copied)
     }
@@ -94,7 +95,9 @@ impl Snapshots {
     /// must not leave a directory that looks like a lost layer.
     fn state_to_keep(&self, state: &mut Snapshot, top: &Layer, freezer: &mut dyn Freezer) -> Result<Copied> {
         let id = layer_of(state)?;
-        let filling = Layer::new(id, top.home, top.base, Stage::Filling);
+        // Nothing is written to it; what is made of it later has the same limit.
+        let filling =
+            Layer { max_size: top.max_size, ..Layer::new(id, top.home, top.base, Stage::Filling) };
         self.store.write({
             let filling = filling.clone();
             move |rows| {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::branch::branched;
 use super::prepare::{New, below, fresh, place, still_below};
-use super::{FORK_LABEL, Freezer, Made, Snapshots, Still, key, lock};
+use super::{FORK_LABEL, Freezer, Made, Snapshots, Still, key, limit, lock};
 use crate::error::{Error, Result};
 use crate::layer::{Access, Method, Mount};
 use crate::store::{Id, Kind, Layer, Rows, Snapshot, Stage};
@@ -83,6 +83,7 @@ impl Snapshots {
                 "the configuration (fork_label.deny) refuses {FORK_LABEL} in namespace {namespace:?}; use `loom fork`"
             )));
         }
+        let asked = limit::asked(&labels)?;
         let snapshot = fresh(key, Kind::Active, labels)?;
         let (mut snapshot, origin) = self.store.read(|rows| {
             let snapshot = below(rows, snapshot, parent)?;
@@ -105,13 +106,15 @@ impl Snapshots {
         }
         snapshot.captured.clone_from(&origin.snapshot.captured);
         (snapshot.source, snapshot.taken) = branched(&origin.snapshot);
+        let of_origin = origin.chain.first().and_then(|top| top.max_size);
+        let max_size = asked.or(of_origin).or(self.rules.limit);
         match (origin.snapshot.kind, origin.chain.first()) {
-            (Kind::Committed, Some(top)) if top.stage == Stage::Writable => self.take_over(snapshot, origin),
+            (Kind::Committed, Some(top)) if top.stage == Stage::Writable => self.take_over(snapshot, origin, max_size),
             (Kind::Committed, _) => {
                 let (home, base) = place(origin.chain, false, self.layers.pool().is_some());
-                self.make(New { snapshot, home, base })
+                self.make(New { snapshot, home, base, max_size })
             }
-            (Kind::Active, _) => self.fork_live(snapshot, &origin, of),
+            (Kind::Active, _) => self.fork_live(snapshot, &origin, of, max_size),
             (Kind::View, _) => Err(Error::WrongKind {
                 key: of.to_owned(),
                 kind: Kind::View,
@@ -121,15 +124,28 @@ impl Snapshots {
     }
 
     /// The new snapshot takes the bytes of a state that was taken for it alone.
-    fn take_over(&self, mut snapshot: Snapshot, origin: Origin) -> Result<Vec<Mount>> {
+    fn take_over(
+        &self,
+        mut snapshot: Snapshot,
+        origin: Origin,
+        max_size: Option<i64>,
+    ) -> Result<Vec<Mount>> {
         let mounts = self.mounts_of(&snapshot.title(), &origin.chain, Access::Write)?;
         let state = origin.snapshot;
         snapshot.layer = state.layer;
+        let top = origin.chain.into_iter().next().filter(|top| top.max_size != max_size);
+        let top = top.map(|top| Layer { max_size, ..top });
+        if let Some(top) = &top {
+            self.layers.limit(top)?;
+        }
         self.store.write(move |rows| {
             if rows.snapshot(state.id)?.is_none_or(|row| row.layer != state.layer) {
                 return Err(Error::SnapshotNotFound(state.id.to_string()));
             }
             still_below(rows, &snapshot)?;
+            if let Some(top) = &top {
+                rows.update_layer(top)?;
+            }
             rows.delete(state.id)?;
             rows.insert(&snapshot)
         })?;
@@ -137,7 +153,13 @@ impl Snapshots {
     }
 
     /// Forks an active snapshot in one step, its container standing still meanwhile.
-    fn fork_live(&self, mut snapshot: Snapshot, origin: &Origin, of: &str) -> Result<Vec<Mount>> {
+    fn fork_live(
+        &self,
+        mut snapshot: Snapshot,
+        origin: &Origin,
+        of: &str,
+        max_size: Option<i64>,
+    ) -> Result<Vec<Mount>> {
         let Some((top, rest)) = origin.chain.split_first() else {
             return Err(Error::Internal(format!("{of} has no layer")));
         };
@@ -154,8 +176,11 @@ impl Snapshots {
                 (Some(freezers), Some((namespace, client))) => freezers.of(namespace, client)?,
                 _ => Box::new(Still),
             };
+        if max_size.is_some() {
+            self.layers.ready_for_limits(top.home)?;
+        }
         let id = self.layers.next_id();
-        let layer = Layer::new(id, top.home, top.base, Stage::Writable);
+        let layer = Layer { max_size, ..Layer::new(id, top.home, top.base, Stage::Writable) };
         let mut chain = vec![layer.clone()];
         chain.extend_from_slice(rest);
         let mounts = self.mounts_of(&snapshot.title(), &chain, Access::Write)?;

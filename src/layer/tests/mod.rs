@@ -12,6 +12,7 @@ mod hostile;
 pub(crate) mod image;
 mod life;
 mod outside;
+mod quota;
 mod shape;
 mod zoo;
 
