@@ -7,6 +7,7 @@
 //! - [`containerd`]: a client of containerd: containers, tasks, leases, pauses; forks as containers
 //! - [`operation`]: work that is tracked: ids, steps, results, idempotency keys, over restarts
 //! - [`snapshot`]: the core: what a snapshot is, and every rule. No SQL, no sockets, no ioctls
+//! - [`pool`]: what the pool is: an image, a device or a directory; mounted, grown, and kept from a full host
 //! - [`store`]: SQLite, the only place with SQL
 //! - [`layer`]: bytes on disk, the only place with ioctls
 //! - [`config`], [`error`], [`bytes`], `fault`: what all of them use
@@ -20,6 +21,7 @@ pub mod error;
 mod fault;
 pub mod layer;
 pub mod operation;
+pub mod pool;
 pub mod protos;
 pub mod server;
 pub mod snapshot;

@@ -26,8 +26,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 use loom_snapshotter::config::{Config, Level, Overrides};
 use loom_snapshotter::containerd::Brancher;
 use loom_snapshotter::error::{Error, Result};
-use loom_snapshotter::layer::Layers;
+use loom_snapshotter::layer::{Layers, Method};
 use loom_snapshotter::operation::Operations;
+use loom_snapshotter::pool::Pool;
 use loom_snapshotter::server::{Served, Server, Sockets};
 use loom_snapshotter::snapshot::{Rules, Snapshots};
 use loom_snapshotter::store::Store;
@@ -230,12 +231,20 @@ async fn serve(config: &Config, core: &Arc<Snapshots>, mut signals: Signals) -> 
 /// Opens what is served.
 fn open(config: &Config) -> Result<Arc<Snapshots>> {
     // The pool first: while it is missing the database is not even opened.
-    let layers = Layers::open(&config.root, config.pool.path.as_deref())?;
+    let pool = Pool::open(&config.root, &config.pool)?;
+    let layers = Layers::open(&config.root, pool.path().as_deref())?;
     let store = Store::open(&config.root.join("loom.db"))?;
     let limit = config.limit.default.map(|bytes| i64::try_from(bytes.0).unwrap_or(i64::MAX));
     let rules = Rules { deny_fork_label: config.fork_label.deny.clone(), limit };
     let core = Snapshots::open(store, layers, rules)?;
+    core.keep_in(pool);
+    if let Some(size) = config.pool.size {
+        core.want_pool(size);
+    }
     core.check_default_limit()?;
+    if let (Method::Copy, why) = core.how() {
+        tracing::warn!("forks will copy: {why}");
+    }
     Ok(core)
 }
 

@@ -11,6 +11,7 @@ use super::help;
 
 mod branch;
 mod image;
+mod pool;
 
 pub use branch::{
     Asked, Changes, Clone, Consistency, Fork, Kept, Once, Policy, Promote, Resume, Rollback, Snapshot, Start,
@@ -19,6 +20,8 @@ pub use branch::{
 pub use image::{
     Commit, Compression, Described, Diff, Export, Format, Import, Output, Portable, Push, Save, Tag,
 };
+
+pub use pool::{Create as CreatePool, Pool};
 
 /// The socket that loomd serves the admin service on, unless told otherwise.
 pub const DEFAULT_ADDRESS: &str = "/run/loom/loom.sock.ttrpc";
@@ -212,6 +215,13 @@ pub enum Verb {
         /// Its id, or the first four or more of its digits
         #[arg(value_name = "ID", value_parser = reference)]
         id: String,
+    },
+    /// Make, enlarge and show the place where forks cost nothing
+    #[command(after_help = help::POOL)]
+    Pool {
+        /// What to do
+        #[command(subcommand)]
+        verb: Pool,
     },
     /// Print a shell's completions
     #[command(after_help = help::COMPLETION)]

@@ -27,6 +27,7 @@ Examples:
   loom pin before                      keep it, whatever is removed
   loom tree                            what was branched from what
   loom ls --json | jq -r '.[].id'      the same for programs
+  loom pool create                     give forks a place where they cost nothing
 
 Exit status:
   0  done
@@ -296,6 +297,59 @@ Examples:
   loom operation 4f2a
   loom operation 4f2a --watch
   loom operation 4f2a --json | jq .result";
+
+/// Below `loom pool --help`.
+pub(super) const POOL: &str = "\
+The pool is a btrfs on which the writable layers of containers lie. A fork of one of those costs the \
+same whatever it has written. Without a pool a fork copies the files, or shares their bytes one by one \
+where the filesystem can.
+
+Examples:
+  loom pool create
+  loom pool status
+  loom pool move";
+
+/// Below `loom pool create --help`.
+pub(super) const POOL_CREATE: &str = "\
+Without options it is an image in loomd's root (pool.img): a file that takes of the disk what is written \
+to it and about 2 GB ahead, and grows to its size. It leaves a reserve of its host's disk alone \
+(pool.reserve); while that is touched, branches are refused and containers run on.
+
+Containers that are there stay where they are; new ones lie in the pool. loomd mounts it at each start. \
+It needs btrfs-progs.
+
+Examples:
+  loom pool create
+  loom pool create --size 50G
+  loom pool create --device /dev/vdb
+  loom pool create --path /srv/btrfs/loom";
+
+/// Below `loom pool grow --help`.
+pub(super) const POOL_GROW: &str = "\
+The image takes more of its host's disk only as it is written to, so a size can be larger than what is \
+free now.
+
+Examples:
+  loom pool grow 100G";
+
+/// Below `loom pool status --help`.
+pub(super) const POOL_STATUS: &str = "\
+An image holds \"used\" of the \"size\" that it may grow to, and \"free\" is what it can still get. \
+\"allocated\" is what it has of its host's disk. Where branches are refused it says why.
+
+Examples:
+  loom pool status
+  loom pool status --json | jq .free";
+
+/// Below `loom pool move --help`.
+pub(super) const POOL_MOVE: &str = "\
+What a container has written is copied into the pool, and stays where it was until that is done and on \
+disk. One that runs, or is mounted, is not moved; nor does it keep the others. It prints the containers \
+that were.
+
+Examples:
+  loom pool move
+  nerdctl stop web && loom pool move web && nerdctl start web";
 
 /// Below `loom completion --help`.
 pub(super) const COMPLETION: &str = "\

@@ -11,8 +11,10 @@ use crate::protos::admin;
 
 mod disk;
 mod image;
+mod pool;
 
 pub(super) use disk::{Disk, Limited};
+pub(super) use pool::{Moved, Pool};
 pub(super) use image::{Change, Committed, Image, Imported, Portable, Pushed, Written};
 
 /// A snapshot.
@@ -211,7 +213,9 @@ pub(super) struct Status<'a> {
     root: &'a str,
     root_filesystem: &'a str,
     pool: Option<&'a str>,
+    pool_state: Option<Pool<'a>>,
     method: &'a str,
+    method_why: &'a str,
     containerd: &'a str,
     listed: u64,
     held: u64,
@@ -227,7 +231,9 @@ impl<'a> From<&'a admin::StatusResponse> for Status<'a> {
             root: &status.root,
             root_filesystem: &status.root_filesystem,
             pool: present(&status.pool),
+            pool_state: status.pool_state.as_ref().map(Pool::from),
             method: &status.method,
+            method_why: &status.method_why,
             containerd: &status.containerd,
             listed: status.listed,
             held: status.held,

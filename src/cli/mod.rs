@@ -5,8 +5,8 @@
 //! Results go to standard output and everything else to standard error, so that a pipe gets results only.
 //!
 //! A verb that branches is an operation of loomd's (`branch`), which can be watched and called off while it
-//! is under way (`track`); `operations` are the verbs about those. `image`, `archive` and `diff` are the verbs about
-//! images, archives and differences.
+//! is under way (`track`); `operations` are the verbs about those. `pool`, `image`, `archive` and `diff` are the verbs about
+//! the pool, images, archives and differences.
 
 mod archive;
 pub mod args;
@@ -20,6 +20,7 @@ mod image;
 mod json;
 mod limit;
 mod operations;
+mod pool;
 mod show;
 mod table;
 mod track;
@@ -227,6 +228,7 @@ impl Run<'_> {
             Verb::Operations { limit, watch } => self.operations(limit, watch).await,
             Verb::Operation { id, watch } => self.operation(id, watch).await,
             Verb::Cancel { id } => self.cancel(id).await,
+            Verb::Pool { verb } => self.pool(verb).await,
             Verb::Completion { shell } => Ok(Answer::of(completion(shell))),
         }
     }

@@ -21,7 +21,6 @@ use containerd_client::types::Descriptor;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::birth::undo;
 use super::captured::Captured;
 use super::client::Client;
 use super::image_config::{self, Documents};
@@ -29,8 +28,8 @@ use super::leases::{self, Lease};
 use super::recover::planned;
 use super::state::Taking;
 use super::{
-    Brancher, Commit, Committed, Holder, Options, Target, blocking, bytes_gone, containers, image_name,
-    images, is_silence, request, snapshots,
+    Brancher, Commit, Committed, Holder, Options, Target, blocking, bytes_gone, container_of, image_name,
+    images, request, snapshots, undo,
 };
 use crate::error::{Error, Result};
 use crate::operation::{Outcome, Work};
@@ -99,12 +98,7 @@ impl Brancher {
         let begun = Instant::now();
         work.step("resolve")?;
         work.progress(0, 1);
-        let (found, holder) = self.locate(&target, reference).await?;
-        let holder = match holder {
-            None if found.kind == Kind::Active => container_of(&target, &found).await?,
-            holder => holder,
-        };
-        let captured = captured(&found, holder.as_ref())?;
+        let (found, holder, captured) = self.source(&target, reference).await?;
         let client = Client::connect(&target).await?;
         self.recover_in(&client).await?;
         let plan = Plan {
@@ -141,6 +135,22 @@ impl Brancher {
         }
         work.progress(1, 1);
         made
+    }
+
+    /// The snapshot that an image is to be made of, the container that has it where it is active, and what is known of
+    /// the container that it is a state of.
+    pub(super) async fn source(
+        &self,
+        target: &Target,
+        reference: &str,
+    ) -> Result<(Snapshot, Option<Holder>, Captured)> {
+        let (found, holder) = self.locate(target, reference).await?;
+        let holder = match holder {
+            None if found.kind == Kind::Active => container_of(target, &found).await?,
+            holder => holder,
+        };
+        let captured = captured(&found, holder.as_ref())?;
+        Ok((found, holder, captured))
     }
 
     /// Publishes a state, and makes an image of it.
@@ -289,20 +299,7 @@ impl Brancher {
         plan: &Plan,
         made: Result<T>,
     ) -> Result<T> {
-        let operation = work.id();
-        let left = match &made {
-            // Once more: one that stays keeps nothing any more, but is there until it expires.
-            Ok(_) if leases::close(client, operation).await.is_ok() => Ok(()),
-            Ok(_) => leases::close(client, operation).await,
-            Err(_) => undo(|| self.unmake_image(client, operation, plan)).await,
-        };
-        match (left, &made) {
-            (Ok(()), _) => {}
-            (Err(left), Ok(_)) => work.warn(format!("a lease is left to expire: {left}")),
-            (Err(left), Err(_)) if is_silence(&left) => work.leaves(&left),
-            (Err(left), Err(_)) => work.warn(format!("it leaves something behind: {left}")),
-        }
-        made
+        undo::settle(work, client, made, || self.unmake_image(client, work.id(), plan)).await
     }
 
     /// Takes away what an operation made of an image, as far as it came.
@@ -365,16 +362,8 @@ impl Replaced {
     }
 }
 
-/// The container that has an active snapshot, running or not.
-pub(super) async fn container_of(target: &Target, active: &Snapshot) -> Result<Option<Holder>> {
-    let Some((namespace, name)) = active.key.as_deref().and_then(key::parts) else { return Ok(None) };
-    let client = Client::connect(&Target { namespace: namespace.to_owned(), ..target.clone() }).await?;
-    let container = containers::of_snapshot(&client, name).await?;
-    Ok(container.map(|container| Holder { client, container }))
-}
-
 /// The container that an image is made of, as it is or as it was kept with its state.
-pub(super) fn captured(found: &Snapshot, holder: Option<&Holder>) -> Result<Captured> {
+fn captured(found: &Snapshot, holder: Option<&Holder>) -> Result<Captured> {
     match (holder, &found.captured) {
         (Some(Holder { client, container }), _) => Captured::of(&client.target().namespace, container),
         (None, Some(json)) => Captured::from_json(&found.title(), json),

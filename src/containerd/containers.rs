@@ -149,6 +149,11 @@ pub(super) async fn delete(client: &Client, id: &str) -> Result<()> {
 }
 
 /// Those that any filter lets through and that are wanted. As a stream: a single answer has a limit.
+/// All containers of the namespace.
+pub(super) async fn all(client: &Client) -> Result<Vec<Container>> {
+    list(client, Vec::new(), |_| true).await
+}
+
 async fn list(
     client: &Client,
     filters: Vec<String>,

@@ -22,7 +22,7 @@
 //! - [`difference`]: how two states differ; [`patch`]: how a text file does
 //! - [`stop`]: stop and start of a container, whatever made it
 //! - [`retain`]: what expires
-//! - [`recover`]: what a crash leaves of all these
+//! - [`undo`]: the end of what holds, and of what fails; [`recover`]: what a crash leaves of all these
 //!
 //! Every call that changes something runs to its end only if its future does: a server spawns it.
 
@@ -59,6 +59,7 @@ mod leases;
 mod manifest;
 mod nerdctl;
 mod patch;
+mod pool;
 mod portable;
 mod promote;
 mod quiesce;
@@ -75,12 +76,14 @@ mod state;
 mod stop;
 mod swap;
 mod task;
+mod undo;
 mod unpack;
 
 pub use containers::NERDCTL_NAME;
 pub use difference::Difference;
 pub use images::ImageSeen;
 pub use import::Import;
+pub use pool::Moved;
 pub use request::{
     Archive, Branched, Changes, Commit, Committed, Compression, Consistency, Forked, Options, Portable,
     Resumed, Rolled, Taken, Volumes,
@@ -310,21 +313,24 @@ impl Brancher {
     /// The container that may be writing to an active snapshot. What is not mounted nobody writes to,
     /// so containerd need not even run for that.
     async fn holder(core: &Arc<Snapshots>, target: &Target, snapshot: &Snapshot) -> Result<Option<Holder>> {
-        let Some((namespace, key)) = snapshot.key.as_deref().and_then(key::parts) else {
-            return Ok(None);
-        };
         let id = snapshot.id;
         let mounted = blocking(core, move |core| match core.get(id)?.chain.first() {
             Some(top) => core.layers().mounted(top.id),
             None => Ok(false),
         });
-        if !reference::is_identifier(namespace) || !mounted.await? {
-            return Ok(None);
-        }
-        let client = Client::connect(&Target { namespace: namespace.to_owned(), ..target.clone() }).await?;
-        let container = containers::of_snapshot(&client, key).await?;
-        Ok(container.map(|container| Holder { client, container }))
+        if mounted.await? { container_of(target, snapshot).await } else { Ok(None) }
     }
+}
+
+/// The container that has an active snapshot, running or not.
+async fn container_of(target: &Target, active: &Snapshot) -> Result<Option<Holder>> {
+    let Some((namespace, key)) = active.key.as_deref().and_then(key::parts) else { return Ok(None) };
+    if !reference::is_identifier(namespace) {
+        return Ok(None);
+    }
+    let client = Client::connect(&Target { namespace: namespace.to_owned(), ..target.clone() }).await?;
+    let container = containers::of_snapshot(&client, key).await?;
+    Ok(container.map(|container| Holder { client, container }))
 }
 
 /// Runs a call of the core on a thread that may block.

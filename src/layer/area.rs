@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 
 use super::quota::{self, Quotas};
@@ -175,6 +175,26 @@ impl Area {
         })
     }
 
+    /// Puts the tree of another home's layer in a place here.
+    pub(super) fn receive(&self, home: &Self, source: LayerId, target: LayerId) -> Result<()> {
+        fault::point("layer.transfer.begin")?;
+        self.make(target)?;
+        self.or_undo(target, || {
+            let layer = self.open_layer(target)?;
+            let wrong = || Error::io("create", self.directory(target));
+            for name in [FS, WORK] {
+                rustix::fs::mkdirat(&layer, name, Mode::RWXU).map_err(wrong())?;
+            }
+            let copy = tree::directory(layer.as_fd(), FS).map_err(wrong())?;
+            let stage = tree::directory(layer.as_fd(), WORK).map_err(wrong())?;
+            fault::point("layer.transfer.copy")?;
+            let at = home.directory(source).join("fs");
+            tree::copy(home.open_tree(source)?, copy, stage.as_fd(), &at, false)?;
+            self.remake_work(target, &layer)?;
+            fault::point("layer.transfer.end")
+        })
+    }
+
     /// Makes a read-only snapshot of a pool layer, as it lies; nothing else may know it.
     pub(super) fn hold(&self, source: LayerId, target: LayerId) -> Result<()> {
         let from = self.open_layer(source)?;
@@ -215,8 +235,36 @@ impl Area {
         rustix::fs::syncfs(&self.layers).map_err(Error::io("sync", &self.path))
     }
 
+    /// True where there is nothing in a layer.
+    pub(super) fn is_empty(&self, id: LayerId) -> Result<bool> {
+        let tree = self.open_tree(id)?;
+        let mut buffer = vec![MaybeUninit::uninit(); 4 * 1024];
+        let mut entries = RawDir::new(&tree, &mut buffer);
+        while let Some(entry) = entries.next() {
+            let entry = entry.map_err(Error::io("list", self.directory(id).join("fs")))?;
+            if ![c".", c".."].contains(&entry.file_name()) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Gives a layer's directory the name of another id.
+    pub(super) fn rename(&self, id: LayerId, to: LayerId) -> Result<()> {
+        fault::point("layer.rename.begin")?;
+        rustix::fs::renameat(&self.layers, name(id), &self.layers, name(to))
+            .map_err(Error::io("rename layer", self.directory(id)))?;
+        fault::point("layer.rename.end")
+    }
+
     /// Makes a layer immutable and durable.
     pub(super) fn seal(&self, id: LayerId, manifest: &super::Manifest) -> Result<()> {
+        self.write_seal(id, manifest)?;
+        self.close(id)
+    }
+
+    /// The part of a seal that touches nothing that a mount of the layer needs.
+    pub(super) fn write_seal(&self, id: LayerId, manifest: &super::Manifest) -> Result<()> {
         let at = self.directory(id);
         let layer = self.open_layer(id)?;
         if self.home == Home::Pool && ioctl::subvolume_is_read_only(&layer).map_err(Error::io("seal", &at))? {
@@ -228,7 +276,13 @@ impl Area {
         manifest::write(layer.as_fd(), &at, manifest)?;
         fault::point("layer.seal.name")?;
         // The name of the layer's own directory.
-        rustix::fs::fsync(&self.layers).map_err(Error::io("sync", self.path.join("layers")))?;
+        rustix::fs::fsync(&self.layers).map_err(Error::io("sync", self.path.join("layers")))
+    }
+
+    /// The rest of a seal.
+    pub(super) fn close(&self, id: LayerId) -> Result<()> {
+        let at = self.directory(id);
+        let layer = self.open_layer(id)?;
         match self.home {
             Home::Plain => self.remove_work(id, &layer)?,
             Home::Pool => {
@@ -253,6 +307,31 @@ impl Area {
         // If its name came back behind a removal of the layer, that would look like a lost one.
         rustix::fs::fsync(&layer).map_err(Error::io("unseal", &at))?;
         self.remake_work(id, &layer)
+    }
+
+    /// Undoes a seal of a plain layer that may be mounted: what a mount needs stays as it is.
+    pub(super) fn reopen(&self, id: LayerId) -> Result<()> {
+        let at = self.directory(id);
+        let layer = self.open_layer(id)?;
+        fault::point("layer.reopen.begin")?;
+        manifest::forget(layer.as_fd(), &at)?;
+        rustix::fs::fsync(&layer).map_err(Error::io("unseal", &at))?;
+        match rustix::fs::accessat(&layer, WORK, Access::EXISTS, AtFlags::empty()) {
+            Err(Errno::NOENT) => self.make_work(id, &layer),
+            looked => looked.map_err(Error::io("inspect", at.join("work"))),
+        }
+    }
+
+    /// Directories of a layer that only one overlay can write to.
+    pub(super) fn written(&self, id: LayerId) -> Result<Vec<OwnedFd>> {
+        let layer = self.open_layer(id)?;
+        let mut written = vec![self.open_tree(id)?];
+        match tree::directory(layer.as_fd(), WORK) {
+            Ok(work) => written.push(work),
+            Err(Errno::NOENT) => {}
+            Err(e) => return Err(Error::io("open layer", self.directory(id).join("work"))(e)),
+        }
+        Ok(written)
     }
 
     /// What a sealed layer says of itself.

@@ -5,6 +5,7 @@
 //!                    work/        overlay's, while the layer is writable
 //!                    layer.json   what it is, once it is sealed
 //! <root>/trash/<id>/              discarded; reclaimed when no mount names it
+//! <root>/probe/                   there while the kernel is asked whether a layer is mounted
 //! <pool>/layers/<id>/             the same, a btrfs subvolume
 //! <pool>/trash/<id>/
 //! ```
@@ -16,6 +17,7 @@
 //!  materialize   the same, or with the layer.json of the layer that it is a copy of
 //!  seal          files synced -> layer.json synced -> work removed, or set read-only in the pool
 //!                with layer.json the layer is whole, and sealing it again is harmless
+//!  rename        the directory under either of two ids; a row says which two, and it is renamed back
 //!  discard       one rename into trash/, durable once `settle` has returned
 //!  reclaim       a part of trash/<id>: the next reclaim goes on
 //! ```
@@ -36,6 +38,7 @@ mod manifest;
 mod mounted;
 mod mounts;
 mod outside;
+mod probe;
 mod quota;
 mod reclaim;
 mod send;
@@ -57,6 +60,7 @@ use std::time::Instant;
 use rustix::fs::{CWD, Mode, OFlags};
 
 use self::area::Area;
+use self::probe::Probe;
 pub use self::change::{Aspect, Change, ChangeKind, Node};
 pub use self::space::Space;
 use crate::error::{Error, Result};
@@ -68,6 +72,8 @@ use crate::store::{Home, Layer, LayerId, Time, Usage};
 pub enum Method {
     /// A snapshot of a btrfs subvolume.
     Subvolume,
+    /// Nothing was moved: the layer was sealed as it lay, below a new empty one.
+    Sealed,
     /// Files share their extents, one FICLONE each.
     Reflink,
     /// Every byte was copied.
@@ -78,6 +84,7 @@ impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Subvolume => "subvolume",
+            Self::Sealed => "sealed",
             Self::Reflink => "reflink",
             Self::Copy => "copy",
         })
@@ -170,6 +177,8 @@ pub struct Layers {
     pool: OnceLock<Area>,
     /// How a plain layer is materialized.
     method: Method,
+    /// Tells of a plain layer whether anything writes to it; None where nothing can.
+    probe: Option<Probe>,
     /// The highest id that was given.
     highest: AtomicI64,
     /// Two reclaims at once would only meet each other's half-removed trees.
@@ -185,11 +194,14 @@ impl Layers {
         fit("root", &root)?;
         let plain = Area::open(Home::Plain, &root)?;
         let pool = pool.map(|pool| open_pool(&plain, pool)).transpose()?;
-        let method = probe(plain.layers().as_fd());
+        let method = copying(plain.layers().as_fd());
         let highest = plain.highest()?.max(pool.as_ref().map_or(Ok(0), Area::highest)?);
         let highest = AtomicI64::new(highest);
         let pool = pool.map_or_else(OnceLock::new, OnceLock::from);
-        Ok(Self { plain, pool, method, highest, reclaiming: Mutex::new(()) })
+        let probe = Probe::open(&root).inspect_err(|error| {
+            tracing::warn!(%error, "stopped containers are copied for their branches, not sealed as they lie");
+        });
+        Ok(Self { plain, pool, method, probe: probe.ok(), highest, reclaiming: Mutex::new(()) })
     }
 
     /// Opens a pool that is new, with the same conditions as `open`, for `attach`.
@@ -264,6 +276,12 @@ impl Layers {
     /// directory. On failure nothing stays at the target.
     pub fn materialize(&self, source: &Layer, target: LayerId) -> Result<Method> {
         self.area(source.home)?.materialize(source.id, target, self.method(source.home))
+    }
+
+    /// Puts a plain layer's tree in a second place, `<pool>/layers/<target>`, by copying it. On failure nothing stays
+    /// at the target.
+    pub fn transfer(&self, source: &Layer, target: LayerId) -> Result<()> {
+        self.area(Home::Pool)?.receive(self.area(source.home)?, source.id, target)
     }
 
     /// Puts the content of a directory that is no layer, such as a volume, in another, empty one: everything
@@ -405,7 +423,55 @@ impl Layers {
 
     /// True where a mount table of any process has the layer as what is written to, or bound.
     pub fn in_use(&self, layer: &Layer) -> Result<bool> {
-        mounted::to_write(&self.fs(layer.home, layer.id))
+        let fs = self.fs(layer.home, layer.id);
+        mounted::to_write(&fs, &fs)
+    }
+
+    /// True where a plain layer that nothing writes to can be sealed as it lies.
+    pub fn seals(&self) -> bool {
+        self.probe.is_some()
+    }
+
+    /// True where nothing is in a layer.
+    pub fn is_empty(&self, layer: &Layer) -> Result<bool> {
+        self.area(layer.home)?.is_empty(layer.id)
+    }
+
+    /// Gives the directory of the plain layer `was` the name of `layer`: mounts that were told before fail from
+    /// now on. True where it is still mounted to be written to, or may be: it is to be renamed back then.
+    pub fn rename(&self, was: LayerId, layer: LayerId) -> Result<bool> {
+        self.plain.rename(was, layer)?;
+        self.is_written(layer, was)
+    }
+
+    /// Seals a layer that was renamed, as `seal`, unless something writes to it by now; then it is false.
+    pub fn seal_renamed(&self, layer: LayerId, was: LayerId, manifest: &Manifest) -> Result<bool> {
+        self.plain.write_seal(layer, manifest)?;
+        // Whoever was on its way to mount it when it was renamed has done so by now.
+        if self.is_written(layer, was)? {
+            return Ok(false);
+        }
+        self.plain.close(layer)?;
+        Ok(true)
+    }
+
+    /// Undoes a `rename`, durably, whether it happened or not, and a seal behind it. The layer may be mounted.
+    pub fn rename_back(&self, layer: LayerId, was: LayerId) -> Result<()> {
+        match self.plain.reopen(layer) {
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+            reopened => reopened.and_then(|()| self.plain.rename(layer, was))?,
+        }
+        self.plain.settle()
+    }
+
+    fn is_written(&self, layer: LayerId, was: LayerId) -> Result<bool> {
+        let Some(probe) = &self.probe else { return Ok(true) };
+        let (fs, was) = (self.fs(Home::Plain, layer), self.fs(Home::Plain, was));
+        if mounted::to_write(&fs, &was)? {
+            return Ok(true);
+        }
+        let written = self.plain.written(layer)?;
+        probe.in_use(&written.iter().map(AsFd::as_fd).collect::<Vec<_>>())
     }
 
     /// Every directory of a layer.
@@ -507,7 +573,7 @@ fn fit(what: &str, path: &Path) -> Result<()> {
 }
 
 /// Tries how files can be copied here.
-fn probe(directory: BorrowedFd<'_>) -> Method {
+fn copying(directory: BorrowedFd<'_>) -> Method {
     let scratch = || {
         let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
         rustix::fs::openat(directory, c".", flags, Mode::RUSR | Mode::WUSR)

@@ -26,12 +26,12 @@ pub(super) fn layers() -> Result<HashSet<LayerId>> {
 }
 
 /// True where a mount table has the tree `fs` of a layer as an overlay's upper, or bound. Another root may have a
-/// mounted layer of the same id, and what asks here is refused for good: as an upper it is known by its path, bound
-/// by its place in its filesystem.
-pub(super) fn to_write(fs: &Path) -> Result<bool> {
+/// mounted layer of the same id, and what asks here is refused for good: as an upper it is known by its path, `was`
+/// if it was another when it could be mounted, bound by its place in its filesystem.
+pub(super) fn to_write(fs: &Path, was: &Path) -> Result<bool> {
     let place = Place::of(fs)?;
     let mut found = false;
-    tables(|line| found |= Line::parse(line).is_some_and(|line| line.writes(fs, &place)))?;
+    tables(|line| found |= Line::parse(line).is_some_and(|line| line.writes(was, &place)))?;
     Ok(found)
 }
 

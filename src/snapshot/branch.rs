@@ -14,9 +14,9 @@ use crate::store::{Id, Kind, Layer, LayerId, Snapshot, Stage, Time};
 /// What the copy of a live layer came to.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Copied {
-    method: Method,
+    pub(super) method: Method,
     /// How long the source stood still; nothing where nothing ran.
-    paused: Duration,
+    pub(super) paused: Duration,
     /// `Snapshot::taken` of what is made of the copy.
     pub(super) taken: Time,
 }
@@ -27,6 +27,7 @@ impl Snapshots {
     pub fn snapshot(&self, source: Id, take: &Take, freezer: &mut dyn Freezer) -> Result<(Snapshot, Cost)> {
         let began = Instant::now();
         key::check_labels(&take.labels)?;
+        self.admit()?;
         let name = match &take.keep {
             Keep::Named(name) => {
                 key::check_name(name)?;
@@ -50,11 +51,23 @@ impl Snapshots {
                 needs: "only an active one can be snapshotted; a committed one is a state already",
             });
         }
-        let gone = || Error::SnapshotNotFound(source.title());
-        let (_reading, top) = self.read_layer(source.layer.ok_or_else(gone)?)?.ok_or_else(gone)?;
+        let mut state = self.new_state(&source, take, name)?;
+        let copied = match self.seal_as_it_lies(&mut state, &source, &take.keep, freezer)? {
+            Some(sealed) => sealed,
+            None => {
+                let gone = || Error::SnapshotNotFound(source.title());
+                let (_reading, top) = self.read_top(source.id)?.ok_or_else(gone)?;
+                let mut copy = |top: &Layer, id| self.copy_live(top, id, freezer);
+                self.state_of(&mut state, &top, &take.keep, &mut copy)?
+            }
+        };
+        Ok((state, Cost { method: copied.method, paused: copied.paused, total: began.elapsed() }))
+    }
 
+    /// The row of a state that is about to be taken.
+    pub(super) fn new_state(&self, source: &Snapshot, take: &Take, name: Option<String>) -> Result<Snapshot> {
         let now = Time::now();
-        let mut state = Snapshot {
+        Ok(Snapshot {
             id: Id::random()?,
             key: None,
             transient: name.is_none(),
@@ -71,19 +84,33 @@ impl Snapshots {
             operation: take.operation,
             expires: take.expires,
             taken: None,
-        };
-        let copied = if take.keep == Keep::ForOne {
-            self.state_for_one(&mut state, &top, freezer)?
+        })
+    }
+
+    /// Makes the rows and the layer of a state, whose bytes `copy` puts in place.
+    pub(super) fn state_of(
+        &self,
+        state: &mut Snapshot,
+        top: &Layer,
+        keep: &Keep,
+        copy: &mut dyn FnMut(&Layer, LayerId) -> Result<Copied>,
+    ) -> Result<Copied> {
+        if *keep == Keep::ForOne {
+            self.state_for_one(state, top, copy)
         } else {
-            self.state_to_keep(&mut state, &top, freezer)?
-        };
-        Ok((state, Cost { method: copied.method, paused: copied.paused, total: began.elapsed() }))
+            self.state_to_keep(state, top, copy)
+        }
     }
 
     /// A state whose bytes the one clone takes over: never sealed, so that it costs one copy and no sync.
-    fn state_for_one(&self, state: &mut Snapshot, top: &Layer, freezer: &mut dyn Freezer) -> Result<Copied> {
+    fn state_for_one(
+        &self,
+        state: &mut Snapshot,
+        top: &Layer,
+        copy: &mut dyn FnMut(&Layer, LayerId) -> Result<Copied>,
+    ) -> Result<Copied> {
         let id = layer_of(state)?;
-        let copied = self.copy_live(top, id, freezer)?;
+        let copied = copy(top, id)?;
         state.taken = Some(copied.taken);
         let layer =
             Layer { max_size: top.max_size, ..Layer::new(id, top.home, top.base, Stage::Writable) };
@@ -93,7 +120,12 @@ impl Snapshots {
 
     /// A sealed state. Its layer's row comes first: a crash between `layer.json` and the snapshot's row
     /// must not leave a directory that looks like a lost layer.
-    fn state_to_keep(&self, state: &mut Snapshot, top: &Layer, freezer: &mut dyn Freezer) -> Result<Copied> {
+    fn state_to_keep(
+        &self,
+        state: &mut Snapshot,
+        top: &Layer,
+        copy: &mut dyn FnMut(&Layer, LayerId) -> Result<Copied>,
+    ) -> Result<Copied> {
         let id = layer_of(state)?;
         // Nothing is written to it; what is made of it later has the same limit.
         let filling =
@@ -107,7 +139,7 @@ impl Snapshots {
                 rows.insert_layer(&filling)
             }
         })?;
-        let sealed = self.copy_live(top, id, freezer).and_then(|copied| {
+        let sealed = copy(top, id).and_then(|copied| {
             state.taken = Some(copied.taken);
             self.layers.seal(&filling, &manifest(state, &filling))?;
             crate::fault::point("snapshot.state.insert")?;
@@ -178,7 +210,7 @@ impl Snapshots {
     }
 }
 
-fn layer_of(state: &Snapshot) -> Result<LayerId> {
+pub(super) fn layer_of(state: &Snapshot) -> Result<LayerId> {
     state.layer.ok_or_else(|| Error::Internal(format!("snapshot {} was given no layer", state.id)))
 }
 

@@ -3,6 +3,7 @@
 //! ```text
 //! an ended layer's directory ──► trash/ ──► its row, where it has one, is forgotten ──► its bytes go
 //! a state that only a request kept ──► released        a layer that was never filled ──► ended
+//! a layer that was to be sealed as it lies ──► its directory is what it was
 //! ```
 //!
 //! The request itself takes the first step of each; what fails there comes here. All of it is lost in a
@@ -28,6 +29,8 @@ pub(super) enum Chore {
     Release(Id),
     /// A layer will never be filled.
     Abandon(LayerId),
+    /// A layer is not sealed as it lies after all.
+    GiveBack(LayerId),
 }
 
 /// How long a pass lets more chores come before it begins.
@@ -77,6 +80,7 @@ impl Snapshots {
                 }
                 Chore::Release(state) => self.let_go(state),
                 Chore::Abandon(layer) => self.abandon(layer),
+                Chore::GiveBack(layer) => self.give_back(layer),
             };
             if let Err(error) = done {
                 tracing::warn!(?chore, %error, "what a request left to do is tried again");

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::branch::branched;
 use super::prepare::{New, below, fresh, place, still_below};
-use super::{FORK_LABEL, Freezer, Made, Snapshots, Still, key, limit, lock};
+use super::{FORK_LABEL, Freezer, Keep, Made, Snapshots, Still, Take, key, limit, lock};
 use crate::error::{Error, Result};
 use crate::layer::{Access, Method, Mount};
 use crate::store::{Id, Kind, Layer, Rows, Snapshot, Stage};
@@ -67,6 +67,7 @@ impl Snapshots {
         {
             return Err(Error::RefExists(self.publish(key, parent, labels, state, made)?));
         }
+        self.admit()?;
         if key::is_unpack(key, &labels) {
             return Err(refused(format!(
                 "an image layer (by its label {} or its key {key:?}) cannot be a fork; drop the label {FORK_LABEL}",
@@ -106,21 +107,26 @@ impl Snapshots {
         }
         snapshot.captured.clone_from(&origin.snapshot.captured);
         (snapshot.source, snapshot.taken) = branched(&origin.snapshot);
-        let of_origin = origin.chain.first().and_then(|top| top.max_size);
-        let max_size = asked.or(of_origin).or(self.rules.limit);
-        match (origin.snapshot.kind, origin.chain.first()) {
-            (Kind::Committed, Some(top)) if top.stage == Stage::Writable => self.take_over(snapshot, origin, max_size),
-            (Kind::Committed, _) => {
-                let (home, base) = place(origin.chain, false, self.layers.pool().is_some());
-                self.make(New { snapshot, home, base, max_size })
-            }
-            (Kind::Active, _) => self.fork_live(snapshot, &origin, of, max_size),
-            (Kind::View, _) => Err(Error::WrongKind {
+        match origin.snapshot.kind {
+            Kind::Committed => self.fork_state(snapshot, origin, asked),
+            Kind::Active => self.fork_live(snapshot, &origin, of, asked),
+            Kind::View => Err(Error::WrongKind {
                 key: of.to_owned(),
                 kind: Kind::View,
                 needs: "a fork continues from an active or a committed one",
             }),
         }
+    }
+
+    /// Forks a state: on its layers, or with them where it was taken for this one alone. `asked` is the limit that the
+    /// request names.
+    fn fork_state(&self, snapshot: Snapshot, origin: Origin, asked: Option<i64>) -> Result<Vec<Mount>> {
+        let max_size = self.limit_of(origin.chain.first(), asked);
+        if origin.chain.first().is_some_and(|top| top.stage == Stage::Writable) {
+            return self.take_over(snapshot, origin, max_size);
+        }
+        let (home, base) = place(origin.chain, false, self.layers.pool().is_some());
+        self.make(New { snapshot, home, base, max_size })
     }
 
     /// The new snapshot takes the bytes of a state that was taken for it alone.
@@ -158,24 +164,46 @@ impl Snapshots {
         mut snapshot: Snapshot,
         origin: &Origin,
         of: &str,
-        max_size: Option<i64>,
+        asked: Option<i64>,
     ) -> Result<Vec<Mount>> {
-        let Some((top, rest)) = origin.chain.split_first() else {
-            return Err(Error::Internal(format!("{of} has no layer")));
-        };
-        if self.layers.method(top.home) == Method::Copy {
-            return Err(Error::Refused {
-                what: of.to_owned(),
-                why: "it is live, and every byte would be copied while containerd waits; make a state of \
-                      it first with `loom snapshot`, and fork that"
-                    .to_owned(),
-            });
-        }
         let mut freezer: Box<dyn Freezer> =
             match (self.freezers.get(), origin.snapshot.key.as_deref().and_then(key::parts)) {
                 (Some(freezers), Some((namespace, client))) => freezers.of(namespace, client)?,
                 _ => Box::new(Still),
             };
+        let take = Take {
+            keep: Keep::ForOne,
+            labels: BTreeMap::new(),
+            captured: None,
+            operation: None,
+            expires: None,
+        };
+        let mut state = self.new_state(&origin.snapshot, &take, None)?;
+        let sealed =
+            self.seal_as_it_lies(&mut state, &origin.snapshot, &take.keep, freezer.as_mut())?.is_some();
+        // The source may have come to stand on another layer.
+        let stands = if sealed { state.id } else { origin.snapshot.id };
+        let chain = self.get(stands)?.chain;
+        if sealed {
+            let id = state.id;
+            (snapshot.source, snapshot.taken) = branched(&state);
+            let forked = 
+                self.fork_state(snapshot, Origin { snapshot: state, chain, granted: true }, asked);
+            self.release(id)?;
+            return forked;
+        }
+        let Some((top, rest)) = chain.split_first() else {
+            return Err(Error::Internal(format!("{of} has no layer")));
+        };
+        if self.layers.method(top.home) == Method::Copy {
+            return Err(Error::Refused {
+                what: of.to_owned(),
+                why: "it is mounted, and every byte would be copied while containerd waits; make a state of \
+                      it first with `loom snapshot`, and fork that"
+                    .to_owned(),
+            });
+        }
+        let max_size = self.limit_of(Some(top), asked);
         if max_size.is_some() {
             self.layers.ready_for_limits(top.home)?;
         }

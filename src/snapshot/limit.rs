@@ -80,6 +80,11 @@ impl Snapshots {
         Ok(Limited { max_size, written: known })
     }
 
+    /// The limit of a branch of a layer: what its request asks for, else the layer's, else the default.
+    pub(super) fn limit_of(&self, branched: Option<&Layer>, asked: Option<i64>) -> Option<i64> {
+        asked.or(branched.and_then(|layer| layer.max_size)).or(self.rules.limit)
+    }
+
     /// Sets the limit of a new writable layer, which has no row yet.
     pub(super) fn keep_limit(&self, layer: &Layer) -> Result<()> {
         if layer.max_size.is_none() {

@@ -27,6 +27,8 @@
 //!      │       discarded    ▲          discarded
 //!      └─────► Writable ────┘
 //!              kept; a seal that was cut off is undone
+//!
+//! A layer `Filling` that `was` another is that one's directory: it is given back (`seal`).
 //! ```
 //!
 //! A crash loses nothing that was answered and leaves nothing that was not: directories are made before
@@ -34,11 +36,12 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::mpsc::{Receiver, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::error::Result;
 use crate::layer::{Layers, Method};
+use crate::pool::Pool;
 use crate::store::{Id, Kind, Layer, LayerId, Snapshot, Store, Time};
 
 mod archive;
@@ -52,12 +55,14 @@ mod hold;
 pub mod key;
 mod limit;
 mod moment;
+mod pool;
 mod prepare;
 mod publish;
 mod read;
 mod remove;
 mod replace;
 mod retain;
+mod seal;
 mod size;
 mod start;
 #[cfg(test)]
@@ -268,8 +273,12 @@ pub struct Snapshots {
     rules: Rules,
     /// Set once at start: the room that knows containers lies above this one.
     freezers: OnceLock<Arc<dyn Freezers>>,
+    /// Set once at start; none in tests that need none.
+    pool: OnceLock<Arc<Pool>>,
     /// Keys and names that requests under way are about to take.
     taking: Mutex<HashSet<String>>,
+    /// Told whenever one of these is given back, or a layer is no longer read.
+    given_back: Condvar,
     /// Layers that requests under way read, and those among them whose end waits for that.
     reading: Mutex<HashMap<LayerId, guard::Readers>>,
     /// Snapshots that requests under way may come back to.

@@ -52,13 +52,17 @@ impl Snapshots {
 
     /// containerd's Mounts.
     pub fn mounts(&self, key: &str) -> Result<Vec<Mount>> {
-        let (row, chain) = self.store.read(|rows| {
-            let row = keyed(rows, key)?;
-            let chain = chain(rows, &row)?;
-            Ok((row, chain))
-        })?;
-        // Looked at behind the row: a swap that began before it was read is seen.
-        self.settled(key)?;
+        let (row, chain) = loop {
+            let read = self.store.read(|rows| {
+                let row = keyed(rows, key)?;
+                let chain = chain(rows, &row)?;
+                Ok((row, chain))
+            })?;
+            // Looked at behind the row: what began to change it before it was read is seen.
+            if self.settled(key)? {
+                break read;
+            }
+        };
         let access = match row.kind {
             Kind::Active => Access::Write,
             Kind::View => Access::Read,

@@ -53,6 +53,7 @@ impl Snapshots {
     pub fn replace(&self, target: Id, state: Id, kept: &Kept, operation: Option<Id>) -> Result<Replaced> {
         let _name = match kept {
             Kept::Named { name, labels, .. } => {
+                self.admit()?;
                 key::check_name(name)?;
                 key::check_labels(labels)?;
                 Some(self.take_name(name)?)
@@ -66,7 +67,7 @@ impl Snapshots {
         if looked.key != key {
             return Err(Error::Busy(format!("snapshot {key:?}")));
         }
-        self.unmounted(&looked)?;
+        self.unmounted(&looked.key, &looked.layer)?;
         let top = self.top_of(&looked)?;
         let replaced = self.swap(&looked, &top, kept, operation);
         if replaced.is_err() && top.made {
@@ -107,7 +108,7 @@ impl Snapshots {
         let sealed = if sealing { self.seal_old(looked, kept) } else { Ok(()) };
         let swapped = sealed.and_then(|()| {
             // Whoever got the mounts before the key was taken has mounted them by now, or fails to.
-            self.unmounted(looked)?;
+            self.unmounted(&looked.key, &looked.layer)?;
             crate::fault::point("snapshot.replace.swap")?;
             let (state, old, layer) = (looked.state.clone(), looked.old.clone(), looked.layer.clone());
             let (top, made, kept) = (top.layer.clone(), top.made, kept.clone());
@@ -166,7 +167,7 @@ impl Snapshots {
         let _seal = self.take_seal(&key)?;
         let _swap = self.take_swap(&key)?;
         let looked = self.store.read(|rows| Looked::at(rows, now, kept, &Kept::Discarded))?;
-        self.unmounted(&looked)?;
+        self.unmounted(&looked.key, &looked.layer)?;
         let (layer, ended) = self.store.write(move |rows| {
             let row = |id: Id| rows.snapshot(id)?.ok_or_else(|| Error::SnapshotNotFound(id.to_string()));
             let (new, old) = (row(now)?, row(kept)?);
@@ -200,11 +201,11 @@ impl Snapshots {
         self.layers.seal(&looked.layer, &manifest(&retired(looked.old.clone(), kept), &looked.layer))
     }
 
-    /// Refuses where something is running on the old layer, or may be.
-    fn unmounted(&self, looked: &Looked) -> Result<()> {
-        if self.layers.in_use(&looked.layer)? {
+    /// Refuses where something is running on a key's layer, or may be.
+    pub(super) fn unmounted(&self, key: &str, layer: &Layer) -> Result<()> {
+        if self.layers.in_use(layer)? {
             return Err(Error::precondition(
-                format!("snapshot {:?}", looked.key),
+                format!("snapshot {key:?}"),
                 "it is mounted; stop what runs on it and delete its task, or unmount it, then try again",
             ));
         }
@@ -238,7 +239,7 @@ impl Looked {
 }
 
 /// The key of a snapshot whose content can be replaced.
-fn keyed(rows: &Rows<'_>, target: Id) -> Result<String> {
+pub(super) fn keyed(rows: &Rows<'_>, target: Id) -> Result<String> {
     let row = rows.snapshot(target)?.ok_or_else(|| Error::SnapshotNotFound(target.to_string()))?;
     match (row.kind, &row.key) {
         (Kind::Active, Some(key)) => Ok(key.clone()),

@@ -3,19 +3,20 @@
 //! | found                                   | becomes                                            |
 //! |-----------------------------------------|----------------------------------------------------|
 //! | a directory without a row               | trash, if it was never sealed; else start is refused |
+//! | a row `Filling` that `was` another      | the directory is that one's again (`seal`)         |
 //! | a row `Filling` or `Doomed`             | its directory goes to the trash, then the row goes |
 //! | a row `Writable`, with a `layer.json`   | unsealed: the commit was never answered            |
 //! | a state that only a request kept        | released                                           |
 //! | a row without a directory               | reported; its mounts fail, nothing is guessed      |
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, OnceLock, mpsc};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, mpsc};
 
 use super::remove::{collect, end_layers};
 use super::{Rules, Snapshots};
 use crate::error::{Error, Result};
 use crate::layer::{Layers, Seal};
-use crate::store::{Home, LayerId, Stage, Store};
+use crate::store::{Home, Layer, LayerId, Stage, Store};
 
 impl Snapshots {
     /// Opens the core over a store and layers, and puts right what a crash left.
@@ -27,7 +28,9 @@ impl Snapshots {
             layers,
             rules,
             freezers: OnceLock::new(),
+            pool: OnceLock::new(),
             taking: Mutex::default(),
+            given_back: Condvar::new(),
             reading: Mutex::default(),
             grants: Mutex::default(),
             needs: Arc::default(),
@@ -44,7 +47,7 @@ impl Snapshots {
     }
 
     fn put_right(&self) -> Result<()> {
-        let rows = self.store.read(|rows| rows.layers())?;
+        let mut rows = self.store.read(|rows| rows.layers())?;
         if let Some(highest) = rows.iter().map(|layer| layer.id).max() {
             self.layers.start_above(highest);
         }
@@ -52,11 +55,13 @@ impl Snapshots {
             && let Some(layer) = rows.iter().find(|layer| layer.home == Home::Pool)
         {
             return Err(Error::Config(format!(
-                "layer {} of {} lies in a pool, and no pool is configured; set pool.path to the directory that it was",
+                "layer {} of {} lies in a pool, and there is none; put its pool.json back, or set pool.path to the directory that it was",
                 layer.id,
                 self.layers.root().display()
             )));
         }
+        let moved = |layer: &Layer| layer.stage == Stage::Filling && layer.was.is_some();
+        rows.extract_if(.., |layer| moved(layer)).try_for_each(|layer| self.give_back(layer.id))?;
         let found: HashMap<(Home, LayerId), Seal> =
             self.layers.found()?.into_iter().map(|found| ((found.home, found.id), found.seal)).collect();
         let known: HashSet<_> = rows.iter().map(|layer| (layer.home, layer.id)).collect();

@@ -201,12 +201,15 @@ pub struct Layer {
     pub max_size: Option<i64>,
     /// The user and group mapping that the owners in it are written with; none for the host's own.
     pub mapping: Option<String>,
+    /// Of one that was sealed as it lay, below a snapshot that lives on: the moment that nothing in it changed
+    /// behind.
+    pub still: Option<Time>,
 }
 
 impl Layer {
     /// One that is not measured, limited or mapped.
     pub fn new(id: LayerId, home: Home, base: Option<LayerId>, stage: Stage) -> Self {
-        Self { id, home, base, stage, usage: None, was: None, max_size: None, mapping: None }
+        Self { id, home, base, stage, usage: None, was: None, max_size: None, mapping: None, still: None }
     }
 }
 

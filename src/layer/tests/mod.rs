@@ -8,11 +8,13 @@ mod compare;
 mod difference;
 #[cfg(feature = "fault-points")]
 mod faults;
+pub(crate) mod holder;
 mod hostile;
 pub(crate) mod image;
 mod life;
 mod outside;
 mod quota;
+mod sealed;
 mod shape;
 mod zoo;
 

@@ -13,6 +13,7 @@ mod replace;
 #[cfg(feature = "fault-points")]
 mod replace_faults;
 mod retain;
+mod seal;
 mod size;
 mod usage;
 
