@@ -144,6 +144,7 @@ impl Snapshots {
         if let Some(top) = &top {
             self.layers.limit(top)?;
         }
+        let made = snapshot.clone();
         self.store.write(move |rows| {
             if rows.snapshot(state.id)?.is_none_or(|row| row.layer != state.layer) {
                 return Err(Error::SnapshotNotFound(state.id.to_string()));
@@ -155,6 +156,9 @@ impl Snapshots {
             rows.delete(state.id)?;
             rows.insert(&snapshot)
         })?;
+        if let Some(layer) = origin.chain.first() {
+            self.note_done(&made, layer);
+        }
         Ok(mounts)
     }
 

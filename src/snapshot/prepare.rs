@@ -157,7 +157,9 @@ impl Snapshots {
     /// Writes the rows of a layer that is in place; where that fails the layer goes.
     pub(super) fn insert(&self, layer: Layer, snapshot: Snapshot) -> Result<()> {
         let (home, id) = (layer.home, layer.id);
-        let kept = self.keep_limit(&layer).and_then(|()| crate::fault::point("snapshot.insert"));
+        // The limit last: what is told of a layer that is full cannot be written into it.
+        let told = crate::fault::point("snapshot.insert").and_then(|()| self.note(&snapshot, &layer));
+        let kept = told.and_then(|()| self.keep_limit(&layer));
         let written = kept.and_then(|()| {
             self.store.write(move |rows| {
                 still_below(rows, &snapshot)?;
