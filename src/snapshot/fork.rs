@@ -139,8 +139,8 @@ impl Snapshots {
         let mounts = self.mounts_of(&snapshot.title(), &origin.chain, Access::Write)?;
         let state = origin.snapshot;
         snapshot.layer = state.layer;
-        let top = origin.chain.into_iter().next().filter(|top| top.max_size != max_size);
-        let top = top.map(|top| Layer { max_size, ..top });
+        let top = origin.chain.first().filter(|top| top.max_size != max_size);
+        let top = top.map(|top| Layer { max_size, ..top.clone() });
         if let Some(top) = &top {
             self.layers.limit(top)?;
         }
