@@ -21,9 +21,9 @@ use crate::error::{Error, Kind, Result};
 use crate::operation::Operations;
 use crate::protos::admin::{
     self as proto, CancelOperationRequest, CancelOperationResponse, CheckRequest, CheckResponse, CloneRequest, CloneResponse,
-    CommitRequest, CommitResponse, CreatePoolRequest, CreatePoolResponse, DiffRequest, DiffResponse, ExportRequest, ExportResponse, ForkRequest,
+    CommitRequest, CommitResponse, CreatePoolRequest, CreatePoolResponse, DiffRequest, DiffResponse, DiskUsageRequest, DiskUsageResponse, ExportRequest, ExportResponse, ForkRequest,
     ForkResponse, GetOperationRequest, GetOperationResponse, GetRequest, GetResponse, GrowPoolRequest, GrowPoolResponse, ImagesRequest,
-    ImagesResponse, ImportRequest, ImportResponse, LineageRequest, LineageResponse, ListOperationsRequest,
+    ImagesResponse, ImportRequest, ImportResponse, LimitRequest, LimitResponse, LineageRequest, LineageResponse, ListOperationsRequest,
     ListOperationsResponse, ListRequest, ListResponse, MoveToPoolRequest, MoveToPoolResponse, PinRequest, PinResponse, PortableRequest,
     PortableResponse, PromoteRequest, PromoteResponse, PruneRequest, PruneResponse, RemoveRequest,
     RemoveResponse, ResumeRequest, ResumeResponse, RollbackRequest, RollbackResponse, SnapshotRequest,
@@ -36,7 +36,9 @@ use crate::store::{Id, Operation, Time};
 
 mod archive;
 mod check;
+mod df;
 mod image;
+mod limit;
 mod message;
 mod pool;
 mod request;
@@ -403,6 +405,19 @@ impl admin_ttrpc::Admin for Admin {
         let pruned = request::pruned(request, &target.namespace)?;
         let gone = self.core.call(move |core| prune(core, &pruned, dry_run)).await?;
         send_all(&sender, stream::iter(self.told(gone).await.into_iter().map(Ok)), answer).await
+    }
+
+    async fn limit(&self, _: &TtrpcContext, request: LimitRequest) -> ttrpc::Result<LimitResponse> {
+        self.limit_container(request).await
+    }
+
+    async fn disk_usage(
+        &self,
+        _: &TtrpcContext,
+        _: DiskUsageRequest,
+        sender: ServerStreamSender<DiskUsageResponse>,
+    ) -> ttrpc::Result<()> {
+        self.all_disk_usage(&sender).await
     }
 
     async fn get_operation(

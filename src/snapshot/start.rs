@@ -25,6 +25,7 @@ impl Snapshots {
     /// Opens the core over a store and layers, and puts right what a crash left.
     pub fn open(store: Store, layers: Layers, rules: Rules) -> Result<Arc<Self>> {
         let (chores, left) = mpsc::channel();
+        let (measures, measured) = mpsc::channel();
         let layers = Arc::new(layers);
         let reclaimer = Reclaimer::start(&layers)?;
         let core = Arc::new(Self {
@@ -38,14 +39,17 @@ impl Snapshots {
             reading: Mutex::default(),
             grants: Mutex::default(),
             needs: Arc::default(),
+            known: Mutex::default(),
             sharing: Mutex::default(),
             reclaimer,
             asked: Mutex::default(),
             chores,
             chores_ended: Mutex::default(),
+            measures,
         });
         core.put_right()?;
         Self::do_chores(&core, left)?;
+        Self::do_measures(&core, measured)?;
         Ok(core)
     }
 
@@ -110,6 +114,7 @@ impl Snapshots {
             }
         }
         self.forget_doomed(doomed)?;
+        self.keep_limits(&rows);
         self.release_left()
     }
 
