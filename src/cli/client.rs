@@ -254,6 +254,12 @@ impl Client {
         self.gather(stream, |batch| batch.snapshots).await
     }
 
+    /// What does not agree.
+    pub async fn check(&self, repair: bool) -> Result<Vec<admin::Finding>, Failure> {
+        let stream = call!(self, check, CheckRequest { repair: repair })?;
+        self.gather(stream, |batch| batch.findings).await
+    }
+
     branches! {
         /// Makes a snapshot.
         snapshot = snapshot(SnapshotRequest) -> SnapshotResponse;

@@ -82,6 +82,26 @@ A snapshot that containerd has a key for is containerd's to remove (nerdctl rm, 
 pinned one must be unpinned first. What cannot be removed does not keep the others from it; the exit \
 status is then that of the first failure.";
 
+/// Below `loom check --help`.
+pub(super) const CHECK: &str = "\
+A finding has a code, what it is about, the bytes that it takes where nothing refers to it, and what is \
+wrong. REPAIR is \"possible\" for what --repair would put right, \"done\" for what it has put right, and \
+\"none\" for what cannot be without a guess: the text says what can be done. --repair removes only what \
+nothing refers to.
+
+Without --root the loomd that runs is asked, and what containerd knows is compared too. With --root the \
+root must have no loomd: for one that refuses to start, or whose database is gone. --rebuild makes loom.db \
+anew of what each layer says of itself, and keeps the one before as loom.db.TIME; no layer is moved or \
+removed. Operations are not known afterwards.
+
+Exit status: 0 where all agrees, or was put right; 1 where something is left.
+
+Examples:
+  loom check
+  loom check --repair
+  loom check --json | jq -r '.[] | select(.repair == \"none\") | .what'
+  loom check --root /var/lib/loom --pool /srv/loom-pool --rebuild";
+
 /// Below `loom snapshot --help`.
 pub(super) const SNAPSHOT: &str = "\
 The container is paused around the last step only; how long is told on stderr. With --consistency app \

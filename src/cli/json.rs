@@ -177,6 +177,23 @@ pub(super) struct Pruned<'a> {
     pub(super) snapshots: Vec<Snapshot<'a>>,
 }
 
+/// Something that does not agree.
+#[derive(Serialize)]
+pub(super) struct Finding<'a> {
+    code: &'a str,
+    what: &'a str,
+    message: &'a str,
+    bytes: u64,
+    repair: &'a str,
+}
+
+impl<'a> From<&'a admin::Finding> for Finding<'a> {
+    fn from(finding: &'a admin::Finding) -> Self {
+        let admin::Finding { code, what, message, bytes, repair, .. } = finding;
+        Self { code, what, message, bytes: *bytes, repair }
+    }
+}
+
 /// What `loom resume` started.
 #[derive(Serialize)]
 pub(super) struct Resumed<'a> {

@@ -12,6 +12,7 @@ mod archive;
 pub mod args;
 mod ask;
 mod branch;
+mod check;
 mod client;
 mod diff;
 mod help;
@@ -128,6 +129,12 @@ fn answer(args: Args, out: &mut impl Write, interrupts: BoxStream<'static, ()>) 
     if let Verb::Completion { shell } = args.verb {
         return Ok(Answer::of(completion(shell)));
     }
+    let look = Look::of_stdout(&args.global.namespace);
+    if let Verb::Check(check) = &args.verb
+        && check.root.is_some()
+    {
+        return check::of_root(check, &look, args.global.json);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -136,7 +143,7 @@ fn answer(args: Args, out: &mut impl Write, interrupts: BoxStream<'static, ()>) 
         let mut run = Run {
             client: Client::connect(&args.global).await?,
             json: args.global.json,
-            look: Look::of_stdout(&args.global.namespace),
+            look,
             out,
             interrupts: Mutex::new(interrupts),
         };
@@ -206,6 +213,7 @@ impl Run<'_> {
             }
             Verb::Rm { references } => remove(client, references, json).await,
             Verb::Prune(args) => prune(client, args, json, look).await,
+            Verb::Check(args) => check::running(client, &args, look, json).await,
             Verb::Snapshot(args) => self.snapshot(args).await,
             Verb::Fork(args) => self.fork(args).await,
             Verb::Clone(args) => self.clone_state(args).await,

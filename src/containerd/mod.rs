@@ -23,6 +23,7 @@
 //! - [`stop`]: stop and start of a container, whatever made it
 //! - [`retain`]: what expires
 //! - [`undo`]: the end of what holds, and of what fails; [`recover`]: what a crash leaves of all these
+//! - [`records`]: what containerd knows of our snapshots, for a check
 //!
 //! Every call that changes something runs to its end only if its future does: a server spawns it.
 
@@ -63,6 +64,7 @@ mod pool;
 mod portable;
 mod promote;
 mod quiesce;
+mod records;
 mod recover;
 mod reference;
 mod request;

@@ -20,7 +20,7 @@ use crate::containerd::{Brancher, Target};
 use crate::error::{Error, Kind, Result};
 use crate::operation::Operations;
 use crate::protos::admin::{
-    self as proto, CancelOperationRequest, CancelOperationResponse, CloneRequest, CloneResponse,
+    self as proto, CancelOperationRequest, CancelOperationResponse, CheckRequest, CheckResponse, CloneRequest, CloneResponse,
     CommitRequest, CommitResponse, CreatePoolRequest, CreatePoolResponse, DiffRequest, DiffResponse, ExportRequest, ExportResponse, ForkRequest,
     ForkResponse, GetOperationRequest, GetOperationResponse, GetRequest, GetResponse, GrowPoolRequest, GrowPoolResponse, ImagesRequest,
     ImagesResponse, ImportRequest, ImportResponse, LineageRequest, LineageResponse, ListOperationsRequest,
@@ -35,6 +35,7 @@ use crate::snapshot::{Pruned, Seen, Size, Snapshots};
 use crate::store::{Id, Operation, Time};
 
 mod archive;
+mod check;
 mod image;
 mod message;
 mod pool;
@@ -456,6 +457,15 @@ impl admin_ttrpc::Admin for Admin {
     ) -> ttrpc::Result<CancelOperationResponse> {
         let asked = self.tracked(move |operations| operations.cancel(&request.id)).await?;
         Ok(CancelOperationResponse { operation: Some(operation(asked)).into(), ..Default::default() })
+    }
+
+    async fn check(
+        &self,
+        _: &TtrpcContext,
+        request: CheckRequest,
+        sender: ServerStreamSender<CheckResponse>,
+    ) -> ttrpc::Result<()> {
+        self.compare_all(request, &sender).await
     }
 
     async fn create_pool(

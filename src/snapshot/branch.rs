@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use super::chores::Chore;
 use super::moment;
 use super::prepare::standing;
-use super::remove::{Ended, end_layers};
+use super::remove::end_layers;
 use super::{Cost, Freezer, Keep, Snapshots, Take, key};
 use crate::error::{Error, Result};
-use crate::layer::{Manifest, Method};
+use crate::layer::Method;
 use crate::store::{Id, Kind, Layer, LayerId, Snapshot, Stage, Time};
 
 /// What the copy of a live layer came to.
@@ -138,7 +138,7 @@ impl Snapshots {
         })?;
         let sealed = copy(top, id).and_then(|copied| {
             state.taken = Some(copied.taken);
-            self.layers.seal(&filling, &manifest(state, &filling))?;
+            self.layers.seal(&filling, &self.manifest(state, &filling)?)?;
             crate::fault::point("snapshot.state.insert")?;
             let (state, filling) = (state.clone(), filling.clone());
             self.store.write(move |rows| {
@@ -161,38 +161,31 @@ impl Snapshots {
         sealed
     }
 
-    /// Makes ready, flushes, stops, copies and continues. The source goes on whatever happens.
+    /// Copies what can be copied meanwhile, makes ready, stops, copies the rest and continues. The source goes on
+    /// whatever happens.
     pub(super) fn copy_live(
         &self,
         top: &Layer,
         target: LayerId,
         freezer: &mut dyn Freezer,
     ) -> Result<Copied> {
-        let readied = freezer.ready().and_then(|()| self.layers.flush(top));
+        let mut copying = self.layers.begin(top, target)?;
+        let readied = freezer.ready().and_then(|()| copying.catch_up());
         let began = Instant::now();
         let frozen = readied.and_then(|()| freezer.freeze());
         let ran = *frozen.as_ref().unwrap_or(&false);
-        let mut made = false;
-        let copied = frozen.and_then(|_| {
+        let finished = frozen.and_then(|_| {
             crate::fault::point("snapshot.frozen")?;
             let taken = Time::now();
-            let method = self.layers.materialize(top, target)?;
-            made = true;
+            copying.finish()?;
             freezer.still()?;
             moment::pass(taken);
-            Ok((method, taken))
+            Ok(taken)
         });
         let thawed = freezer.thaw();
         let paused = if ran { began.elapsed() } else { Duration::ZERO };
-        match copied.and_then(|copied| thawed.map(|()| copied)) {
-            Ok((method, taken)) => Ok(Copied { method, paused, taken }),
-            Err(error) => {
-                if made {
-                    self.discard(Ended { home: top.home, layer: target, row: false });
-                }
-                Err(error)
-            }
-        }
+        let taken = finished.and_then(|taken| thawed.map(|()| taken))?;
+        Ok(Copied { method: copying.keep()?, paused, taken })
     }
 
     /// Ends a layer that was being filled.
@@ -215,19 +208,4 @@ pub(super) fn layer_of(state: &Snapshot) -> Result<LayerId> {
 /// keeps goes with that: the lineage names what it was taken from.
 pub(super) fn branched(state: &Snapshot) -> (Option<Id>, Option<Time>) {
     if state.transient { (state.source, state.taken) } else { (Some(state.id), None) }
-}
-
-/// What `layer.json` says of a layer that is sealed for a snapshot.
-pub(super) fn manifest(snapshot: &Snapshot, layer: &Layer) -> Manifest {
-    Manifest {
-        layer: layer.id.0,
-        base: layer.base.map(|base| base.0),
-        snapshot: snapshot.id.to_string(),
-        parent: snapshot.parent.map(|id| id.to_string()),
-        source: snapshot.source.map(|id| id.to_string()),
-        key: snapshot.key.clone(),
-        name: snapshot.name.clone(),
-        labels: snapshot.labels.clone(),
-        created: snapshot.created.to_string(),
-    }
 }

@@ -131,6 +131,7 @@ impl Snapshots {
         let mounts = self.mounts_of(&snapshot.title(), &origin.chain, Access::Write)?;
         let state = origin.snapshot;
         snapshot.layer = state.layer;
+        let made = snapshot.clone();
         self.store.write(move |rows| {
             if rows.snapshot(state.id)?.is_none_or(|row| row.layer != state.layer) {
                 return Err(Error::SnapshotNotFound(state.id.to_string()));
@@ -139,6 +140,9 @@ impl Snapshots {
             rows.delete(state.id)?;
             rows.insert(&snapshot)
         })?;
+        if let Some(layer) = origin.chain.first() {
+            self.note_done(&made, layer);
+        }
         Ok(mounts)
     }
 

@@ -9,7 +9,7 @@ use super::chores::Chore;
 use super::remove::Ended;
 use super::{Snapshots, lock};
 use crate::error::{Error, Result};
-use crate::store::{Id, Layer, LayerId, Snapshot};
+use crate::store::{Home, Id, Layer, LayerId, Snapshot};
 
 /// The longest that a request waits for one that seals its layer as it lies, which is done in a moment unless
 /// something else has to stand still with it.
@@ -214,6 +214,10 @@ impl Snapshots {
         if let Some(readers) = lock(&self.reading).get_mut(&ended.layer) {
             readers.ended = Some(ended);
             return;
+        }
+        if ended.row && ended.home == Home::Pool {
+            // It is read-only, and to have it moved takes a commit of the pool: the row alone is enough for an answer.
+            return self.leave(Chore::Discard(ended));
         }
         if let Err(error) = self.layers.discard(ended.home, ended.layer) {
             tracing::warn!(layer = %ended.layer, %error, "a removed layer is not in the trash yet");

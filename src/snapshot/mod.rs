@@ -45,6 +45,7 @@ use crate::pool::Pool;
 use crate::store::{Id, Kind, Layer, LayerId, Snapshot, Store, Time};
 
 mod archive;
+mod asked;
 mod branch;
 mod chores;
 mod commit;
@@ -58,15 +59,18 @@ mod pool;
 mod prepare;
 mod publish;
 mod read;
+mod reclaimer;
 mod remove;
 mod replace;
 mod retain;
 mod seal;
 mod size;
 mod start;
+pub(crate) mod tell;
 #[cfg(test)]
 mod tests;
 
+pub use asked::Listening;
 pub use fork::Grant;
 pub use guard::{Chain, Needed};
 pub use size::Size;
@@ -264,7 +268,7 @@ pub struct Listed {
 #[derive(Debug)]
 pub struct Snapshots {
     store: Arc<Store>,
-    layers: Layers,
+    layers: Arc<Layers>,
     rules: Rules,
     /// Set once at start: the room that knows containers lies above this one.
     freezers: OnceLock<Arc<dyn Freezers>>,
@@ -282,6 +286,10 @@ pub struct Snapshots {
     sharing: Mutex<size::Sharing>,
     /// Grants of the fork label, by token.
     grants: Mutex<HashMap<String, (Id, Made)>>,
+    /// What empties the trash.
+    reclaimer: reclaimer::Reclaimer,
+    /// The keys that containerd asked for while someone listens ([`Snapshots::listen`]).
+    asked: Mutex<asked::Asked>,
     /// What is left to the thread that does chores; it ends when this does.
     chores: Sender<chores::Chore>,
     /// Closed when that thread has ended.

@@ -14,6 +14,7 @@ const PAGE: usize = 100;
 impl Snapshots {
     /// containerd's Stat.
     pub fn stat(&self, key: &str) -> Result<Listed> {
+        self.hear(key);
         self.store.read(|rows| listed(rows, keyed(rows, key)?))
     }
 
@@ -23,7 +24,7 @@ impl Snapshots {
         key::check_labels(&labels)?;
         let fields = fields.to_vec();
         let key = key.to_owned();
-        self.store.write(move |rows| {
+        let (listed, layer) = self.store.write(move |rows| {
             let mut row = keyed(rows, &key)?;
             if fields.is_empty() {
                 row.labels.clone_from(&labels);
@@ -46,8 +47,11 @@ impl Snapshots {
             row.labels.retain(|_, value| !value.is_empty());
             row.updated = Time::now();
             rows.update(&row)?;
-            listed(rows, row)
-        })
+            let layer = row.layer.filter(|_| row.kind == Kind::Committed);
+            Ok((listed(rows, row)?, layer))
+        })?;
+        self.tell_later(layer);
+        Ok(listed)
     }
 
     /// containerd's Mounts.

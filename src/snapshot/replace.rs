@@ -15,7 +15,7 @@
 //! | the old layer sealed, where it is kept  | its row says it is written to: unsealed       |
 //! | one transaction swaps the rows          | done; an old layer that is not kept is trash  |
 
-use super::branch::{branched, manifest};
+use super::branch::branched;
 use super::prepare::{Laid, fresh, place, standing, still_below};
 use super::remove::{Ended, collect};
 use super::{Kept, Replaced, Snapshots, key};
@@ -137,7 +137,7 @@ impl Snapshots {
                 }
                 rows.insert(&new)?;
                 let held = old.held().then_some(old.id);
-                Ok((new.id, held, collect(rows, old)?))
+                Ok((new, held, collect(rows, old)?))
             })
         });
         if swapped.is_err()
@@ -151,7 +151,8 @@ impl Snapshots {
         }
         let (now, kept, ended) = swapped?;
         self.end(ended);
-        Ok(Replaced { now, kept, method: top.method })
+        self.note_done(&now, &top.layer);
+        Ok(Replaced { now: now.id, kept, method: top.method })
     }
 
     /// Undoes a replace that kept what was there: the key goes back to the row that had it, which is written to
@@ -193,7 +194,8 @@ impl Snapshots {
 
     fn seal_old(&self, looked: &Looked, kept: &Kept) -> Result<()> {
         crate::fault::point("snapshot.replace.seal")?;
-        self.layers.seal(&looked.layer, &manifest(&retired(looked.old.clone(), kept), &looked.layer))
+        let retired = retired(looked.old.clone(), kept);
+        self.layers.seal(&looked.layer, &self.manifest(&retired, &looked.layer)?)
     }
 
     /// Refuses where something is running on a key's layer, or may be.

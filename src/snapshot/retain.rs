@@ -47,10 +47,12 @@ impl Snapshots {
 
     /// Keeps one for good that was to expire.
     pub fn keep(&self, id: Id) -> Result<()> {
-        self.store.write(move |rows| match rows.snapshot(id)? {
-            Some(row) => rows.update(&Snapshot { expires: None, ..row }),
+        let layer = self.store.write(move |rows| match rows.snapshot(id)? {
+            Some(row) => rows.update(&Snapshot { expires: None, ..row.clone() }).map(|()| row.layer),
             None => Err(Error::SnapshotNotFound(id.to_string())),
-        })
+        })?;
+        self.tell_later(layer);
+        Ok(())
     }
 
     /// The snapshots that loom keeps by a name, unpinned, that the request is about, oldest first.

@@ -27,7 +27,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::branch::{Copied, layer_of, manifest};
+use super::branch::{Copied, layer_of};
 use super::chores::Chore;
 use super::remove::Ended;
 use super::{Freezer, Keep, Snapshots, key, moment};
@@ -109,23 +109,26 @@ impl Snapshots {
         self.layers.create(Home::Plain, empty.id, Some(base))?;
         let copied = at_rest(freezer, |taken| {
             state.taken = Some(taken);
-            if self.layers.seal_renamed(base.id, was, &manifest(state, base))? {
+            if self.layers.seal_renamed(base.id, was, &self.manifest(state, base)?)? {
                 return Ok(());
             }
             Err(Error::Busy(format!("layer {was}, which was mounted just now,")))
         })?;
         crate::fault::point("snapshot.seal.swap")?;
         let (state, base, empty) = (state.clone(), base.clone(), empty.clone());
-        self.store.write(move |rows| {
+        let now = self.store.write(move |rows| {
             let source = state.source.map(|source| rows.snapshot(source)).transpose()?.flatten();
             let source = source.filter(|row| row.kind == Kind::Active && row.layer == Some(was));
             let source = source.ok_or_else(|| Error::SnapshotNotFound(state.title()))?;
             rows.update_layer(&Layer { stage: Stage::Sealed, was: None, still: state.taken, ..base })?;
             rows.insert_layer(&empty)?;
-            rows.update(&Snapshot { layer: Some(empty.id), ..source })?;
+            let source = Snapshot { layer: Some(empty.id), ..source };
+            rows.update(&source)?;
             rows.insert(&state)?;
-            rows.delete_layer(was)
+            rows.delete_layer(was)?;
+            Ok((source, empty))
         })?;
+        self.note_done(&now.0, &now.1);
         Ok(Some(copied))
     }
 

@@ -103,6 +103,17 @@ impl From<Time> for SystemTime {
     }
 }
 
+/// RFC 3339.
+impl FromStr for Time {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let wrong = || Error::invalid(format!("time {text:?}"), "a time is as 2026-01-31T12:00:00Z");
+        let time: jiff::Timestamp = text.parse().map_err(|_| wrong())?;
+        i64::try_from(time.as_nanosecond()).map(Self).map_err(|_| wrong())
+    }
+}
+
 /// RFC 3339 in UTC.
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -169,6 +169,11 @@ impl<'a> Rows<'a> {
         Ok(counts.unwrap_or_default())
     }
 
+    /// Those that stand on a layer, oldest first.
+    pub fn standing(&self, layer: LayerId) -> Result<Vec<Snapshot>> {
+        self.many(snapshots!("WHERE s.layer = ?1 ORDER BY s.created, s.id"), [layer], columns::snapshot)
+    }
+
     /// Those that an operation made, oldest first.
     pub fn by_operation(&self, operation: Id) -> Result<Vec<Snapshot>> {
         self.many(

@@ -58,7 +58,7 @@ fn the_layer_itself_becomes_the_state() {
     let sealed = house.core.layers().fs(Home::Plain, stands[1].id);
     assert_eq!(inode(sealed.join("log")), file, "nothing was copied");
     assert!(!old.exists(), "a mount that was told before fails");
-    assert_eq!(house.core.layers().manifest(Home::Plain, stands[1].id).unwrap().snapshot, state.id.to_string());
+    assert_eq!(house.core.layers().manifest(Home::Plain, stands[1].id).unwrap().snapshot.id, state.id.to_string());
 
     assert!(house.core.changed_since(web, state.taken.unwrap(), 9).unwrap().is_empty());
     house.write(WEB, "log", "two");
@@ -156,7 +156,7 @@ fn an_empty_layer_is_not_sealed_again() {
     assert_eq!((cost.method, ids(&house, web)), (Method::Sealed, stands.clone()));
     assert_eq!((ids(&house, state.id)[1..].to_vec(), house.text(state.id, "log")), (stands[1..].to_vec(), b"one".to_vec()));
     let own = chain(&house, state.id).remove(0);
-    assert_eq!(house.core.layers().manifest(Home::Plain, own.id).unwrap().name.as_deref(), Some("again"));
+    assert_eq!(house.core.layers().manifest(Home::Plain, own.id).unwrap().snapshot.name.as_deref(), Some("again"));
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn a_seal_that_was_cut_off_is_undone() {
         }
         if steps > 3 {
             let row = house.core.get(web).unwrap().snapshot;
-            let manifest = super::super::branch::manifest(&row, &filling);
+            let manifest = house.core.manifest(&row, &filling).unwrap();
             assert!(layers.seal_renamed(base, was.id, &manifest).unwrap());
         }
         let house = house.reopen();
