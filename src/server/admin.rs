@@ -519,6 +519,7 @@ impl admin_ttrpc::Admin for Admin {
             status.root_filesystem = layers.root_filesystem();
             status.pool = layers.pool().map(|pool| pool.to_string_lossy().into_owned()).unwrap_or_default();
             (status.method, status.method_why) = (method.to_string(), why);
+            status.seals = layers.seals();
             status.pool_state = core.pool_seen()?.map(pool::pool).into();
             (status.listed, status.held, status.layers) = (counts.listed, counts.held, counts.layers);
             Ok(status)
