@@ -115,6 +115,10 @@ impl Look<'_> {
                 let message = format!("{} all write to it; remove all but one of them", writers.join(", "));
                 cases.push(Case::told(Code::LayerShared, &what, message));
             }
+            // Its directory may have another's name, as it was being sealed.
+            if self.rows.values().any(|other| other.was == Some(row.id)) {
+                continue;
+            }
             let Some((_, seal)) = self.found.get(&(row.id, word(row.home))) else {
                 cases.push(self.missing(row, what, upon));
                 continue;

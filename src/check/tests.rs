@@ -268,9 +268,7 @@ fn a_deleted_database_is_made_anew() {
         let found = offline(dir.path(), at, How::Repair).unwrap();
         assert_eq!(codes(&found), [(Code::DatabaseMissing, Repair::None)]);
         // A start that finds no database beside layers changes nothing.
-        let store = Store::open(&dir.path().join("loom.db")).unwrap();
-        let refused = Snapshots::open(store, Layers::open(dir.path(), at).unwrap(), Rules::default());
-        let refused = refused.unwrap_err().to_string();
+        let refused = Snapshots::open_store(&Layers::open(dir.path(), at).unwrap()).unwrap_err().to_string();
         assert!(refused.contains("--rebuild") && refused.contains("Nothing was changed"), "{refused}");
 
         let found = offline(dir.path(), at, How::Rebuild).unwrap();
