@@ -6,6 +6,7 @@
 mod support;
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -76,6 +77,15 @@ impl House {
     fn finds_offline(&self, args: &[&str], expected: &[(&str, &str)]) -> Vec<Found> {
         let args = self.offline(args);
         self.finds(&args.iter().map(String::as_str).collect::<Vec<_>>(), expected)
+    }
+
+    /// A check of the root dies at a fault point.
+    fn dies_at(&self, point: &str, args: &[&str]) {
+        assert!(cfg!(feature = "fault-points"), "build with --all-features");
+        let args = self.offline(args);
+        let mut command = self.stage.loom_command(&["check"]);
+        let status = command.args(args).env("LOOM_FAULT", format!("{point}:abort")).status().unwrap();
+        assert_eq!(status.signal(), Some(6), "{point}: {status}");
     }
 
     /// The row of a snapshot, by loom's name or containerd's key.
@@ -283,6 +293,9 @@ fn a_lost_database(stage: Stage) {
     assert!(found[0].2["message"].as_str().unwrap().contains("source"), "{found:?}");
     house.stage.loomd.stop();
     house.finds_offline(&["--repair"], &[("manifest-differs", "none")]);
+    fs::create_dir(Path::new(&root).join("layers/other")).unwrap();
+    house.dies_at("layer.stray.rename", &["--repair"]);
+    house.finds_offline(&["--repair"], &[("manifest-differs", "none"), ("name-unknown", "done")]);
     house.finds_offline(&["--rebuild"], &[("database-rebuilt", "done")]);
     house.stage.start_again();
     assert_eq!(house.lineage(), lineage);
@@ -313,6 +326,12 @@ fn a_lost_database(stage: Stage) {
         .unwrap();
     house.finds_offline(&["--repair"], &[("database-damaged", "none")]);
     assert_eq!(house.stage.place.layers(), layers);
+    // One that dies on the way is made again.
+    for point in ["check.rebuild.write", "check.rebuild.keep", "check.rebuild.rename"] {
+        house.dies_at(point, &["--rebuild"]);
+        assert_eq!(house.stage.place.layers(), layers);
+    }
+    house.refuses_to_start(&["no database"]);
     house.finds_offline(&["--rebuild"], &[("database-rebuilt", "done")]);
     let kept = fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert!(kept.filter(|name| name.starts_with("loom.db.")).count() >= 3);

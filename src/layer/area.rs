@@ -16,7 +16,7 @@ use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 
 use super::sync::Syncs;
-use super::{Found, Measured, Method, Seal, ioctl, manifest, tree};
+use super::{Found, Measured, Seal, ioctl, manifest, tree};
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::store::{Home, LayerId, Time, Usage};
@@ -138,7 +138,7 @@ impl Area {
     }
 
     /// Makes the directory or subvolume of a layer.
-    fn make(&self, id: LayerId) -> Result<()> {
+    pub(super) fn make(&self, id: LayerId) -> Result<()> {
         let made = match self.home {
             Home::Plain => rustix::fs::mkdirat(&self.layers, name(id), Mode::RWXU),
             Home::Pool => ioctl::subvolume_create(self.layers.as_fd(), &name(id)),
@@ -155,42 +155,16 @@ impl Area {
     }
 
     /// Removes a layer that this call made where the rest of its making fails.
-    fn or_undo<T>(&self, id: LayerId, make: impl FnOnce() -> Result<T>) -> Result<T> {
-        make().inspect_err(|_| {
-            let path = self.directory(id);
-            if let Err(e) = tree::remove(self.layers.as_fd(), &name(id), &path) {
-                tracing::warn!(layer = %id, error = %e, "cannot remove a layer that was not finished");
-            }
-        })
+    pub(super) fn or_undo<T>(&self, id: LayerId, make: impl FnOnce() -> Result<T>) -> Result<T> {
+        make().inspect_err(|_| self.undo(id))
     }
 
-    /// Puts a layer's tree in a second place; `method` is how this home does that.
-    pub(super) fn materialize(&self, source: LayerId, target: LayerId, method: Method) -> Result<Method> {
-        fault::point("layer.materialize.begin")?;
-        let from = self.open_layer(source)?;
-        if method == Method::Subvolume {
-            ioctl::subvolume_snapshot(self.layers.as_fd(), &name(target), &from, false)
-                .map_err(Error::io("snapshot layer", self.directory(source)))?;
-            return self.or_undo(target, || self.cleanse(target).map(|()| Method::Subvolume));
+    /// Removes a layer that was not finished, as far as that can be done.
+    pub(super) fn undo(&self, id: LayerId) {
+        let path = self.directory(id);
+        if let Err(e) = tree::remove(self.layers.as_fd(), &name(id), &path) {
+            tracing::warn!(layer = %id, error = %e, "cannot remove a layer that was not finished");
         }
-        self.make(target)?;
-        self.or_undo(target, || {
-            let layer = self.open_layer(target)?;
-            let wrong = || Error::io("create", self.directory(target));
-            // The stage of the copy is what becomes of `work` when it is empty again.
-            for name in [FS, WORK] {
-                rustix::fs::mkdirat(&layer, name, Mode::RWXU).map_err(wrong())?;
-            }
-            let copy = tree::directory(layer.as_fd(), FS).map_err(wrong())?;
-            let stage = tree::directory(layer.as_fd(), WORK).map_err(wrong())?;
-            fault::point("layer.materialize.copy")?;
-            let at = self.directory(source).join("fs");
-            let reflink = method == Method::Reflink;
-            let shared = tree::copy(self.open_tree(source)?, copy, stage.as_fd(), &at, reflink)?;
-            self.remake_work(target, &layer)?;
-            fault::point("layer.materialize.end")?;
-            Ok(if shared { Method::Reflink } else { Method::Copy })
-        })
     }
 
     /// Puts the tree of another home's layer in a place here.
@@ -207,7 +181,7 @@ impl Area {
             let stage = tree::directory(layer.as_fd(), WORK).map_err(wrong())?;
             fault::point("layer.transfer.copy")?;
             let at = home.directory(source).join("fs");
-            tree::copy(home.open_tree(source)?, copy, stage.as_fd(), &at, false)?;
+            tree::Copy::new(home.open_tree(source)?, copy, stage, &at, false).finish()?;
             self.remake_work(target, &layer)?;
             fault::point("layer.transfer.end")
         })
@@ -227,17 +201,8 @@ impl Area {
         }
     }
 
-    /// Makes a writable layer of the snapshot of another: what overlay left in its work directory and
-    /// what the other's seal said go.
-    fn cleanse(&self, id: LayerId) -> Result<()> {
-        let layer = self.open_layer(id)?;
-        fault::point("layer.materialize.cleanse")?;
-        manifest::forget(layer.as_fd(), &self.directory(id))?;
-        self.remake_work(id, &layer)?;
-        fault::point("layer.materialize.end")
-    }
-
-    fn remake_work(&self, id: LayerId, layer: &OwnedFd) -> Result<()> {
+    /// Makes an empty work directory, whatever is in the one that there is.
+    pub(super) fn remake_work(&self, id: LayerId, layer: &OwnedFd) -> Result<()> {
         self.remove_work(id, layer)?;
         self.make_work(id, layer)
     }

@@ -35,6 +35,7 @@
 mod area;
 mod change;
 mod compare;
+mod copying;
 pub(crate) mod ioctl;
 mod lock;
 mod manifest;
@@ -63,6 +64,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use self::area::Area;
 use self::probe::Probe;
 pub use self::change::{Aspect, Change, ChangeKind, Node};
+pub use self::copying::Copying;
 pub use self::lock::lock;
 pub use self::strays::Stray;
 use crate::error::{Error, Result};
@@ -350,9 +352,23 @@ impl Layers {
     }
 
     /// Puts a layer's tree in a second place, `<same home>/layers/<target>`, with an empty work
-    /// directory. On failure nothing stays at the target.
+    /// directory, while nothing writes to it. On failure nothing stays at the target.
     pub fn materialize(&self, source: &Layer, target: LayerId) -> Result<Method> {
-        self.area(source.home)?.materialize(source.id, target, self.method(source.home))
+        let mut copying = self.copying(source, target)?;
+        copying.finish()?;
+        copying.keep()
+    }
+
+    /// Begins to put the tree of a layer that is written to in a second place, as `materialize` does: what is left
+    /// for [`Copying::finish`], while nothing writes to it, does not depend on how much there is.
+    pub fn begin(&self, source: &Layer, target: LayerId) -> Result<Copying<'_>> {
+        let mut copying = self.copying(source, target)?;
+        copying.rounds()?;
+        Ok(copying)
+    }
+
+    fn copying(&self, source: &Layer, target: LayerId) -> Result<Copying<'_>> {
+        Copying::new(self.area(source.home)?, source.id, target, self.method(source.home))
     }
 
     /// Puts a plain layer's tree in a second place, `<pool>/layers/<target>`, by copying it. On failure nothing stays

@@ -48,7 +48,8 @@ fn fill(source: &OwnedFd, from: &Path, target: &OwnedFd, to: &Path) -> Result<Me
     rustix::fs::mkdirat(target, &name, Mode::RWXU).map_err(wrong())?;
     let stage = tree::directory(target.as_fd(), &name).map_err(wrong())?;
     let source_tree = own(source).map_err(Error::io("copy", from))?;
-    let shared = tree::copy(source_tree, own(target).map_err(wrong())?, stage.as_fd(), from, reflink)?;
+    let shared =
+        tree::Copy::new(source_tree, own(target).map_err(wrong())?, stage, from, reflink).finish()?;
     tree::remove(target.as_fd(), &name, to)?;
     tree::match_times(source.as_fd(), target.as_fd()).map_err(wrong())?;
     fault::point("layer.copy_tree.sync")?;

@@ -168,7 +168,11 @@ impl Image {
             return Ok(());
         }
         for device in self.attached()? {
-            LOSETUP.run(&["--detach".as_ref(), device.as_os_str()])?;
+            let detached = LOSETUP.run(&["--detach".as_ref(), device.as_os_str()]);
+            // One that goes with its last unmount may have gone meanwhile.
+            if detached.is_err() && self.attached()?.contains(&device) {
+                detached?;
+            }
         }
         match fs::remove_file(&self.file) {
             Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io("remove", &self.file)(e)),

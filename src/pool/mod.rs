@@ -136,7 +136,9 @@ impl Pool {
         });
         let made = match (&config.path, Record::read(&pool.root)?) {
             (path, Some(record)) if !record.made => {
-                pool.clear(&record)?;
+                if let Err(error) = pool.clear(&record) {
+                    tracing::error!(%error, "a pool that was not finished cannot be removed; it is tried again");
+                }
                 path.as_deref().map(Made::configured).transpose()?
             }
             (Some(path), None) => Some(Made::configured(path)?),
@@ -171,13 +173,13 @@ impl Pool {
         let record = self.plan(make)?;
         fault::point("pool.create.record")?;
         record.write(&self.root)?;
-        let made = self.build(&record).and_then(|made| {
+        let built = self.build(&record).and_then(|made| {
             let answer = ready(&made.path)?;
             fault::point("pool.create.made")?;
             Record { made: true, ..record.clone() }.write(&self.root)?;
             Ok((made, answer))
         });
-        match made {
+        match built {
             Ok((made, answer)) => {
                 self.set(made)?;
                 Ok(answer)

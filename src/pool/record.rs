@@ -88,11 +88,14 @@ impl Record {
 
     /// Removes it, durably.
     pub(super) fn remove(root: &Path) -> Result<()> {
-        let path = root.join(NAME);
-        match fs::remove_file(&path).and_then(|()| File::open(root)?.sync_all()) {
-            Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io("remove", &path)(e)),
-            _ => Ok(()),
+        for name in [UNFINISHED, NAME] {
+            let path = root.join(name);
+            match fs::remove_file(&path) {
+                Err(e) if e.kind() != ErrorKind::NotFound => return Err(Error::io("remove", &path)(e)),
+                _ => {}
+            }
         }
+        File::open(root).and_then(|root| root.sync_all()).map_err(Error::io("sync", root))
     }
 }
 

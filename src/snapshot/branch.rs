@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::chores::Chore;
 use super::moment;
 use super::prepare::standing;
-use super::remove::{Ended, end_layers};
+use super::remove::end_layers;
 use super::{Cost, Freezer, Keep, Snapshots, Take, key};
 use crate::error::{Error, Result};
 use crate::layer::Method;
@@ -161,38 +161,31 @@ impl Snapshots {
         sealed
     }
 
-    /// Makes ready, flushes, stops, copies and continues. The source goes on whatever happens.
+    /// Copies what can be copied meanwhile, makes ready, stops, copies the rest and continues. The source goes on
+    /// whatever happens.
     pub(super) fn copy_live(
         &self,
         top: &Layer,
         target: LayerId,
         freezer: &mut dyn Freezer,
     ) -> Result<Copied> {
-        let readied = freezer.ready().and_then(|()| self.layers.flush(top));
+        let mut copying = self.layers.begin(top, target)?;
+        let readied = freezer.ready().and_then(|()| copying.catch_up());
         let began = Instant::now();
         let frozen = readied.and_then(|()| freezer.freeze());
         let ran = *frozen.as_ref().unwrap_or(&false);
-        let mut made = false;
-        let copied = frozen.and_then(|_| {
+        let finished = frozen.and_then(|_| {
             crate::fault::point("snapshot.frozen")?;
             let taken = Time::now();
-            let method = self.layers.materialize(top, target)?;
-            made = true;
+            copying.finish()?;
             freezer.still()?;
             moment::pass(taken);
-            Ok((method, taken))
+            Ok(taken)
         });
         let thawed = freezer.thaw();
         let paused = if ran { began.elapsed() } else { Duration::ZERO };
-        match copied.and_then(|copied| thawed.map(|()| copied)) {
-            Ok((method, taken)) => Ok(Copied { method, paused, taken }),
-            Err(error) => {
-                if made {
-                    self.discard(Ended { home: top.home, layer: target, row: false });
-                }
-                Err(error)
-            }
-        }
+        let taken = finished.and_then(|taken| thawed.map(|()| taken))?;
+        Ok(Copied { method: copying.keep()?, paused, taken })
     }
 
     /// Ends a layer that was being filled.

@@ -18,7 +18,7 @@ use super::super::attributes::{self, Attributes};
 use super::super::{READ, directory, is_directory, pin, remove, status, vanished};
 use super::crew::Crew;
 use super::record::{Entries, Entry, Seen};
-use super::{Copy, long_before, now};
+use super::Copy;
 use crate::error::{Error, Result};
 use crate::fault;
 
@@ -103,7 +103,7 @@ impl Copy {
             Err(e) if vanished(e) => return Ok(()),
             Err(e) => return Err(wrong(e.into())),
         };
-        let before = long_before(now());
+        let before = self.long_ago();
         let found = status(source.as_fd()).map_err(|e| wrong(e.into()))?;
         let names = list(source.as_fd()).map_err(|e| wrong(e.into()))?;
         let mut record = self.record();

@@ -69,6 +69,7 @@ pub(in crate::layer) struct Copy {
     links: Links,
     /// What changed before it is written out.
     flushed: Time,
+    late: Duration,
     round: u32,
     /// The source stands still: what is not settled is copied, and nothing changes behind that.
     last: bool,
@@ -93,6 +94,7 @@ impl Copy {
             record: Mutex::new(Record::new()),
             links: Links::new(stage),
             flushed: Time(i64::MIN),
+            late: LATE,
             round: 0,
             last: false,
         }
@@ -101,7 +103,7 @@ impl Copy {
     /// Copies while the source is written to, until there is little left to do. `flush` writes out what is dirty of
     /// the source's filesystem.
     pub(in crate::layer) fn rounds(&mut self, flush: impl FnOnce() -> Result<()>) -> Result<()> {
-        self.flushed = long_before(now());
+        self.flushed = self.long_ago();
         flush()?;
         let mut before = Duration::MAX;
         for _ in 0..ROUNDS {
@@ -137,6 +139,18 @@ impl Copy {
         crew::work(Task::root(), |task, crew| this.task(task, crew))
     }
 
+    /// The moment before which no change was stamped that is still to come.
+    fn long_ago(&self) -> Time {
+        Time(now().0.saturating_sub(i64::try_from(self.late.as_nanos()).unwrap_or(i64::MAX)))
+    }
+
+    /// Changes come no later than their stamps: the tests write by ordinary calls, and do not wait long.
+    #[cfg(test)]
+    pub(in crate::layer) fn at_once(mut self) -> Self {
+        self.late = Duration::ZERO;
+        self
+    }
+
     fn record(&self) -> MutexGuard<'_, Record> {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -160,9 +174,4 @@ impl Copy {
 fn now() -> Time {
     let time = clock_gettime(ClockId::RealtimeCoarse);
     Time(time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec))
-}
-
-/// The moment before which no change was stamped that is still to come at `time`.
-fn long_before(time: Time) -> Time {
-    Time(time.0.saturating_sub(i64::try_from(LATE.as_nanos()).unwrap_or(i64::MAX)))
 }

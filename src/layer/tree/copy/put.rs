@@ -11,7 +11,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, Statx};
 use super::super::attributes::{Attributes, mode};
 use super::super::{data, magic, pin, status};
 use super::record::{Entry, Inode, Seen};
-use super::{Copy, long_before, now};
+use super::Copy;
 
 impl Copy {
     /// Makes a copy of what is pinned, as `name` in `dir`, which has no such name.
@@ -43,7 +43,7 @@ impl Copy {
             return self.file(pinned, found, dir, name);
         }
         let seen = Seen::of(found);
-        let settled = seen.changed_before(long_before(now()));
+        let settled = seen.changed_before(self.long_ago());
         let attributes = Attributes::of(pinned, *found)?;
         if kind == FileType::Symlink {
             let to = rustix::fs::readlinkat(pinned, c"", Vec::new())?;
@@ -78,7 +78,7 @@ impl Copy {
         if self.last || seen.changed_before(self.flushed) {
             return Ok((found, true));
         }
-        let before = long_before(now());
+        let before = self.long_ago();
         if !seen.changed_before(before) {
             return Ok((found, false));
         }
@@ -90,6 +90,6 @@ impl Copy {
     /// True where a name that was copied needs no look again in this round, if it looks the same.
     pub(super) fn stays(&self, seen: &Seen, settled: bool) -> bool {
         // Copied again, it would be no more settled than it is.
-        settled || (!self.last && !seen.changed_before(long_before(now())))
+        settled || (!self.last && !seen.changed_before(self.long_ago()))
     }
 }
