@@ -401,7 +401,7 @@ fn few(all: &[impl fmt::Display]) -> String {
 }
 
 /// Those that come back to themselves, in order.
-fn circular<T: Copy + Eq + Hash + Ord>(above: &HashMap<T, Vec<T>>) -> Vec<T> {
+pub(super) fn circular<T: Copy + Eq + Hash + Ord>(above: &HashMap<T, Vec<T>>) -> Vec<T> {
     // What has nothing above it that is left goes, until nothing goes any more.
     let mut left: BTreeSet<T> = above.keys().copied().collect();
     // A row below a circle is in none: cut from both ends.
