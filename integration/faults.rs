@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::Output;
+use std::process::{Command, Output};
 use std::time::Instant;
 
 use serde_json::Value;
@@ -29,7 +29,7 @@ use support::fault::{Action, ELSEWHERE, Fault, NEVER, in_source, passed};
 use support::image::{small, tiny};
 use support::layout::Layout;
 use support::loom::try_loom;
-use support::process::{printed, wrote};
+use support::process::{finish, printed, wrote};
 use support::stage::Stage;
 use support::verb::{Answer, Under, VERBS, Verb, result};
 use support::wait::{DEADLINE, wait_for, wait_until};
@@ -176,6 +176,7 @@ impl Sweep {
                 ctr(&["tasks", "rm", "-f", name[0]]);
                 ctr(&["containers", "rm", name[0]])
             }
+            ("spoil", _) => self.spoil(),
             // containerd's collector looks at a snapshotter only after a removal on it.
             ("collect", _) => {
                 snap(&["prepare", "collect", &self.layer]);
@@ -185,6 +186,16 @@ impl Sweep {
             }
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Takes its `layer.json` from the newest sealed layer.
+    fn spoil(&self) -> Output {
+        let number = |layer: &PathBuf| layer.file_name()?.to_str()?.parse::<u64>().ok();
+        let sealed = self.stage.place.layers().into_iter().filter(|layer| layer.join("layer.json").exists());
+        let layer = sealed.max_by_key(number).unwrap();
+        // One of the pool is read-only.
+        let script = "btrfs property set -ts \"$0\" ro false 2>/dev/null; rm \"$0/layer.json\"";
+        finish(Command::new("sh").args(["-c", script]).arg(layer))
     }
 
     /// # Panics

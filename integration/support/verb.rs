@@ -277,4 +277,12 @@ pub const VERBS: &[Verb] = &[
         request: &["loom prune --label by=sweep"],
         ..VERB
     },
+    Verb {
+        name: "check",
+        under: Under::Unmet,
+        set: &["loom snapshot source --name old", "spoil"],
+        request: &["loom check --repair"],
+        unset: &["loom rm old"],
+        ..VERB
+    },
 ];

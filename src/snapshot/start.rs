@@ -22,6 +22,22 @@ use crate::layer::{Layers, Seal};
 use crate::store::{Home, Layer, LayerId, Stage, Store};
 
 impl Snapshots {
+    /// Opens the database of a root, or makes it where there are no layers yet. Layers without one are refused: they
+    /// would all look like what a crash left.
+    pub fn open_store(layers: &Layers) -> Result<Store> {
+        let (root, path) = (layers.root().display(), layers.root().join("loom.db"));
+        let found = if path.exists() { Vec::new() } else { layers.found()? };
+        if found.is_empty() {
+            return Store::open(&path);
+        }
+        Err(Error::Config(format!(
+            "{root} has {} layers and no database. Nothing was changed. Put the loom.db back that belongs to them, or \
+             make it anew of what the layers say: `loom check --root {root}{} --rebuild`",
+            found.len(),
+            pool_flag(layers)
+        )))
+    }
+
     /// Opens the core over a store and layers, and puts right what a crash left.
     pub fn open(store: Store, layers: Layers, rules: Rules) -> Result<Arc<Self>> {
         let (chores, left) = mpsc::channel();
@@ -83,15 +99,7 @@ impl Snapshots {
                  are, or belongs to another root. Nothing was changed. Put the loom.db back that belongs to them, or \
                  make it anew of what the layers say: `loom check --root {root}{} --rebuild`",
                 strays.join(", "),
-                self.pool_flag()
-            )));
-        }
-        if self.store.is_new() && !found.is_empty() {
-            return Err(Error::Config(format!(
-                "{root} has {} layers and no database. Nothing was changed. Put the loom.db back that belongs to them, \
-                 or make it anew of what the layers say: `loom check --root {root}{} --rebuild`",
-                found.len(),
-                self.pool_flag()
+                pool_flag(&self.layers)
             )));
         }
         for &(home, id) in unknown().map(|(place, _)| place) {
@@ -118,11 +126,6 @@ impl Snapshots {
         self.release_left()
     }
 
-    /// How a check is told of the pool.
-    fn pool_flag(&self) -> String {
-        self.layers.pool().map(|pool| format!(" --pool {}", pool.display())).unwrap_or_default()
-    }
-
     /// Ends the holds of requests that a crash cut off.
     fn release_left(&self) -> Result<()> {
         let ended = self.store.write(|rows| {
@@ -137,4 +140,9 @@ impl Snapshots {
         self.end(ended);
         Ok(())
     }
+}
+
+/// How a check is told of the pool.
+fn pool_flag(layers: &Layers) -> String {
+    layers.pool().map(|pool| format!(" --pool {}", pool.display())).unwrap_or_default()
 }
