@@ -23,6 +23,7 @@
 //! - [`stop`]: stop and start of a container, whatever made it
 //! - [`retain`]: what expires
 //! - [`undo`]: the end of what holds, and of what fails; [`recover`]: what a crash leaves of all these
+//! - [`records`]: what containerd knows of our snapshots, for a check
 //!
 //! Every call that changes something runs to its end only if its future does: a server spawns it.
 
@@ -55,9 +56,11 @@ mod label;
 mod leases;
 mod nerdctl;
 mod patch;
+mod pool;
 mod portable;
 mod promote;
 mod quiesce;
+mod records;
 mod recover;
 mod reference;
 mod request;
@@ -78,6 +81,7 @@ pub use containers::NERDCTL_NAME;
 pub use difference::Difference;
 pub use image::ImageSeen;
 pub use import::Import;
+pub use pool::Moved;
 pub use request::{
     Archive, Branched, Changes, Commit, Committed, Compression, Consistency, Forked, Options, Portable,
     Resumed, Rolled, Taken, Volumes,

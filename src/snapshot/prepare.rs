@@ -142,7 +142,7 @@ impl Snapshots {
     /// Writes the rows of a layer that is in place; where that fails the layer goes.
     pub(super) fn insert(&self, layer: Layer, snapshot: Snapshot) -> Result<()> {
         let (home, id) = (layer.home, layer.id);
-        let written = crate::fault::point("snapshot.insert").and_then(|()| {
+        let written = crate::fault::point("snapshot.insert").and_then(|()| self.note(&snapshot, &layer)).and_then(|()| {
             self.store.write(move |rows| {
                 still_below(rows, &snapshot)?;
                 if let Some(base) = layer.base {

@@ -103,6 +103,17 @@ impl From<Time> for SystemTime {
     }
 }
 
+/// RFC 3339.
+impl FromStr for Time {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let wrong = || Error::invalid(format!("time {text:?}"), "a time is as 2026-01-31T12:00:00Z");
+        let time: jiff::Timestamp = text.parse().map_err(|_| wrong())?;
+        i64::try_from(time.as_nanosecond()).map(Self).map_err(|_| wrong())
+    }
+}
+
 /// RFC 3339 in UTC.
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -201,12 +212,15 @@ pub struct Layer {
     pub max_size: Option<i64>,
     /// The user and group mapping that the owners in it are written with; none for the host's own.
     pub mapping: Option<String>,
+    /// Of one that was sealed as it lay, below a snapshot that lives on: the moment that nothing in it changed
+    /// behind.
+    pub still: Option<Time>,
 }
 
 impl Layer {
     /// One that is not measured, limited or mapped.
     pub fn new(id: LayerId, home: Home, base: Option<LayerId>, stage: Stage) -> Self {
-        Self { id, home, base, stage, usage: None, was: None, max_size: None, mapping: None }
+        Self { id, home, base, stage, usage: None, was: None, max_size: None, mapping: None, still: None }
     }
 }
 

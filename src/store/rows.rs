@@ -169,6 +169,11 @@ impl<'a> Rows<'a> {
         Ok(counts.unwrap_or_default())
     }
 
+    /// Those that stand on a layer, oldest first.
+    pub fn standing(&self, layer: LayerId) -> Result<Vec<Snapshot>> {
+        self.many(snapshots!("WHERE s.layer = ?1 ORDER BY s.created, s.id"), [layer], columns::snapshot)
+    }
+
     /// Those that an operation made, oldest first.
     pub fn by_operation(&self, operation: Id) -> Result<Vec<Snapshot>> {
         self.many(
@@ -236,8 +241,8 @@ impl<'a> Rows<'a> {
     pub fn insert_layer(&self, layer: &Layer) -> Result<()> {
         self.put_layer(
             layer,
-            "INSERT INTO layers (id, home, base, stage, size, inodes, was, max_size, mapping) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            "INSERT INTO layers (id, home, base, stage, size, inodes, was, max_size, mapping, still) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )
         .map(drop)
     }
@@ -247,7 +252,7 @@ impl<'a> Rows<'a> {
         let changed = self.put_layer(
             layer,
             "UPDATE layers SET home = ?2, base = ?3, stage = ?4, size = ?5, inodes = ?6, was = ?7, max_size = ?8, \
-             mapping = ?9 WHERE id = ?1",
+             mapping = ?9, still = ?10 WHERE id = ?1",
         )?;
         if changed == 0 {
             return Err(Error::Internal(format!("layer {} was to be changed and is gone", layer.id)));
@@ -396,6 +401,7 @@ impl<'a> Rows<'a> {
                 layer.was,
                 layer.max_size,
                 layer.mapping,
+                layer.still,
             ],
         )
     }

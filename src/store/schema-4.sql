@@ -6,3 +6,5 @@ ALTER TABLE layers ADD COLUMN was INTEGER;
 ALTER TABLE layers ADD COLUMN max_size INTEGER;
 -- The user and group mapping that the owners in it are written with, as JSON of the core; none for the host's own.
 ALTER TABLE layers ADD COLUMN mapping TEXT;
+-- Of one that was sealed as it lay: the moment that nothing in it changed behind.
+ALTER TABLE layers ADD COLUMN still INTEGER;
