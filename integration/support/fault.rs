@@ -42,6 +42,7 @@ pub const NEVER: &[(Layout, &str, &str)] = &[
     (Layout::Ext4, "layer.materialize.cleanse", "what is copied file by file has nothing to cleanse"),
     (Layout::Ext4Pool, "layer.materialize.copy", "a pool layer is a snapshot of another"),
     (Layout::Ext4Pool, "layer.copy.entry", "a pool layer is a snapshot of another"),
+    (Layout::Ext4Pool, "layer.copy.round", "a pool layer is a snapshot of another"),
     (Layout::Ext4, "layer.compare.hold", BTRFS),
     (Layout::Ext4, "layer.compare.send", BTRFS),
     (Layout::Ext4, "containerd.image.create", NERDCTL),
