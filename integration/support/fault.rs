@@ -49,6 +49,7 @@ pub const NEVER: &[(Layout, &str, &str)] = &[
     (Layout::Ext4Pool, "snapshot.at_rest", STACKS),
     (Layout::Ext4Pool, "snapshot.seal.back", STACKS),
     (Layout::Ext4Pool, "snapshot.seal.swap", STACKS),
+    (Layout::Ext4Pool, "layer.copy.round", "a pool layer is a snapshot of another"),
     (Layout::Ext4, "layer.compare.hold", BTRFS),
     (Layout::Ext4, "layer.compare.send", BTRFS),
     (Layout::Ext4, "containerd.image.create", NERDCTL),

@@ -360,6 +360,17 @@ pub(super) fn send_difference(
     done(unsafe { request::send(after.as_raw_fd(), &raw const args) })
 }
 
+/// Writes out what is dirty of a file's bytes, without what it takes to find them after a power cut. Behind it the
+/// first store to a mapped page is a change of the file again.
+pub(super) fn write_out(file: impl AsFd) -> Result<()> {
+    use nix::libc::{
+        SYNC_FILE_RANGE_WAIT_AFTER, SYNC_FILE_RANGE_WAIT_BEFORE, SYNC_FILE_RANGE_WRITE, sync_file_range,
+    };
+    let all = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
+    // SAFETY: the call takes no pointers, and the descriptor lives through it.
+    done(nix::errno::Errno::result(unsafe { sync_file_range(file.as_fd().as_raw_fd(), 0, 0, all) }))
+}
+
 /// Tells the extents of a file which others have too, by place and length in bytes: a clone of it, or of its
 /// subvolume, or another place in itself. What is not written out yet lies in no extent. `more` is asked before each
 /// look; where it says no, so does the answer.
