@@ -360,13 +360,19 @@ fn an_import_that_ends_early_leaves_nothing(mut stage: Stage) {
     wait_until_again(&stage, &before, "all of them");
 }
 
-fn a_full_content_store(stage: Stage) {
+/// Commits a container of 60 MiB as `loom.test/large:1`; answers the image that it was made of.
+fn large_image(stage: &Stage) -> String {
     let image = stage.import(&small());
     stage.containerd.ctr(&["run", "-d", "--snapshotter", "loom", &image, "origin", "sleep", "10000"]);
     stage
         .containerd
         .exec("origin", &["sh", "-c", "dd if=/dev/urandom of=/root/large bs=1M count=60 2>/dev/null"]);
     stage.loom_json(&["commit", "origin", "loom.test/large:1"]);
+    image
+}
+
+fn a_full_content_store(stage: Stage) {
+    let image = large_image(&stage);
     let mut large = vec![0; 60 << 20];
     getrandom::fill(&mut large).unwrap();
     let archive = stage.scratch.path().join("large.tar");
@@ -395,12 +401,7 @@ fn a_full_content_store(stage: Stage) {
 }
 
 fn an_export_that_nobody_reads_leaves_nothing(stage: Stage) {
-    let image = stage.import(&small());
-    stage.containerd.ctr(&["run", "-d", "--snapshotter", "loom", &image, "origin", "sleep", "10000"]);
-    stage
-        .containerd
-        .exec("origin", &["sh", "-c", "dd if=/dev/urandom of=/root/large bs=1M count=60 2>/dev/null"]);
-    stage.loom_json(&["commit", "origin", "loom.test/large:1"]);
+    let image = large_image(&stage);
     let before = everything(&stage);
     for args in [
         vec!["export", "origin"],
