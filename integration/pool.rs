@@ -420,7 +420,6 @@ fn a_host_that_is_full() {
     stage.loom(&["pool", "create", "--size", "6G"]);
     let (place, _) = places(&stage);
     let counter = counter::start(&stage, &image, "web", &[]);
-    let steady = counter.steady();
     stage.loom(&["snapshot", "web", "--name", "before"]);
     assert_eq!(method(&stage, "web"), "subvolume");
 
