@@ -115,6 +115,10 @@ impl Look<'_> {
                 let message = format!("{} all write to it; remove all but one of them", writers.join(", "));
                 cases.push(Case::told(Code::LayerShared, &what, message));
             }
+            // Its directory may have another's name, as it was being sealed.
+            if self.rows.values().any(|other| other.was == Some(row.id)) {
+                continue;
+            }
             let Some((_, seal)) = self.found.get(&(row.id, word(row.home))) else {
                 cases.push(self.missing(row, what, upon));
                 continue;
@@ -397,7 +401,7 @@ fn few(all: &[impl fmt::Display]) -> String {
 }
 
 /// Those that come back to themselves, in order.
-fn circular<T: Copy + Eq + Hash + Ord>(above: &HashMap<T, Vec<T>>) -> Vec<T> {
+pub(super) fn circular<T: Copy + Eq + Hash + Ord>(above: &HashMap<T, Vec<T>>) -> Vec<T> {
     // What has nothing above it that is left goes, until nothing goes any more.
     let mut left: BTreeSet<T> = above.keys().copied().collect();
     // A row below a circle is in none: cut from both ends.

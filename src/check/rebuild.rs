@@ -15,7 +15,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-use super::compare::titles;
+use super::compare::{circular, titles};
 use super::{Case, Code, Repair};
 use crate::error::{Error, Result};
 use crate::layer::{Found, Layers, Manifest, Seal, Told};
@@ -144,10 +144,11 @@ impl Rows {
             // What is looked at next tells of it.
             self.layers.entry(base).or_insert_with(|| Layer::new(base, Home::Plain, None, Stage::Sealed));
         }
-        // Ids only ever grow; what says otherwise is damaged, and could close a circle.
-        for layer in self.layers.values_mut().filter(|layer| layer.base.is_some_and(|base| base >= layer.id)) {
-            let message = "its layer.json says that it stands on a later one, which cannot be; it stands on nothing now";
-            let what = format!("{} layer {}", layer.home, layer.id);
+        let above = self.layers.values().map(|layer| (layer.id, layer.base.into_iter().collect())).collect();
+        for id in circular::<LayerId>(&above) {
+            let Some(layer) = self.layers.get_mut(&id) else { continue };
+            let message = "by what the layers say it stands on itself in the end, which cannot be; it stands on nothing now";
+            let what = format!("{} layer {id}", layer.home);
             self.cases.push(Case::told(Code::Circle, what, message));
             layer.base = None;
         }

@@ -116,7 +116,7 @@ mod tests {
         assert_eq!(exits(&[]), (None, String::new()));
         let (exit, out) = exits(&[finding("done")]);
         assert_eq!(exit, None);
-        assert!(out.contains("layer-unknown   4.1 KB   done     plain layer 7\n    no row"), "{out}");
+        assert!(out.contains("layer-unknown   4.0 KB   done     plain layer 7\n    no row"), "{out}");
         assert_eq!(exits(&[finding("done"), finding("possible")]).0, Some(Exit::Failed));
         assert_eq!(exits(&[finding("none")]).0, Some(Exit::Failed));
     }

@@ -173,13 +173,13 @@ impl Pool {
         let record = self.plan(make)?;
         fault::point("pool.create.record")?;
         record.write(&self.root)?;
-        let made = self.build(&record).and_then(|made| {
+        let built = self.build(&record).and_then(|made| {
             let answer = ready(&made.path)?;
             fault::point("pool.create.made")?;
             Record { made: true, ..record.clone() }.write(&self.root)?;
             Ok((made, answer))
         });
-        match made {
+        match built {
             Ok((made, answer)) => {
                 self.set(made)?;
                 Ok(answer)

@@ -54,6 +54,7 @@ mod fork;
 mod guard;
 mod hold;
 pub mod key;
+mod limit;
 mod moment;
 mod pool;
 mod prepare;
@@ -69,10 +70,12 @@ mod start;
 pub(crate) mod tell;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 pub use asked::Listening;
 pub use fork::Grant;
 pub use guard::{Chain, Needed};
+pub use limit::{LIMIT_LABEL, Limited};
 pub use size::Size;
 
 /// The label on Prepare that makes the new snapshot continue from another one.
@@ -220,11 +223,13 @@ pub struct Pruned {
     pub container: Option<(String, String)>,
 }
 
-/// The limits of the fork label, from the configuration.
+/// What the configuration says.
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
     /// Namespaces in which the fork label is refused.
     pub deny_fork_label: Vec<String>,
+    /// The most bytes that may be written to a container's layer, where nothing else is said.
+    pub limit: Option<i64>,
 }
 
 /// How many there are.
@@ -282,6 +287,8 @@ pub struct Snapshots {
     reading: Mutex<HashMap<LayerId, guard::Readers>>,
     /// Snapshots that requests under way may come back to.
     needs: guard::Needs,
+    /// What writable layers took when that was last looked at.
+    known: Mutex<usage::Known>,
     /// What sealed layers shared with others when that was last looked at.
     sharing: Mutex<size::Sharing>,
     /// Grants of the fork label, by token.
@@ -294,6 +301,8 @@ pub struct Snapshots {
     chores: Sender<chores::Chore>,
     /// Closed when that thread has ended.
     chores_ended: Mutex<Option<Receiver<()>>>,
+    /// What is left to the thread that measures layers; it ends when this does.
+    measures: Sender<LayerId>,
 }
 
 impl Snapshots {

@@ -132,6 +132,7 @@ impl Snapshots {
 
     /// Puts an active snapshot on the copy of its layer.
     fn swap_top(&self, key: &str, was: &Snapshot, top: &Layer, moved: &Layer) -> Result<Vec<Ended>> {
+        self.keep_limit(moved)?;
         // What replaces durable content is durable itself.
         self.layers.flush(moved)?;
         // Whoever got the mounts before the key was taken has mounted them by now, or fails to.

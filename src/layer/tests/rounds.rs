@@ -153,7 +153,7 @@ fn every_change_is_followed(kind: &str, reflink: bool) {
     let image = Image::new(kind, 512);
     let step = (0..28_u8, 0..39_usize, 0..39_usize, any::<u8>());
     let rounds = prop::collection::vec((prop::collection::vec(step, 0..40), any::<bool>()), 2..5);
-    proptest!(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() }, |(rounds in rounds)| {
+    proptest!(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() }, |(rounds in rounds)| {
         let mut trees = Trees::new(&image, reflink);
         let root = trees.source();
         let last = rounds.len() - 1;

@@ -4,6 +4,7 @@
 mod branch;
 mod crash;
 mod lifecycle;
+mod limit;
 mod model;
 mod publish;
 mod races;
@@ -14,6 +15,7 @@ mod replace_faults;
 mod retain;
 mod seal;
 mod size;
+mod usage;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -142,8 +144,13 @@ pub(super) fn open(root: &Path) -> Result<Arc<Snapshots>> {
 }
 
 fn open_with(root: &Path, pool: Option<&Path>) -> Result<Arc<Snapshots>> {
+    open_limited(root, pool, None)
+}
+
+/// With a default of what may be written to a layer.
+fn open_limited(root: &Path, pool: Option<&Path>, limit: Option<i64>) -> Result<Arc<Snapshots>> {
     let layers = Layers::open(root, pool)?;
-    let rules = Rules { deny_fork_label: vec!["k8s.io".to_owned()] };
+    let rules = Rules { deny_fork_label: vec!["k8s.io".to_owned()], limit };
     Snapshots::open(Store::open(&root.join("loom.db"))?, layers, rules)
 }
 
