@@ -445,7 +445,8 @@ impl Sweep {
                      WHERE s.client_key = 'still' AND l.home = 'plain'";
         let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
         let Ok((was, base)) = store.query_row(still, [], read) else { return };
-        let insert = "INSERT INTO layers (id, home, base, stage, was) VALUES (?1, 'plain', ?2, 'filling', ?3)";
+        let insert =
+            "INSERT INTO layers (id, home, base, stage, was) VALUES (?1, 'plain', ?2, 'filling', ?3)";
         store.execute(insert, [id, base, was]).unwrap();
         let layers = root.join("layers");
         fs::rename(layers.join(was.to_string()), layers.join(id.to_string())).unwrap();

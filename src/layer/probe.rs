@@ -69,7 +69,10 @@ impl Probe {
             let base = make(scratch, c"base")?;
             let (fs, work) = (make(scratch, c"fs")?, make(scratch, c"work")?);
             let each = |tree, beside| {
-                Ok::<_, Errno>([asked(scratch, tree, &[fs.as_fd()])?, asked(scratch, beside, &[work.as_fd()])?])
+                Ok::<_, Errno>([
+                    asked(scratch, tree, &[fs.as_fd()])?,
+                    asked(scratch, beside, &[work.as_fd()])?,
+                ])
             };
             let free = each(c"1", c"2")?;
             // As one that was detached: it is in no mount table.
@@ -80,10 +83,7 @@ impl Probe {
     }
 
     /// Runs `ask` with an empty directory, of which nothing stays.
-    fn with_scratch<T>(
-        &self,
-        ask: impl FnOnce(BorrowedFd<'_>) -> rustix::io::Result<T>,
-    ) -> Result<T> {
+    fn with_scratch<T>(&self, ask: impl FnOnce(BorrowedFd<'_>) -> rustix::io::Result<T>) -> Result<T> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let at = self.path.join("probe");
         tree::remove(self.home.as_fd(), SCRATCH, &at)?;
