@@ -53,9 +53,11 @@ impl<'a> Pace<'a> {
     /// Passed with each name. Fails once nothing more is to be done.
     pub(super) fn step(&mut self) -> io::Result<()> {
         self.names += 1;
-        if !self.names.is_multiple_of(NAMES) {
-            return Ok(());
-        }
+        if self.names.is_multiple_of(NAMES) { self.turn() } else { Ok(()) }
+    }
+
+    /// Rests where it is time to. Fails once nothing more is to be done.
+    fn turn(&mut self) -> io::Result<()> {
         if self.throttle.stopped.load(Ordering::SeqCst) {
             return Err(io::ErrorKind::Interrupted.into());
         }
@@ -104,6 +106,10 @@ fn reclaim<'a>(areas: impl Iterator<Item = &'a Area>, mut pace: Option<&mut Pace
         if mounted.contains(&id) {
             left += 1;
             continue;
+        }
+        // A subvolume goes without a name being passed.
+        if pace.as_deref_mut().is_some_and(|pace| pace.turn().is_err()) {
+            return Ok(left + 1);
         }
         let removed = fault::point("layer.reclaim.remove").and_then(|()| {
             let (directory, path) =
