@@ -241,7 +241,11 @@ fn moments(stage: Stage, states: usize) {
             model.step();
             had.push(picture(&model.dir));
         }
-        assert!(had.contains(&found), "state {number}, {last}: it has\n{found}\nand the source had\n{}", had.concat());
+        assert!(
+            had.contains(&found),
+            "state {number}, {last}: it has\n{found}\nand the source had\n{}",
+            had.concat()
+        );
         assert_eq!(fs::read_dir(layer.join("fs/root/files")).unwrap().count(), 100);
         stage.loom_json(&["rm", "state"]);
     }
@@ -268,7 +272,11 @@ fn same(stage: Stage) {
             })
             .collect();
         let least = |what: &str| answers.iter().map(|answer| cost(answer, what)).min().unwrap();
-        println!("rounds | pool, {files} files | paused {:?} | whole {:?}", least("paused_us"), least("total_us"));
+        println!(
+            "rounds | pool, {files} files | paused {:?} | whole {:?}",
+            least("paused_us"),
+            least("total_us")
+        );
         forks.push(least("total_us"));
     }
     assert!(forks[1] < forks[0] * 2, "the larger costs more: {forks:?}");
