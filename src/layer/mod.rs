@@ -14,6 +14,7 @@
 //! ```text
 //!  create        layers/<id> without layer.json: nobody knows it, start discards it
 //!  materialize   the same, or with the layer.json of the layer that it is a copy of
+//!  flatten       layers/<id> without layer.json
 //!  seal          files synced -> layer.json synced -> work removed, or set read-only in the pool
 //!                with layer.json the layer is whole, and sealing it again is harmless
 //!  discard       one rename into trash/, durable once `settle` has returned
@@ -282,6 +283,19 @@ impl Layers {
         tell: &mut dyn FnMut(u64) -> Result<()>,
     ) -> Result<()> {
         tree::archive(self.view(chain)?, count, to, tell)
+    }
+
+    /// Makes of the topmost `count` layers of a chain, which are sealed and plain, one new plain layer, `target`, that
+    /// shows the same on those below; it is still to be sealed. `tell` is asked at every name whether it is to go on.
+    /// On failure nothing stays at the target.
+    pub fn flatten(
+        &self,
+        chain: &[Layer],
+        count: usize,
+        target: LayerId,
+        tell: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Method> {
+        self.plain.flatten(self.view(chain)?, count, target, self.method, tell)
     }
 
     /// Makes a layer immutable and durable: files, then `layer.json`, both synced; then, in the pool, the
