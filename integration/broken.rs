@@ -17,7 +17,7 @@ use support::image::small;
 use support::layout::{Layout, Place};
 use support::loom::try_loom;
 use support::loomd::Loomd;
-use support::process::run;
+use support::process::{run, said};
 use support::scratch::{Filesystem, Scratch};
 use support::stage::Stage;
 use support::tree::digest;
@@ -280,7 +280,7 @@ fn full_disk(layout: Layout) {
         assert_ne!(layout, Layout::Ext4, "a copy needs room");
         stage.loom_json(&["rm", "full"]);
     } else {
-        let said = String::from_utf8_lossy(&snapshot.stderr);
+        let said = said(&snapshot);
         assert_eq!(snapshot.status.code(), Some(1), "{said}");
         assert!(!said.contains("defect"), "{said}");
     }
@@ -315,7 +315,7 @@ fn a_containerd_that_says_nothing() {
         for args in [&["fork", "origin"][..], &["clone", "state"], &["resume", "origin"]] {
             let began = Instant::now();
             let output = try_loom(&stage.loomd.ttrpc_socket(), args);
-            let said = String::from_utf8_lossy(&output.stderr);
+            let said = said(&output);
             assert_eq!(output.status.code(), Some(5), "loom {args:?}: {said}");
             names(&said, &["containerd", address.to_str().unwrap()]);
             assert!(began.elapsed() < DEADLINE, "loom {args:?} took {:?}", began.elapsed());

@@ -315,7 +315,7 @@ fn refused(stage: Stage) {
         (2, &["tag", "taken", "Upper"], "Upper"),
     ] {
         let output = support::loom::try_loom(&stage.loomd.ttrpc_socket(), args);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let said = support::process::said(&output);
         assert_eq!(output.status.code(), Some(status), "{args:?}: {said}");
         assert!(said.contains(part), "{args:?}: {said}");
     }
@@ -395,7 +395,7 @@ fn interrupted(mut stage: Stage) {
             stage.start_again();
             let args = ["commit", "web", "app", "--replace", "--idempotency-key", &when];
             let output = support::loom::try_loom(&stage.loomd.ttrpc_socket(), &args);
-            let told = String::from_utf8_lossy(&output.stderr).into_owned();
+            let told = support::process::said(&output);
             assert!(!output.status.success(), "{when}: {told}");
             stage.loomd.stop();
             stage.loomd.env_remove("LOOM_FAULT");

@@ -29,16 +29,14 @@ use support::fault::{Action, Fault, NEVER, in_source, passed};
 use support::image::{small, tiny};
 use support::layout::Layout;
 use support::loom::try_loom;
+use support::process::{printed, wrote};
 use support::stage::Stage;
-use support::verb::{Under, VERBS, Verb};
+use support::verb::{Answer, Under, VERBS, Verb, result};
 use support::wait::{DEADLINE, wait_for, wait_until};
 use support::world::{self, World, difference};
 
 /// Where nerdctl's containers are forked.
 const NERDCTLS: Layout = Layout::Ext4Pool;
-
-/// What a request printed, or why it failed.
-type Answer = Result<String, String>;
 
 /// How often each point was passed.
 type Passed = BTreeMap<String, usize>;
@@ -193,7 +191,7 @@ impl Sweep {
     /// With what it printed, where it fails.
     fn succeed(&self, command: &str) {
         let output = self.run(command);
-        assert!(output.status.success(), "{command}: {}", said(&output));
+        assert!(output.status.success(), "{command}: {}", wrote(&output));
     }
 
     /// The id of the one pinned snapshot.
@@ -283,7 +281,7 @@ impl Sweep {
         let request = |sweep: &Sweep| -> Answer {
             let outputs: Vec<Output> = verb.request.iter().map(|command| sweep.run(command)).collect();
             match outputs.iter().find(|output| !output.status.success()) {
-                Some(failed) => Err(said(failed)),
+                Some(failed) => Err(wrote(failed)),
                 None => Ok(outputs.iter().map(|output| String::from_utf8_lossy(&output.stdout)).collect()),
             }
         };
@@ -456,24 +454,6 @@ impl Sweep {
             (same && clean).then(|| last.clone())
         })
     }
-}
-
-/// What an answer says of what was done. What an image is like is looked up behind that, each time anew, and left out
-/// where it cannot be.
-fn result(answer: &Answer) -> Result<Value, String> {
-    let mut result: Value = serde_json::from_str(answer.as_ref()?).map_err(|error| error.to_string())?;
-    if let Some(image) = result["image"].as_object_mut() {
-        image.retain(|field, _| ["name", "digest", "chain_id", "snapshot"].contains(&field.as_str()));
-    }
-    Ok(result)
-}
-
-fn printed(output: Output) -> Option<String> {
-    output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
-}
-
-fn said(output: &Output) -> String {
-    format!("{} {}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 /// Makes all faults on one layout; answers how many.

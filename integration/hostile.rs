@@ -20,6 +20,7 @@ use support::doors::{Doors, Refusal, prepare_request};
 use support::image::small;
 use support::layout::Layout;
 use support::loom::try_loom;
+use support::process::said;
 use support::stage::Stage;
 use support::wait::{DEADLINE, wait_until};
 
@@ -37,7 +38,7 @@ fn alone(layout: Layout) -> Stage {
 /// `loom ARGS` ends with this status, and says these things on standard error.
 fn refused(stage: &Stage, args: &[&str], status: i32, parts: &[&str]) {
     let output = try_loom(&stage.loomd.ttrpc_socket(), args);
-    let said = String::from_utf8_lossy(&output.stderr);
+    let said = said(&output);
     assert_eq!(output.status.code(), Some(status), "loom {args:?}: {said}");
     for part in parts {
         assert!(said.contains(part), "loom {args:?}: {part:?} is not in: {said}");

@@ -328,7 +328,7 @@ fn interrupted(mut stage: Stage) {
             let socket = stage.loomd.ttrpc_socket();
             let args = ["fork", "web", "--name", "try", "--count", "2"];
             let output = support::loom::try_loom(&socket, &args);
-            let told = String::from_utf8_lossy(&output.stderr).into_owned();
+            let told = support::process::said(&output);
             stage.loomd.stop();
             stage.loomd.env_remove("LOOM_FAULT");
             stage.start_again();

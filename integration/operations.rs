@@ -18,6 +18,7 @@ use support::containerd::Version;
 use support::counter;
 use support::image::small;
 use support::layout::Layout;
+use support::process::said;
 use support::stage::{Stage, on_stages};
 use support::wait::{wait_for, wait_until, wait_until_none};
 
@@ -243,7 +244,7 @@ fn called_off(stage: Stage) {
     let client = in_the_midst(&stage, &fork);
     client.signal(Signal::SIGINT);
     let output = client.end();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let said = said(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("cancelled"), "{said}");
     stage.wait_until_again(&before, "Ctrl-C");
@@ -261,7 +262,7 @@ fn called_off(stage: Stage) {
     assert_eq!(running["state"], "running", "{running}");
     stage.loom(&["cancel", text(&running["id"])]);
     let output = client.end();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let said = said(&output);
     assert_eq!(output.status.code(), Some(4), "{said}");
     assert!(said.contains("cancelled"), "{said}");
     stage.wait_until_again(&before, "loom cancel");
@@ -417,7 +418,7 @@ fn containerd_dies(mut stage: Stage) {
         }
         stage.containerd.start();
         let output = client.end();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let said = said(&output);
         let operation = settled(&stage, &key);
         let there = if operation["result"].is_object() { made(&operation["result"]) } else { Vec::new() };
         println!("containerd restarted: {} forks of 16 | {:?} | {said}", there.len(), output.status.code());

@@ -154,7 +154,7 @@ fn said(stage: &Stage) {
     let mut others = Vec::new();
     for (status, args, says) in [UNKNOWN, IN_USE, UNFIT, &usage].concat() {
         let output = support::loom::try_loom(&stage.loomd.ttrpc_socket(), args);
-        let said = String::from_utf8_lossy(&output.stderr);
+        let said = support::process::said(&output);
         if output.status.code() != Some(status) || !said.contains(says) || said.contains("Error {") {
             others.push(format!("loom {args:?}: not {status} and {says:?}, but {}: {said}", output.status));
         }
@@ -168,7 +168,7 @@ fn said(stage: &Stage) {
         &["promote", "orphan"],
     ] {
         let output = support::loom::try_loom(&stage.loomd.ttrpc_socket(), args);
-        let said = String::from_utf8_lossy(&output.stderr);
+        let said = support::process::said(&output);
         assert!(matches!(output.status.code(), Some(3 | 4)), "loom {args:?}: {said}");
         assert!(said.contains(args[1]) || said.contains("gone"), "loom {args:?}: {said}");
     }

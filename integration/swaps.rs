@@ -12,6 +12,7 @@ use serde_json::Value;
 use support::containerd::Version;
 use support::image::small;
 use support::layout::Layout;
+use support::process::said;
 use support::stage::Stage;
 use support::wait::{wait_for, wait_until};
 
@@ -41,10 +42,6 @@ fn says(stage: &Stage) -> String {
 fn start(stage: &Stage, args: &[&str]) -> Child {
     let mut command = stage.loom_command(args);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// The newest operation, once it has ended.

@@ -9,9 +9,10 @@
 //! - [`snapshot`]: the core: what a snapshot is, and every rule. No SQL, no sockets, no ioctls
 //! - [`store`]: SQLite, the only place with SQL
 //! - [`layer`]: bytes on disk, the only place with ioctls
-//! - [`config`], [`error`], `fault`: what all of them use
+//! - [`config`], [`error`], [`bytes`], `fault`: what all of them use
 //! - [`protos`]: code generated from `protos/`
 
+pub mod bytes;
 pub mod cli;
 pub mod config;
 pub mod containerd;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use super::process::finish;
+use super::process::{finish, wrote};
 
 /// The command for `loom` against the daemon at `socket`.
 pub fn loom_command(socket: &Path, args: &[&str]) -> Command {
@@ -23,13 +23,7 @@ pub fn try_loom(socket: &Path, args: &[&str]) -> Output {
 /// With all that it printed, where it fails.
 pub fn loom(socket: &Path, args: &[&str]) -> String {
     let output = try_loom(socket, args);
-    assert!(
-        output.status.success(),
-        "loom {args:?}: {}\n{}{}",
-        output.status,
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "loom {args:?}: {}\n{}", output.status, wrote(&output));
     String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
 }
 

@@ -25,13 +25,7 @@ pub fn run<S: AsRef<OsStr>>(program: impl AsRef<OsStr>, args: &[S]) -> String {
 /// With all that it printed, where it fails.
 pub fn succeed(command: &mut Command) -> String {
     let output = finish(command);
-    assert!(
-        output.status.success(),
-        "{command:?}: {}\n{}{}",
-        output.status,
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{command:?}: {}\n{}", output.status, wrote(&output));
     let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.truncate(text.trim_end_matches('\n').len());
     text
@@ -40,6 +34,21 @@ pub fn succeed(command: &mut Command) -> String {
 /// Runs a command to its end, however it ends.
 pub fn finish(command: &mut Command) -> Output {
     command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"))
+}
+
+/// What a program printed; none where it failed.
+pub fn printed(output: Output) -> Option<String> {
+    output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
+}
+
+/// What a program said on standard error.
+pub fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// What a program wrote, on standard output and then on standard error.
+pub fn wrote(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), said(output))
 }
 
 /// A process that dies with the thread that started it, and whose output goes to a file.

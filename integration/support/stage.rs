@@ -86,7 +86,7 @@ impl Stage {
     pub fn loom_fails(&self, status: i32, args: &[&str]) -> String {
         let namespace = ["--namespace", &self.containerd.namespace];
         let output = super::loom::try_loom(&self.loomd.ttrpc_socket(), &[&namespace, args].concat());
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let said = super::process::said(&output);
         assert_eq!(output.status.code(), Some(status), "loom {args:?}: {said}");
         said
     }

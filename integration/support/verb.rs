@@ -1,6 +1,11 @@
 //! The requests that the fault sweep makes, and what makes and takes away what they are about.
 
+use serde_json::Value;
+
 use super::layout::Layout;
+
+/// What a request printed, or why it failed.
+pub type Answer = Result<String, String>;
 
 /// Which faults a verb meets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +46,19 @@ impl Verb {
     pub fn has_key(&self) -> bool {
         self.request.iter().any(|command| command.contains("$key"))
     }
+}
+
+/// What an answer says of what was done. What an image is like is looked up behind that, each time anew, and left out
+/// where it cannot be.
+///
+/// # Errors
+/// The request's own.
+pub fn result(answer: &Answer) -> Result<Value, String> {
+    let mut result: Value = serde_json::from_str(answer.as_ref()?).map_err(|error| error.to_string())?;
+    if let Some(image) = result["image"].as_object_mut() {
+        image.retain(|field, _| ["name", "digest", "chain_id", "snapshot"].contains(&field.as_str()));
+    }
+    Ok(result)
 }
 
 /// A verb of nothing: what most verbs have of each field.

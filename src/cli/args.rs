@@ -317,6 +317,14 @@ fn duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs(signed.as_secs().unsigned_abs()))
 }
 
+/// A size in bytes: `512M`, `50G`, `1.5T`.
+fn bytes(text: &str) -> Result<u64, String> {
+    match crate::bytes::parse(text)? {
+        0 => Err("it must be more than nothing".into()),
+        bytes => Ok(bytes),
+    }
+}
+
 /// The shells that completions are kept for in `contrib/`.
 fn shell() -> impl clap::builder::TypedValueParser<Value = Shell> {
     use clap::builder::TypedValueParser as _;

@@ -29,7 +29,7 @@ use super::leases::{self, Lease};
 use super::recover::planned;
 use super::state::Taking;
 use super::{
-    Brancher, Commit, Committed, Holder, Options, Target, blocking, bytes_gone, containers, image_name,
+    Brancher, Commit, Committed, Holder, Options, Target, blocking, bytes_gone, container_of, image_name,
     images, is_silence, request, snapshots,
 };
 use crate::error::{Error, Result};
@@ -99,12 +99,7 @@ impl Brancher {
         let begun = Instant::now();
         work.step("resolve")?;
         work.progress(0, 1);
-        let (found, holder) = self.locate(&target, reference).await?;
-        let holder = match holder {
-            None if found.kind == Kind::Active => container_of(&target, &found).await?,
-            holder => holder,
-        };
-        let captured = captured(&found, holder.as_ref())?;
+        let (found, holder, captured) = self.source(&target, reference).await?;
         let client = Client::connect(&target).await?;
         self.recover_in(&client).await?;
         let plan = Plan {
@@ -141,6 +136,22 @@ impl Brancher {
         }
         work.progress(1, 1);
         made
+    }
+
+    /// The snapshot that an image is to be made of, the container that has it where it is active, and what is known of
+    /// the container that it is a state of.
+    pub(super) async fn source(
+        &self,
+        target: &Target,
+        reference: &str,
+    ) -> Result<(Snapshot, Option<Holder>, Captured)> {
+        let (found, holder) = self.locate(target, reference).await?;
+        let holder = match holder {
+            None if found.kind == Kind::Active => container_of(target, &found).await?,
+            holder => holder,
+        };
+        let captured = captured(&found, holder.as_ref())?;
+        Ok((found, holder, captured))
     }
 
     /// Publishes a state, and makes an image of it.
@@ -365,16 +376,8 @@ impl Replaced {
     }
 }
 
-/// The container that has an active snapshot, running or not.
-pub(super) async fn container_of(target: &Target, active: &Snapshot) -> Result<Option<Holder>> {
-    let Some((namespace, name)) = active.key.as_deref().and_then(key::parts) else { return Ok(None) };
-    let client = Client::connect(&Target { namespace: namespace.to_owned(), ..target.clone() }).await?;
-    let container = containers::of_snapshot(&client, name).await?;
-    Ok(container.map(|container| Holder { client, container }))
-}
-
 /// The container that an image is made of, as it is or as it was kept with its state.
-pub(super) fn captured(found: &Snapshot, holder: Option<&Holder>) -> Result<Captured> {
+fn captured(found: &Snapshot, holder: Option<&Holder>) -> Result<Captured> {
     match (holder, &found.captured) {
         (Some(Holder { client, container }), _) => Captured::of(&client.target().namespace, container),
         (None, Some(json)) => Captured::from_json(&found.title(), json),

@@ -12,14 +12,14 @@
 use tokio::sync::mpsc::Sender;
 
 use super::client::Client;
-use super::commit::{Plan, captured, container_of};
+use super::commit::Plan;
 use super::leases::Lease;
 use super::manifest::Manifest;
 use super::reference::Reference;
 use super::state::Taking;
 use super::{
-    Archive, Brancher, Commit, Committed, Compression, Options, Portable, Target, blob, blocking, image_name,
-    images, request,
+    Archive, Brancher, Commit, Committed, Compression, Holder, Options, Portable, Target, blob, blocking,
+    image_name, images, request,
 };
 use crate::error::{Error, Result};
 use crate::operation::Work;
@@ -75,7 +75,14 @@ impl Brancher {
     }
 
     async fn export_tree(&self, request: Request<'_>, to: Receiver) -> Result<()> {
-        let (state, taken) = self.state_asked(&request, None).await?;
+        let (found, holder) = self.locate(request.target, request.reference).await?;
+        let holder = match holder {
+            None if found.kind == Kind::Active => Self::holder(&self.core, request.target, &found).await?,
+            holder => holder,
+        };
+        let consistency = request.options.consistency;
+        let taking = Taking { consistency, ..Taking::of(Keep::ForClones) };
+        let (state, taken) = self.exported(found, holder.as_ref(), taking).await?;
         // Where it is in use nobody removes it, and its layers stay while they are read.
         let _needed = self.core.need(state.id);
         let id = state.id;
@@ -90,30 +97,22 @@ impl Brancher {
         sent
     }
 
-    /// The committed state that a reference means; true where it was taken for this.
-    async fn state_asked(&self, request: &Request<'_>, work: Option<&Work>) -> Result<(Snapshot, bool)> {
-        let (found, holder) = self.locate(request.target, request.reference).await?;
+    /// The committed state that a snapshot is, or that is taken of it; true where it was taken.
+    async fn exported(
+        &self,
+        found: Snapshot,
+        holder: Option<&Holder>,
+        taking: Taking,
+    ) -> Result<(Snapshot, bool)> {
         match found.kind {
-            Kind::Committed => return Ok((found, false)),
-            Kind::Active => {}
-            Kind::View => {
-                return Err(Error::WrongKind {
-                    key: found.title(),
-                    kind: found.kind,
-                    needs: "an active or a committed one is exported",
-                });
-            }
+            Kind::Committed => Ok((found, false)),
+            Kind::Active => Ok((self.take(found.id, taking, holder).await?.0, true)),
+            Kind::View => Err(Error::WrongKind {
+                key: found.title(),
+                kind: found.kind,
+                needs: "an active or a committed one is exported",
+            }),
         }
-        let holder = match holder {
-            Some(holder) => Some(holder),
-            None => Self::holder(&self.core, request.target, &found).await?,
-        };
-        let taking = match work {
-            Some(work) => Taking::asked(Keep::ForClones, work, &request.options),
-            None => Taking { consistency: request.options.consistency, ..Taking::of(Keep::ForClones) },
-        };
-        let (state, _) = self.take(found.id, taking, holder.as_ref()).await?;
-        Ok((state, true))
     }
 }
 
@@ -210,18 +209,14 @@ impl Brancher {
         to: &Receiver,
     ) -> Result<Portable> {
         work.step("resolve")?;
-        let (found, holder) = self.locate(request.target, request.reference).await?;
-        let holder = match holder {
-            None if found.kind == Kind::Active => container_of(&target, &found).await?,
-            holder => holder,
-        };
-        let captured = captured(&found, holder.as_ref())?;
+        let (found, holder, captured) = self.source(&target, request.reference).await?;
         let client = Client::connect(&target).await?;
         self.recover_in(&client).await?;
         let plan = Plan { snapshotter: captured.snapshotter.clone(), replaces: Vec::new() };
         work.plan(&plan).await?;
         work.step("state")?;
-        let (state, taken) = self.state_asked(request, Some(&work)).await?;
+        let taking = Taking::asked(Keep::ForClones, &work, &request.options);
+        let (state, taken) = self.exported(found, holder.as_ref(), taking).await?;
         let _needed = self.core.need(state.id);
         let made = async {
             let lease = Lease::take(&client, self.core.layers().root(), work.id()).await?;

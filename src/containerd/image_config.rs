@@ -28,7 +28,7 @@ pub(super) use instruction::apply;
 pub(super) use process::{args, of_container};
 
 /// The media types of what is written.
-pub(super) const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub(super) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// That of a layer as it is, not compressed.
 pub(super) const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
@@ -177,23 +177,53 @@ impl Documents {
         let keeps: Vec<_> =
             self.chain_id().map(|chain| keeps_snapshot(snapshotter, &chain)).into_iter().collect();
         let config = content::write(leased, CONFIG, &self.config, &keeps).await?;
-        let mut keeps = vec![(format!("{KEEPS_CONTENT}config"), config.digest.clone())];
-        for (n, layer) in self.layers.iter().enumerate() {
-            if let Some(digest) = layer.get("digest").and_then(Value::as_str)
-                && !is_of_node(layer)
-                && content::has(leased, digest).await?
-            {
-                keeps.push((format!("{KEEPS_CONTENT}l.{n}"), digest.to_owned()));
+        let mut here = Vec::new();
+        for layer in &self.layers {
+            if let Some(digest) = blob(leased, layer).await? {
+                here.push(digest);
             }
         }
-        let manifest = json!({
-            "schemaVersion": 2,
-            "mediaType": MANIFEST,
-            "config": {"mediaType": CONFIG, "digest": config.digest, "size": config.size},
-            "layers": self.layers,
-        });
+        let keeps = keeps_content(&config.digest, here);
+        let manifest = manifest(&config.digest, config.size, &self.layers);
         content::write(leased, MANIFEST, &manifest, &keeps).await
     }
+
+    /// How many of its layers, from the lowest on, have blobs here.
+    pub(super) async fn blobs(&self, client: &Client) -> Result<usize> {
+        for (below, layer) in self.layers.iter().enumerate() {
+            if blob(client, layer).await?.is_none() {
+                return Ok(below);
+            }
+        }
+        Ok(self.layers.len())
+    }
+
+    /// True where all its layers have blobs here.
+    pub(super) async fn is_portable(&self, client: &Client) -> Result<bool> {
+        Ok(self.blobs(client).await? == self.layers.len())
+    }
+}
+
+/// The digest of a layer's blob; none where it is not here, or the layer is this node's alone.
+async fn blob<'a>(client: &Client, layer: &'a Value) -> Result<Option<&'a str>> {
+    let Some(digest) = layer.get("digest").and_then(Value::as_str) else { return Ok(None) };
+    let here = !is_of_node(layer) && content::has(client, digest).await?;
+    Ok(here.then_some(digest))
+}
+
+/// The manifest of an image with this configuration and these layers, which are descriptors.
+pub(super) fn manifest(config: &str, size: i64, layers: &[Value]) -> Value {
+    json!({
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": descriptor(CONFIG, config, size),
+        "layers": layers,
+    })
+}
+
+/// A blob, as documents name it.
+pub(super) fn descriptor(media: &str, digest: &str, size: i64) -> Value {
+    json!({"mediaType": media, "digest": digest, "size": size})
 }
 
 /// What has a configuration keep the snapshot of an image's layers.
@@ -223,14 +253,18 @@ pub(super) fn snapshotter(labels: &HashMap<String, String>, chain_id: &str) -> O
 /// The chain ids of these layers, the lowest first: what containerd calls their snapshots.
 pub(super) fn chain_ids(diff_ids: &[&str]) -> Vec<String> {
     let mut chain: Vec<String> = Vec::with_capacity(diff_ids.len());
-    for id in diff_ids {
-        let next = match chain.last() {
-            None => (*id).to_owned(),
-            Some(below) => content::digest(format!("{below} {id}").as_bytes()),
-        };
-        chain.push(next);
+    for diff_id in diff_ids {
+        chain.push(chain_id(chain.last().map_or("", String::as_str), diff_id));
     }
     chain
+}
+
+/// The chain id of a layer on those below it (`""` for none).
+pub(super) fn chain_id(below: &str, diff_id: &str) -> String {
+    if below.is_empty() {
+        return diff_id.to_owned();
+    }
+    content::digest(format!("{below} {diff_id}").as_bytes())
 }
 
 /// The layer that a state is on this node alone, and its diff id. It is of one namespace: no other can have it by
@@ -238,12 +272,9 @@ pub(super) fn chain_ids(diff_ids: &[&str]) -> Vec<String> {
 pub(super) fn of_node(state: Id, namespace: &str) -> (Value, String) {
     let text = format!("loom: state {state} in namespace {namespace}, on this node alone");
     let digest = content::digest(text.as_bytes());
-    let layer = json!({
-        "mediaType": LAYER,
-        "digest": digest,
-        "size": text.len(),
-        "annotations": {STATE: state.to_string()},
-    });
+    let size = i64::try_from(text.len()).unwrap_or(i64::MAX);
+    let mut layer = descriptor(LAYER, &digest, size);
+    layer["annotations"] = json!({STATE: state.to_string()});
     (layer, digest)
 }
 

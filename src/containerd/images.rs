@@ -7,12 +7,11 @@ use containerd_client::services::v1::{
 };
 use containerd_client::tonic::Code;
 use containerd_client::types::Descriptor;
-use serde_json::Value;
 
 use super::birth::some_at_once;
 use super::client::{Client, or_missing};
-use super::image_config::{self, Documents};
-use super::{Brancher, OPERATION_LABEL, Target, blocking, content, image_name, is_silence};
+use super::image_config::Documents;
+use super::{Brancher, OPERATION_LABEL, Target, blocking, image_name, is_silence};
 use crate::error::{Error, Result};
 use crate::store::{Id, Snapshot, Time};
 
@@ -133,11 +132,6 @@ impl Brancher {
     async fn seen(&self, client: &Client, image: &Image) -> Result<Option<ImageSeen>> {
         let Some(documents) = documents(client, image).await? else { return Ok(None) };
         let Some(snapshot) = self.top_of(client, &documents).await? else { return Ok(None) };
-        let mut portable = true;
-        for layer in &documents.layers {
-            let digest = layer.get("digest").and_then(Value::as_str).unwrap_or_default();
-            portable = portable && !image_config::is_of_node(layer) && content::has(client, digest).await?;
-        }
         let id = snapshot.id;
         let size = blocking(&self.core, move |core| core.whole_usage(id)).await?;
         let created = image.created_at.as_ref();
@@ -147,7 +141,7 @@ impl Brancher {
             digest: image.target.as_ref().map(|target| target.digest.clone()).unwrap_or_default(),
             chain_id: documents.chain_id().unwrap_or_default(),
             snapshot: id,
-            portable,
+            portable: documents.is_portable(client).await?,
             created: created.map_or(Time(0), |at| {
                 Time(at.seconds.saturating_mul(1_000_000_000).saturating_add(at.nanos.into()))
             }),

@@ -233,7 +233,7 @@ async fn of_tree(unpack: Unpack<'_>, import: &Import, layer: &Descriptor) -> Res
     let mut image = Documents::bare(None);
     // Where a change adds another variable, nobody else would say where programs are.
     image.config["config"]["Env"] = json!([PATH]);
-    let described = json!({"mediaType": layer.media_type, "digest": layer.digest, "size": layer.size});
+    let described = image_config::descriptor(&layer.media_type, &layer.digest, layer.size);
     image.push(described, &diff_id);
     image.record(Time::now(), "loom import", "", &import.message);
     image_config::apply(&mut image.config, &import.changes)?;

@@ -308,21 +308,24 @@ impl Brancher {
     /// The container that may be writing to an active snapshot. What is not mounted nobody writes to,
     /// so containerd need not even run for that.
     async fn holder(core: &Arc<Snapshots>, target: &Target, snapshot: &Snapshot) -> Result<Option<Holder>> {
-        let Some((namespace, key)) = snapshot.key.as_deref().and_then(key::parts) else {
-            return Ok(None);
-        };
         let id = snapshot.id;
         let mounted = blocking(core, move |core| match core.get(id)?.chain.first() {
             Some(top) => core.layers().mounted(top.id),
             None => Ok(false),
         });
-        if !reference::is_identifier(namespace) || !mounted.await? {
-            return Ok(None);
-        }
-        let client = Client::connect(&Target { namespace: namespace.to_owned(), ..target.clone() }).await?;
-        let container = containers::of_snapshot(&client, key).await?;
-        Ok(container.map(|container| Holder { client, container }))
+        if mounted.await? { container_of(target, snapshot).await } else { Ok(None) }
     }
+}
+
+/// The container that has an active snapshot, running or not.
+async fn container_of(target: &Target, active: &Snapshot) -> Result<Option<Holder>> {
+    let Some((namespace, key)) = active.key.as_deref().and_then(key::parts) else { return Ok(None) };
+    if !reference::is_identifier(namespace) {
+        return Ok(None);
+    }
+    let client = Client::connect(&Target { namespace: namespace.to_owned(), ..target.clone() }).await?;
+    let container = containers::of_snapshot(&client, key).await?;
+    Ok(container.map(|container| Holder { client, container }))
 }
 
 /// Runs a call of the core on a thread that may block.

@@ -13,7 +13,7 @@
 
 use containerd_client::services::v1::Image;
 use containerd_client::types::Descriptor;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::blob::Blob;
 use super::client::Client;
@@ -83,7 +83,7 @@ impl Brancher {
         self.recover_in(&client).await?;
         let record = images::resolve(&client, image).await?;
         let found = self.image_here(&client, record).await?;
-        if lacking(&client, &found.documents).await? == found.documents.layers.len() {
+        if found.documents.is_portable(&client).await? {
             return Ok(found.unchanged());
         }
         let records = images::of_target(&client, &found.digest).await?;
@@ -109,7 +109,7 @@ impl Brancher {
     ) -> Result<Portable> {
         let record = images::resolve(lease.client(), image).await?;
         let found = self.image_here(lease.client(), record.clone()).await?;
-        if lacking(lease.client(), &found.documents).await? == found.documents.layers.len() {
+        if found.documents.is_portable(lease.client()).await? {
             return Ok(found.unchanged());
         }
         self.write_out(work, lease, found, vec![record], compression).await
@@ -175,11 +175,11 @@ impl Brancher {
     ) -> Result<Composed> {
         work.step("write")?;
         let chain = blocking(&self.core, move |core| Ok(core.get(state)?.chain)).await?;
-        let whole = lacking(leased, &documents).await?;
+        let whole = documents.blobs(leased).await?;
         let (kept, count) = self.base(leased, &documents, whole, &chain).await?;
         let below = chain_ids(&documents.diff_ids()).into_iter().take(kept).next_back().unwrap_or_default();
         let layer = self.write_layer(work, leased, chain, count, compression).await?;
-        let described = json!({"mediaType": layer.media, "digest": layer.digest, "size": layer.size});
+        let described = image_config::descriptor(layer.media, &layer.digest, layer.size);
         collapse(&mut documents, kept, described, &layer.diff_id);
         Ok(Composed { documents, base: below, layer })
     }
@@ -238,17 +238,6 @@ async fn refer(
     Ok(())
 }
 
-/// How many of an image's layers, from the lowest on, have blobs here.
-pub(super) async fn lacking(client: &Client, documents: &Documents) -> Result<usize> {
-    for (below, layer) in documents.layers.iter().enumerate() {
-        let digest = layer["digest"].as_str().unwrap_or_default();
-        if image_config::is_of_node(layer) || !content::has(client, digest).await? {
-            return Ok(below);
-        }
-    }
-    Ok(documents.layers.len())
-}
-
 /// Puts one layer in place of all but the lowest `kept`. Of what history tells of them, the last stands for it.
 fn collapse(documents: &mut Documents, kept: usize, layer: Value, diff_id: &str) {
     let layered = |entry: &Value| entry["empty_layer"] != true;
@@ -266,6 +255,8 @@ fn collapse(documents: &mut Documents, kept: usize, layer: Value, diff_id: &str)
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn image(history: &[(&str, bool)]) -> Documents {

@@ -11,7 +11,8 @@ use containerd_client::services::v1::ApplyRequest;
 use containerd_client::types::{Descriptor, Mount};
 
 use super::client::Client;
-use super::{content, snapshots};
+use super::image_config::chain_id;
+use super::snapshots;
 use crate::error::{Error, Kind, Result};
 use crate::operation::Work;
 use crate::store::Id;
@@ -28,14 +29,6 @@ pub(super) struct Unpack<'a> {
     pub(super) leased: &'a Client,
     /// What containerd calls us.
     pub(super) snapshotter: &'a str,
-}
-
-/// The chain id of a layer on those below it (`""` for none).
-pub(super) fn chain_id(below: &str, diff_id: &str) -> String {
-    if below.is_empty() {
-        return diff_id.to_owned();
-    }
-    content::digest(format!("{below} {diff_id}").as_bytes())
 }
 
 impl Unpack<'_> {
@@ -116,19 +109,5 @@ impl Unpack<'_> {
             )),
             Err(error) => Err(error),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_chain_id_is_of_all_layers() {
-        let (a, b) = (format!("sha256:{}", "a".repeat(64)), format!("sha256:{}", "b".repeat(64)));
-        assert_eq!(chain_id("", &a), a);
-        let both = chain_id(&a, &b);
-        assert_eq!(both, content::digest(format!("{a} {b}").as_bytes()));
-        assert_ne!(both, chain_id(&b, &a));
     }
 }

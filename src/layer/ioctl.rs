@@ -1,12 +1,14 @@
-//! What the kernel offers for btrfs, and for extents anywhere, and no crate has a safe call for: the only
-//! unsafe code.
+//! What the kernel offers for btrfs, for loop devices and for extents anywhere, and no crate has a safe call for: the
+//! only unsafe code.
 //!
 //! Every function takes descriptors and names, never paths. The argument structures are the kernel's
-//! own (`linux/btrfs.h`, `linux/fiemap.h`), and their sizes are part of the request numbers.
+//! own (`linux/btrfs.h`, `linux/fiemap.h`, `linux/loop.h`), and their sizes are part of the request numbers.
 #![allow(unsafe_code)]
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 use rustix::io::{Errno, Result};
 
@@ -18,6 +20,10 @@ const SEND_NO_FILE_DATA: u64 = 1;
 const READ_ONLY: u64 = 1 << 1;
 /// What statfs says of a btrfs.
 pub(super) const BTRFS_SUPER_MAGIC: u32 = 0x9123_683e;
+/// The number of a btrfs's first device, and of the only one of a btrfs that loom made.
+const FIRST_DEVICE: u64 = 1;
+/// `LOOP_SET_CAPACITY`.
+const LOOP_SET_CAPACITY: u16 = 0x4c07;
 /// The inode number of the root of every subvolume.
 pub(super) const SUBVOLUME_INODE: u64 = 256;
 
@@ -45,6 +51,17 @@ pub(super) struct FsInfo {
     num_devices: u64,
     fsid: [u8; 16],
     rest: [u8; 992],
+}
+
+/// `struct btrfs_ioctl_dev_info_args`.
+#[repr(C)]
+pub(super) struct DeviceInfo {
+    devid: u64,
+    uuid: [u8; 16],
+    bytes_used: u64,
+    total_bytes: u64,
+    unused: [u64; 379],
+    path: [u8; 1024],
 }
 
 /// `struct btrfs_ioctl_ino_lookup_args`.
@@ -108,17 +125,22 @@ struct Fiemap {
 mod request {
     // The macros make public functions.
     #![allow(missing_docs, unreachable_pub, private_interfaces)]
-    use super::{FiemapHead, FsInfo, InodeLookup, MAGIC, Send, VolArgs, VolArgsV2};
+    use super::{
+        DeviceInfo, FiemapHead, FsInfo, InodeLookup, LOOP_SET_CAPACITY, MAGIC, Send, VolArgs, VolArgsV2,
+    };
 
+    nix::ioctl_write_ptr!(resize, MAGIC, 3, VolArgs);
     nix::ioctl_write_ptr!(subvol_create, MAGIC, 14, VolArgs);
     nix::ioctl_write_ptr!(snap_destroy, MAGIC, 15, VolArgs);
     nix::ioctl_readwrite!(ino_lookup, MAGIC, 18, InodeLookup);
     nix::ioctl_write_ptr!(snap_create_v2, MAGIC, 23, VolArgsV2);
     nix::ioctl_read!(subvol_getflags, MAGIC, 25, u64);
     nix::ioctl_write_ptr!(subvol_setflags, MAGIC, 26, u64);
+    nix::ioctl_readwrite!(dev_info, MAGIC, 30, DeviceInfo);
     nix::ioctl_read!(fs_info, MAGIC, 31, FsInfo);
     nix::ioctl_write_ptr!(send, MAGIC, 38, Send);
     nix::ioctl_readwrite!(fiemap, b'f', 11, FiemapHead);
+    nix::ioctl_none_bad!(loop_set_capacity, LOOP_SET_CAPACITY);
 }
 
 /// A name in a kernel structure, ended by a zero byte.
@@ -189,12 +211,64 @@ pub(super) fn subvolume_set_read_only(subvolume: impl AsFd, read_only: bool) -> 
 }
 
 /// The UUID of the btrfs that a descriptor lies on.
-pub(super) fn btrfs_uuid(on: impl AsFd) -> Result<[u8; 16]> {
+pub(crate) fn btrfs_uuid(on: impl AsFd) -> Result<[u8; 16]> {
     let mut info = FsInfo { max_id: 0, num_devices: 0, fsid: [0; 16], rest: [0; 992] };
     // SAFETY: the kernel reads and writes the structure that the request is numbered for, and `info`
     // is one that lives through the call.
     done(unsafe { request::fs_info(on.as_fd().as_raw_fd(), &raw mut info) })?;
     Ok(info.fsid)
+}
+
+/// The first device of the btrfs that a descriptor lies on, as that btrfs has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Device {
+    /// The bytes of it that the filesystem spans.
+    pub(crate) span: u64,
+    /// Those of them that it has parted out to data and metadata.
+    pub(crate) parted: u64,
+    /// Its node, such as `/dev/loop0`.
+    pub(crate) node: PathBuf,
+}
+
+/// Looks at the first device of the btrfs that a descriptor lies on.
+pub(crate) fn btrfs_device(on: impl AsFd) -> Result<Device> {
+    let mut info = DeviceInfo {
+        devid: FIRST_DEVICE,
+        uuid: [0; 16],
+        bytes_used: 0,
+        total_bytes: 0,
+        unused: [0; 379],
+        path: [0; 1024],
+    };
+    // SAFETY: the kernel reads and writes the structure that the request is numbered for, and `info`
+    // is one that lives through the call.
+    done(unsafe { request::dev_info(on.as_fd().as_raw_fd(), &raw mut info) })?;
+    let node = info.path.split(|byte| *byte == 0).next().unwrap_or_default();
+    let node = PathBuf::from(OsStr::from_bytes(node));
+    Ok(Device { span: info.total_bytes, parted: info.bytes_used, node })
+}
+
+/// Has the btrfs that a descriptor lies on span so many bytes of its first device; none for all that are there. What
+/// lies behind a smaller span is moved first. `BUSY` while another such operation is under way.
+pub(crate) fn btrfs_resize(on: impl AsFd, span: Option<u64>) -> Result<()> {
+    let span = span.map_or_else(|| "max".to_owned(), |bytes| bytes.to_string());
+    let name = CString::new(format!("{FIRST_DEVICE}:{span}")).map_err(|_| Errno::INVAL)?;
+    let args = vol_args(&name)?;
+    // SAFETY: `args` is the structure the request is numbered for and lives through the call; the
+    // kernel only reads it.
+    let answer = unsafe { request::resize(on.as_fd().as_raw_fd(), &raw const args) };
+    match answer {
+        Ok(0) => Ok(()),
+        // One of btrfs's own numbers: another exclusive operation runs.
+        Ok(_) => Err(Errno::BUSY),
+        Err(e) => done(Err(e)),
+    }
+}
+
+/// Has a loop device see how long its file is now.
+pub(crate) fn loop_set_capacity(device: impl AsFd) -> Result<()> {
+    // SAFETY: the request takes no argument.
+    done(unsafe { request::loop_set_capacity(device.as_fd().as_raw_fd()) })
 }
 
 /// The id of the tree that a descriptor of a subvolume lies in.

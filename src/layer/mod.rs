@@ -32,7 +32,7 @@
 mod area;
 mod change;
 mod compare;
-mod ioctl;
+pub(crate) mod ioctl;
 mod manifest;
 mod mounted;
 mod mounts;
@@ -49,7 +49,7 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use rustix::fs::{CWD, Mode, OFlags};
@@ -155,11 +155,16 @@ pub enum Seal {
     Own,
 }
 
+/// A pool without layers, to be attached.
+#[derive(Debug)]
+pub struct NewPool(Area);
+
 /// The directories.
 #[derive(Debug)]
 pub struct Layers {
     plain: Area,
-    pool: Option<Area>,
+    /// Set once: at open, or later where the pool is made then.
+    pool: OnceLock<Area>,
     /// How a plain layer is materialized.
     method: Method,
     /// The highest id that was given.
@@ -180,7 +185,26 @@ impl Layers {
         let method = probe(plain.layers().as_fd());
         let highest = plain.highest()?.max(pool.as_ref().map_or(Ok(0), Area::highest)?);
         let highest = AtomicI64::new(highest);
+        let pool = pool.map_or_else(OnceLock::new, OnceLock::from);
         Ok(Self { plain, pool, method, highest, reclaiming: Mutex::new(()) })
+    }
+
+    /// Opens a pool that is new, with the same conditions as `open`, for `attach`.
+    pub fn open_new_pool(&self, path: &Path) -> Result<NewPool> {
+        let area = open_pool(&self.plain, path)?;
+        if area.highest()? > 0 {
+            return Err(Error::precondition(
+                format!("pool {}", path.display()),
+                "it has layers of another root in it; name an empty directory, or restart loomd with pool.path \
+                 where they are this root's",
+            ));
+        }
+        Ok(NewPool(area))
+    }
+
+    /// Has writable layers lie in this pool from now on. A pool that there is already stays the one.
+    pub fn attach(&self, pool: NewPool) -> Result<()> {
+        self.pool.set(pool.0).map_err(|_| Error::Internal("a second pool was attached".to_owned()))
     }
 
     /// The root's directory.
@@ -190,7 +214,7 @@ impl Layers {
 
     /// The pool's directory, where there is one.
     pub fn pool(&self) -> Option<&Path> {
-        self.pool.as_ref().map(Area::path)
+        self.pool.get().map(Area::path)
     }
 
     /// The name of the root's filesystem, such as `ext4`.
@@ -384,23 +408,22 @@ impl Layers {
     }
 
     fn areas(&self) -> impl Iterator<Item = &Area> {
-        std::iter::once(&self.plain).chain(&self.pool)
+        std::iter::once(&self.plain).chain(self.pool.get())
     }
 
     fn area(&self, home: Home) -> Result<&Area> {
         match home {
             Home::Plain => Ok(&self.plain),
-            Home::Pool => self.pool.as_ref().ok_or_else(|| {
+            Home::Pool => self.pool.get().ok_or_else(|| {
                 Error::Config(
-                    "the layer lies in a pool, and none is configured; set pool.path to where it was"
-                        .to_owned(),
+                    "the layer lies in a pool, and there is none; set pool.path to where it was".to_owned(),
                 )
             }),
         }
     }
 
     fn directory(&self, home: Home, id: LayerId) -> PathBuf {
-        match (home, &self.pool) {
+        match (home, self.pool.get()) {
             (Home::Pool, None) => self.root().join("pool/layers").join(id.to_string()),
             (Home::Pool, Some(pool)) => pool.directory(id),
             (Home::Plain, _) => self.plain.directory(id),

@@ -14,11 +14,11 @@ impl Snapshots {
         to: &mut dyn std::io::Write,
         tell: &mut dyn FnMut(u64) -> Result<()>,
     ) -> Result<()> {
-        let kept = |layer: &Layer| {
-            let gone = || Error::SnapshotNotFound(format!("layer {}", layer.id));
-            self.read_layer(layer.id)?.map(|(reading, _)| reading).ok_or_else(gone)
+        let gone = || {
+            let top = chain.first().map(|top| top.id.to_string());
+            Error::SnapshotNotFound(format!("on layer {}", top.unwrap_or_default()))
         };
-        let _reading = chain.iter().map(kept).collect::<Result<Vec<_>>>()?;
+        let _reading = self.read_layers(chain)?.ok_or_else(gone)?;
         self.layers.archive(chain, count, to, tell)
     }
 }

@@ -121,13 +121,21 @@ impl Snapshots {
             if layers.is_empty() {
                 return Ok(None);
             }
-            let reading = layers.iter().map(|layer| self.read_layer(layer.id)).collect::<Result<Vec<_>>>()?;
             // Between the look and the marks the snapshot may have come to stand on others.
-            if let Some(reading) = reading.into_iter().collect::<Option<Vec<_>>>() {
-                let (reading, layers) = reading.into_iter().unzip();
-                return Ok(Some(Chain { layers, _reading: reading }));
+            if let Some(chain) = self.read_layers(&layers)? {
+                return Ok(Some(chain));
             }
         }
+    }
+
+    /// Keeps these layers where they are. None where one of them is gone already.
+    pub(super) fn read_layers(&self, layers: &[Layer]) -> Result<Option<Chain<'_>>> {
+        let reading = layers.iter().map(|layer| self.read_layer(layer.id)).collect::<Result<Vec<_>>>()?;
+        let reading = reading.into_iter().collect::<Option<Vec<_>>>();
+        Ok(reading.map(|reading| {
+            let (reading, layers) = reading.into_iter().unzip();
+            Chain { layers, _reading: reading }
+        }))
     }
 
     /// Moves a layer that has ended to the trash, at once or when its last reader is done.

@@ -182,7 +182,7 @@ impl Snapshots {
                 updated: Time::now(),
                 ..old
             })?;
-            rows.update_layer(&Layer { stage: Stage::Writable, ..layer })?;
+            rows.update_layer(&Layer { stage: Stage::Writable, ..layer.clone() })?;
             Ok((layer, collect(rows, gone)?))
         })?;
         self.layers.unseal(&layer)?;

@@ -45,6 +45,15 @@ fn chain_ids_are_those_of_the_oci() {
 }
 
 #[test]
+fn a_chain_id_is_of_all_layers() {
+    let (a, b) = (format!("sha256:{}", "a".repeat(64)), format!("sha256:{}", "b".repeat(64)));
+    assert_eq!(chain_id("", &a), a);
+    let both = chain_id(&a, &b);
+    assert_eq!(both, content::digest(format!("{a} {b}").as_bytes()));
+    assert_ne!(both, chain_id(&b, &a));
+}
+
+#[test]
 fn a_layer_of_this_node_is_its_states_and_its_namespaces() {
     let (one, other): (Id, Id) = ("1".repeat(32).parse().unwrap(), "2".repeat(32).parse().unwrap());
     let (layer, diff_id) = of_node(one, "default");

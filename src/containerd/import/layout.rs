@@ -6,10 +6,11 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::form::{Coding, bad};
 use super::store::Written;
+use crate::containerd::image_config::{descriptor, manifest};
 use crate::error::{Error, Result};
 
 /// The most that a document in it may have, in bytes.
@@ -175,14 +176,10 @@ impl Layout {
             let layers = image["Layers"].as_array().into_iter().flatten();
             let layers = layers.map(|layer| {
                 let File { blob, coding } = self.file_of(layer.as_str().unwrap_or_default())?;
-                Ok(json!({"mediaType": coding.layer(), "digest": blob.digest, "size": blob.size}))
+                Ok(descriptor(coding.layer(), &blob.digest, blob.size))
             });
-            let manifest = json!({
-                "schemaVersion": 2,
-                "mediaType": crate::containerd::image_config::MANIFEST,
-                "config": {"mediaType": crate::containerd::image_config::CONFIG, "digest": config.blob.digest, "size": config.blob.size},
-                "layers": layers.collect::<Result<Vec<_>>>()?,
-            });
+            let layers = layers.collect::<Result<Vec<_>>>()?;
+            let manifest = manifest(&config.blob.digest, config.blob.size, &layers);
             let tags: Vec<&Value> = image["RepoTags"].as_array().into_iter().flatten().collect();
             let names = tags.iter().filter_map(|tag| tag.as_str()).map(|tag| Some(tag.to_owned()));
             let names: Vec<_> = if tags.is_empty() { vec![None] } else { names.collect() };
@@ -255,6 +252,7 @@ fn beside(name: &str, target: &str) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use serde_json::json;
     use sha2::{Digest as _, Sha256};
 
     use super::*;

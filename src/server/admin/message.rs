@@ -277,8 +277,7 @@ mod tests {
         let mut row = row(Kind::Active, "prod/5/web");
         row.name = Some("warm".into());
         row.source = Some("ffffffffffffffffffffffffffffffff".parse().unwrap());
-        let layer =
-            |id, home| Layer::new(LayerId(id), home, None, Stage::Writable);
+        let layer = |id, home| Layer::new(LayerId(id), home, None, Stage::Writable);
         let chain = vec![layer(7, Home::Pool), layer(3, Home::Plain)];
         let message = snapshot(Seen { snapshot: row, chain });
         assert_eq!(message.id, "0123456789abcdef0123456789abcdef");
