@@ -232,7 +232,9 @@ fn open(config: &Config) -> Result<Arc<Snapshots>> {
     // The pool first: while it is missing the database is not even opened.
     let layers = Layers::open(&config.root, config.pool.path.as_deref())?;
     let store = Store::open(&config.root.join("loom.db"))?;
-    Snapshots::open(store, layers, Rules { deny_fork_label: config.fork_label.deny.clone() })
+    let rules =
+        Rules { deny_fork_label: config.fork_label.deny.clone(), flat_depth: usize::from(config.flat.depth) };
+    Snapshots::open(store, layers, rules)
 }
 
 /// The signals that loomd does not die of.

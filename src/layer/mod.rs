@@ -131,6 +131,9 @@ pub struct Manifest {
     pub labels: std::collections::BTreeMap<String, String>,
     /// When it was made, RFC 3339 UTC.
     pub created: String,
+    /// Layers that it has the place of: what says that it is stacked on one of these is stacked on it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub instead_of: Vec<i64>,
 }
 
 /// A layer's directory, found on disk.

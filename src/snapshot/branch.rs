@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::chores::Chore;
+use super::commit::set_sealed;
 use super::moment;
 use super::prepare::standing;
 use super::remove::{Ended, end_layers};
@@ -115,7 +116,7 @@ impl Snapshots {
                 {
                     return Err(Error::SnapshotNotFound(source.to_string()));
                 }
-                rows.update_layer(&Layer { stage: Stage::Sealed, ..filling })?;
+                set_sealed(rows, filling.id)?;
                 rows.insert(&state)
             })?;
             Ok(copied)
@@ -197,5 +198,6 @@ pub(super) fn manifest(snapshot: &Snapshot, layer: &Layer) -> Manifest {
         name: snapshot.name.clone(),
         labels: snapshot.labels.clone(),
         created: snapshot.created.to_string(),
+        instead_of: Vec::new(),
     }
 }

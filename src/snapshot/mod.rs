@@ -46,6 +46,7 @@ mod branch;
 mod chores;
 mod commit;
 pub mod filter;
+mod flatten;
 mod fork;
 mod guard;
 mod hold;
@@ -211,11 +212,19 @@ pub struct Pruned {
     pub container: Option<(String, String)>,
 }
 
-/// The limits of the fork label, from the configuration.
-#[derive(Debug, Clone, Default)]
+/// Limits, from the configuration.
+#[derive(Debug, Clone)]
 pub struct Rules {
     /// Namespaces in which the fork label is refused.
     pub deny_fork_label: Vec<String>,
+    /// Layers of loom's own that may lie on each other before some become one; at least 2.
+    pub flat_depth: usize,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { deny_fork_label: Vec::new(), flat_depth: 16 }
+    }
 }
 
 /// How many there are.
@@ -273,6 +282,8 @@ pub struct Snapshots {
     sharing: Mutex<size::Sharing>,
     /// Grants of the fork label, by token.
     grants: Mutex<HashMap<String, (Id, Made)>>,
+    /// Chains that are or are to be flat.
+    flat: flatten::Flat,
     /// What is left to the thread that does chores; it ends when this does.
     chores: Sender<chores::Chore>,
     /// Closed when that thread has ended.

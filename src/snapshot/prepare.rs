@@ -85,7 +85,7 @@ impl Snapshots {
             return self.make(New { snapshot, home: Home::Plain, base: Base::On(chain) });
         }
         let mounts = self.mounts_of(key, &chain, Access::Read)?;
-        snapshot.layer = chain.first().map(|layer| layer.id);
+        snapshot.layer = chain.first().map(|layer| self.instead(layer.id));
         self.store.write(move |rows| {
             still_below(rows, &snapshot)?;
             rows.insert(&snapshot)
@@ -142,6 +142,7 @@ impl Snapshots {
     /// Writes the rows of a layer that is in place; where that fails the layer goes.
     pub(super) fn insert(&self, layer: Layer, snapshot: Snapshot) -> Result<()> {
         let (home, id) = (layer.home, layer.id);
+        let layer = self.on_flat(layer);
         let written = crate::fault::point("snapshot.insert").and_then(|()| {
             self.store.write(move |rows| {
                 still_below(rows, &snapshot)?;
@@ -160,9 +161,11 @@ impl Snapshots {
 
     /// The mounts of a chain, or the reason why there can be none.
     pub(super) fn mounts_of(&self, title: &str, chain: &[Layer], access: Access) -> Result<Vec<Mount>> {
-        self.layers
-            .mounts(chain, access)
-            .ok_or_else(|| Error::TooDeep { key: title.to_owned(), depth: chain.len() })
+        self.flat.look_at(chain);
+        match self.layers.mounts(chain, access) {
+            Some(mounts) => Ok(mounts),
+            None => self.mounts_of_flat(title, chain, access),
+        }
     }
 }
 

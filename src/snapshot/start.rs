@@ -11,6 +11,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 
+use super::flatten::Flat;
 use super::remove::{collect, end_layers};
 use super::{Rules, Snapshots};
 use crate::error::{Error, Result};
@@ -21,9 +22,11 @@ impl Snapshots {
     /// Opens the core over a store and layers, and puts right what a crash left.
     pub fn open(store: Store, layers: Layers, rules: Rules) -> Result<Arc<Self>> {
         let (chores, left) = mpsc::channel();
+        let (ask, asked) = mpsc::channel();
         let core = Arc::new(Self {
             store: Arc::new(store),
             layers,
+            flat: Flat::new(rules.flat_depth, ask),
             rules,
             freezers: OnceLock::new(),
             taking: Mutex::default(),
@@ -36,6 +39,7 @@ impl Snapshots {
         });
         core.put_right()?;
         Self::do_chores(&core, left)?;
+        Self::make_flat(&core, asked)?;
         Ok(core)
     }
 

@@ -127,7 +127,8 @@ pub(super) fn snapshot(row: &Row<'_>) -> rusqlite::Result<Snapshot> {
 /// The columns that [`layer`] reads, of a table or alias `l`.
 macro_rules! layer_columns {
     () => {
-        "l.id, l.home, l.base, l.stage, l.size, l.inodes, l.was, l.max_size, l.mapping"
+        "l.id, l.home, l.base, l.stage, l.size, l.inodes, l.was, l.max_size, l.mapping, \
+         l.merged"
     };
 }
 pub(super) use layer_columns;
@@ -145,6 +146,7 @@ pub(super) fn layer(row: &Row<'_>) -> rusqlite::Result<Layer> {
         was: row.get(6)?,
         max_size: row.get(7)?,
         mapping: row.get(8)?,
+        merged: row.get(9)?,
     })
 }
 

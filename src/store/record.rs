@@ -201,12 +201,14 @@ pub struct Layer {
     pub max_size: Option<i64>,
     /// The user and group mapping that the owners in it are written with; none for the host's own.
     pub mapping: Option<String>,
+    /// How many layers were made one in it; 1 for one that is what was written.
+    pub merged: i64,
 }
 
 impl Layer {
     /// One that is not measured, limited or mapped.
     pub fn new(id: LayerId, home: Home, base: Option<LayerId>, stage: Stage) -> Self {
-        Self { id, home, base, stage, usage: None, was: None, max_size: None, mapping: None }
+        Self { id, home, base, stage, usage: None, was: None, max_size: None, mapping: None, merged: 1 }
     }
 }
 

@@ -236,8 +236,8 @@ impl<'a> Rows<'a> {
     pub fn insert_layer(&self, layer: &Layer) -> Result<()> {
         self.put_layer(
             layer,
-            "INSERT INTO layers (id, home, base, stage, size, inodes, was, max_size, mapping) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            "INSERT INTO layers (id, home, base, stage, size, inodes, was, max_size, mapping, merged) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )
         .map(drop)
     }
@@ -247,7 +247,7 @@ impl<'a> Rows<'a> {
         let changed = self.put_layer(
             layer,
             "UPDATE layers SET home = ?2, base = ?3, stage = ?4, size = ?5, inodes = ?6, was = ?7, max_size = ?8, \
-             mapping = ?9 WHERE id = ?1",
+             mapping = ?9, merged = ?10 WHERE id = ?1",
         )?;
         if changed == 0 {
             return Err(Error::Internal(format!("layer {} was to be changed and is gone", layer.id)));
@@ -269,6 +269,17 @@ impl<'a> Rows<'a> {
             |row| columns::count(row, 0),
         )?;
         Ok(standing.unwrap_or_default())
+    }
+
+    /// The snapshots that stand on it.
+    pub fn snapshots_on(&self, id: LayerId) -> Result<Vec<Snapshot>> {
+        self.many(snapshots!("WHERE s.layer = ?1 ORDER BY s.created, s.id"), [id], columns::snapshot)
+    }
+
+    /// Has everything that stands on a layer stand on another one.
+    pub fn replace_layer(&self, id: LayerId, by: LayerId) -> Result<()> {
+        self.run("UPDATE snapshots SET layer = ?2 WHERE layer = ?1", [id, by])?;
+        self.run("UPDATE layers SET base = ?2 WHERE base = ?1", [id, by]).map(drop)
     }
 
     // Pauses.
@@ -396,6 +407,7 @@ impl<'a> Rows<'a> {
                 layer.was,
                 layer.max_size,
                 layer.mapping,
+                layer.merged,
             ],
         )
     }

@@ -6,3 +6,5 @@ ALTER TABLE layers ADD COLUMN was INTEGER;
 ALTER TABLE layers ADD COLUMN max_size INTEGER;
 -- The user and group mapping that the owners in it are written with, as JSON of the core; none for the host's own.
 ALTER TABLE layers ADD COLUMN mapping TEXT;
+-- How many layers were made one in it.
+ALTER TABLE layers ADD COLUMN merged INTEGER NOT NULL DEFAULT 1;

@@ -8,6 +8,7 @@ mod compare;
 mod difference;
 #[cfg(feature = "fault-points")]
 mod faults;
+mod flatten;
 mod hostile;
 pub(crate) mod image;
 mod life;
@@ -86,6 +87,7 @@ fn manifest(id: LayerId) -> Manifest {
         name: None,
         labels: [("a".to_owned(), "b".to_owned())].into(),
         created: "2026-01-01T00:00:00Z".into(),
+        instead_of: Vec::new(),
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod branch;
 mod crash;
+mod flatten;
 mod lifecycle;
 mod model;
 mod publish;
@@ -136,7 +137,7 @@ pub(super) fn open(root: &Path) -> Result<Arc<Snapshots>> {
 
 fn open_with(root: &Path, pool: Option<&Path>) -> Result<Arc<Snapshots>> {
     let layers = Layers::open(root, pool)?;
-    let rules = Rules { deny_fork_label: vec!["k8s.io".to_owned()] };
+    let rules = Rules { deny_fork_label: vec!["k8s.io".to_owned()], ..Rules::default() };
     Snapshots::open(Store::open(&root.join("loom.db"))?, layers, rules)
 }
 

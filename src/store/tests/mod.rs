@@ -94,6 +94,7 @@ fn every_column_comes_back() {
             was: None,
             max_size: Some(i64::MAX),
             mapping: Some("{}".into()),
+            merged: 4,
         },
         Layer { stage: Stage::Filling, was: Some(LayerId(3)), ..layer(5, None) },
     ];
