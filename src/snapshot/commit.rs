@@ -75,6 +75,7 @@ impl Snapshots {
 
 /// Writes that a layer is sealed. Its row is read anew: what it is stacked on may have been flattened meanwhile.
 pub(super) fn set_sealed(rows: &Rows<'_>, layer: LayerId) -> Result<()> {
-    let row = rows.layer(layer)?.ok_or_else(|| Error::Internal(format!("layer {layer} was sealed and is gone")))?;
+    let row =
+        rows.layer(layer)?.ok_or_else(|| Error::Internal(format!("layer {layer} was sealed and is gone")))?;
     rows.update_layer(&Layer { stage: Stage::Sealed, ..row })
 }

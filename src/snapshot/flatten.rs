@@ -204,6 +204,7 @@ impl Snapshots {
         let id = self.layers.next_id();
         let one = Layer {
             merged: run.iter().map(|layer| layer.merged).sum(),
+            own: Some(top.own.map_or_else(|| self.measured(top), Ok)?),
             max_size: top.max_size,
             mapping: top.mapping.clone(),
             ..Layer::new(id, Home::Plain, lowest.base, Stage::Filling)
@@ -388,7 +389,9 @@ fn group(weights: &[i64]) -> Option<Range<usize>> {
         made.push((*weight, 1));
         while let Some(at) = made.len().checked_sub(FAN)
             && let Some(last) = made.get(at..)
-            && last.iter().all(|(weight, _)| size(*weight) == size(last.first().map_or(0, |(weight, _)| *weight)))
+            && last
+                .iter()
+                .all(|(weight, _)| size(*weight) == size(last.first().map_or(0, |(weight, _)| *weight)))
             && last.iter().map(|(_, count)| count).sum::<usize>() <= MOST
         {
             let one = last.iter().fold((0, 0), |(weight, count), (w, c)| (weight + w, count + c));
@@ -437,11 +440,13 @@ mod tests {
         let mut chain: Vec<(i64, usize)> = Vec::new();
         for generation in 1..=10_000 {
             chain.insert(0, (1, 1));
-            let weights = |chain: &[(i64, usize)]| chain.iter().map(|(weight, _)| *weight).collect::<Vec<_>>();
+            let weights =
+                |chain: &[(i64, usize)]| chain.iter().map(|(weight, _)| *weight).collect::<Vec<_>>();
             if chain.len() > 16 {
                 while let Some(group) = group(&weights(&chain)) {
                     let merged = &chain[group.clone()];
-                    let one = (merged.iter().map(|m| m.0).sum(), merged.iter().map(|m| m.1).max().unwrap() + 1);
+                    let one =
+                        (merged.iter().map(|m| m.0).sum(), merged.iter().map(|m| m.1).max().unwrap() + 1);
                     chain.splice(group, [one]);
                 }
             }

@@ -73,18 +73,19 @@ impl Snapshots {
         self.mounts_of(key, &chain, access)
     }
 
-    /// containerd's Usage: the layers down to, not including, the parent's.
+    /// containerd's Usage: the layers down to, not including, the parent's. Of one that was flattened over the parent's
+    /// it is what was written last.
     pub fn usage(&self, key: &str) -> Result<Usage> {
-        let own = self.store.read(|rows| {
+        let (own, below) = self.store.read(|rows| {
             let row = keyed(rows, key)?;
             let parent = row.parent.map(|parent| rows.snapshot(parent)).transpose()?.flatten();
-            let below: HashSet<_> = match parent {
-                Some(parent) => chain(rows, &parent)?.into_iter().map(|layer| layer.id).collect(),
-                None => HashSet::new(),
-            };
-            Ok(chain(rows, &row)?.into_iter().filter(|layer| !below.contains(&layer.id)).collect::<Vec<_>>())
+            let below = parent.map(|parent| chain(rows, &parent)).transpose()?.unwrap_or_default();
+            Ok(apart(chain(rows, &row)?, &below))
         })?;
-        own.iter().try_fold(Usage::default(), |sum, layer| Ok(sum + self.measured(layer)?))
+        own.iter().try_fold(Usage::default(), |sum, layer| {
+            let last = layer.own.filter(|_| below);
+            Ok(sum + last.map_or_else(|| self.measured(layer), Ok)?)
+        })
     }
 
     /// The usage of all layers that a snapshot stands on.
@@ -94,7 +95,7 @@ impl Snapshots {
     }
 
     /// A layer's own usage; of a sealed one it is measured once.
-    fn measured(&self, layer: &Layer) -> Result<Usage> {
+    pub(super) fn measured(&self, layer: &Layer) -> Result<Usage> {
         if let Some(usage) = layer.usage {
             return Ok(usage);
         }
@@ -265,6 +266,15 @@ fn keyed(rows: &Rows<'_>, key: &str) -> Result<Snapshot> {
 
 fn chain(rows: &Rows<'_>, row: &Snapshot) -> Result<Vec<Layer>> {
     row.layer.map_or_else(|| Ok(Vec::new()), |layer| rows.chain(layer))
+}
+
+/// The layers of a chain that the one below it does not have, and whether that has others.
+fn apart(chain: Vec<Layer>, below: &[Layer]) -> (Vec<Layer>, bool) {
+    let ids: HashSet<_> = below.iter().map(|layer| layer.id).collect();
+    let all = chain.len();
+    let own: Vec<_> = chain.into_iter().filter(|layer| !ids.contains(&layer.id)).collect();
+    let others = all - own.len() < below.len();
+    (own, others)
 }
 
 fn seen(rows: &Rows<'_>, snapshot: Snapshot) -> Result<Seen> {

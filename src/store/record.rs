@@ -203,12 +203,25 @@ pub struct Layer {
     pub mapping: Option<String>,
     /// How many layers were made one in it; 1 for one that is what was written.
     pub merged: i64,
+    /// Where several were: the usage of the topmost alone.
+    pub own: Option<Usage>,
 }
 
 impl Layer {
     /// One that is not measured, limited or mapped.
     pub fn new(id: LayerId, home: Home, base: Option<LayerId>, stage: Stage) -> Self {
-        Self { id, home, base, stage, usage: None, was: None, max_size: None, mapping: None, merged: 1 }
+        Self {
+            id,
+            home,
+            base,
+            stage,
+            usage: None,
+            was: None,
+            max_size: None,
+            mapping: None,
+            merged: 1,
+            own: None,
+        }
     }
 }
 

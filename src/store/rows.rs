@@ -236,8 +236,8 @@ impl<'a> Rows<'a> {
     pub fn insert_layer(&self, layer: &Layer) -> Result<()> {
         self.put_layer(
             layer,
-            "INSERT INTO layers (id, home, base, stage, size, inodes, was, max_size, mapping, merged) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            "INSERT INTO layers (id, home, base, stage, size, inodes, was, max_size, mapping, merged, \
+             own_size, own_inodes) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         )
         .map(drop)
     }
@@ -247,7 +247,7 @@ impl<'a> Rows<'a> {
         let changed = self.put_layer(
             layer,
             "UPDATE layers SET home = ?2, base = ?3, stage = ?4, size = ?5, inodes = ?6, was = ?7, max_size = ?8, \
-             mapping = ?9, merged = ?10 WHERE id = ?1",
+             mapping = ?9, merged = ?10, own_size = ?11, own_inodes = ?12 WHERE id = ?1",
         )?;
         if changed == 0 {
             return Err(Error::Internal(format!("layer {} was to be changed and is gone", layer.id)));
@@ -408,6 +408,8 @@ impl<'a> Rows<'a> {
                 layer.max_size,
                 layer.mapping,
                 layer.merged,
+                layer.own.map(|usage| usage.size),
+                layer.own.map(|usage| usage.inodes),
             ],
         )
     }

@@ -8,3 +8,6 @@ ALTER TABLE layers ADD COLUMN max_size INTEGER;
 ALTER TABLE layers ADD COLUMN mapping TEXT;
 -- How many layers were made one in it.
 ALTER TABLE layers ADD COLUMN merged INTEGER NOT NULL DEFAULT 1;
+-- Where several were: what the topmost took alone.
+ALTER TABLE layers ADD COLUMN own_size INTEGER;
+ALTER TABLE layers ADD COLUMN own_inodes INTEGER;

@@ -95,6 +95,7 @@ fn every_column_comes_back() {
             max_size: Some(i64::MAX),
             mapping: Some("{}".into()),
             merged: 4,
+            own: Some(Usage { size: 1, inodes: 2 }),
         },
         Layer { stage: Stage::Filling, was: Some(LayerId(3)), ..layer(5, None) },
     ];
