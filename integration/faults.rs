@@ -25,7 +25,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 use support::containerd::Version;
-use support::fault::{Action, Fault, NEVER, in_source, passed};
+use support::fault::{Action, ELSEWHERE, Fault, NEVER, in_source, passed};
 use support::image::{small, tiny};
 use support::layout::Layout;
 use support::loom::try_loom;
@@ -423,7 +423,10 @@ impl Sweep {
 
     /// Every point of the source has failed, and was the last, somewhere.
     fn assert_all(&self, layout: Layout) {
-        let explained = |point: &str| NEVER.iter().any(|(at, name, _)| (*at, *name) == (layout, point));
+        let explained = |point: &str| {
+            NEVER.iter().any(|(at, name, _)| (*at, *name) == (layout, point))
+                || ELSEWHERE.iter().any(|(begins, _)| point.starts_with(begins))
+        };
         let both = |point: &str| self.fired.get(point).is_some_and(|actions| actions.len() == 2);
         let never: Vec<String> =
             in_source().into_iter().filter(|point| !both(point) && !explained(point)).collect();

@@ -6,13 +6,16 @@
 //! - [`server`]: gRPC and ttrpc: translate, call the core
 //! - [`containerd`]: a client of containerd: containers, tasks, leases, pauses; forks as containers
 //! - [`operation`]: work that is tracked: ids, steps, results, idempotency keys, over restarts
+//! - [`check`]: what is on disk, in the database, mounted and known to containerd, compared and put right
 //! - [`snapshot`]: the core: what a snapshot is, and every rule. No SQL, no sockets, no ioctls
+//! - [`pool`]: what the pool is: an image, a device or a directory; mounted, grown, and kept from a full host
 //! - [`store`]: SQLite, the only place with SQL
 //! - [`layer`]: bytes on disk, the only place with ioctls
 //! - [`config`], [`error`], [`bytes`], `fault`: what all of them use
 //! - [`protos`]: code generated from `protos/`
 
 pub mod bytes;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod containerd;
@@ -20,6 +23,7 @@ pub mod error;
 mod fault;
 pub mod layer;
 pub mod operation;
+pub mod pool;
 pub mod protos;
 pub mod server;
 pub mod snapshot;

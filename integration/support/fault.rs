@@ -56,6 +56,12 @@ pub const NEVER: &[(Layout, &str, &str)] = &[
     (Layout::Ext4, "layer.copy_tree.begin", NERDCTL),
     (Layout::Ext4, "layer.copy_tree.sync", NERDCTL),
 ];
+/// What the points begin with that another program walks through, since no sweep can take back what they do.
+pub const ELSEWHERE: &[(&str, &str)] =
+    &[("pool.", POOL), ("layer.transfer.", POOL), ("snapshot.move.", POOL)];
+/// A root's pool is made once.
+const POOL: &str = "integration/pool.rs";
+
 /// nerdctl has one namespace, and its containers one bridge.
 const NERDCTL: &str = "nerdctl and its volumes know nothing of layouts, and are with the pool";
 

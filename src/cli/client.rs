@@ -193,6 +193,25 @@ impl Client {
         self.admin.status(Context::default(), &request).await.map_err(|e| self.failure(e))
     }
 
+    /// Makes the pool.
+    pub async fn create_pool(&self, request: admin::CreatePoolRequest) -> Result<admin::Pool, Failure> {
+        let response = self.admin.create_pool(Context::default(), &request).await;
+        Ok(response.map_err(|e| self.failure(e))?.pool.unwrap_or_default())
+    }
+
+    /// Lets the pool grow to so many bytes.
+    pub async fn grow_pool(&self, size: u64) -> Result<admin::Pool, Failure> {
+        let request = admin::GrowPoolRequest { size, ..Default::default() };
+        let response = self.admin.grow_pool(Context::default(), &request).await;
+        Ok(response.map_err(|e| self.failure(e))?.pool.unwrap_or_default())
+    }
+
+    /// Brings containers into the pool; all that are stopped where none are named.
+    pub async fn move_to_pool(&self, references: Vec<String>) -> Result<Vec<admin::MoveToPoolResponse>, Failure> {
+        let stream = call!(self, move_to_pool, MoveToPoolRequest { references: references })?;
+        self.gather(stream, |one| vec![one]).await
+    }
+
     /// All snapshots, oldest first.
     pub async fn list(&self, all: bool, sizes: bool) -> Result<Vec<Snapshot>, Failure> {
         let request = admin::ListRequest { all, sizes, ..Default::default() };
@@ -233,6 +252,12 @@ impl Client {
         request.containerd = MessageField::some(self.containerd.clone());
         let stream = self.admin.prune(Context::default(), &request).await.map_err(|e| self.failure(e))?;
         self.gather(stream, |batch| batch.snapshots).await
+    }
+
+    /// What does not agree.
+    pub async fn check(&self, repair: bool) -> Result<Vec<admin::Finding>, Failure> {
+        let stream = call!(self, check, CheckRequest { repair: repair })?;
+        self.gather(stream, |batch| batch.findings).await
     }
 
     branches! {

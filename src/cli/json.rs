@@ -10,7 +10,9 @@ use super::{Answer, operations};
 use crate::protos::admin;
 
 mod image;
+mod pool;
 
+pub(super) use pool::{Moved, Pool};
 pub(super) use image::{Change, Committed, Image, Imported, Portable, Pushed, Written};
 
 /// A snapshot.
@@ -175,6 +177,23 @@ pub(super) struct Pruned<'a> {
     pub(super) snapshots: Vec<Snapshot<'a>>,
 }
 
+/// Something that does not agree.
+#[derive(Serialize)]
+pub(super) struct Finding<'a> {
+    code: &'a str,
+    what: &'a str,
+    message: &'a str,
+    bytes: u64,
+    repair: &'a str,
+}
+
+impl<'a> From<&'a admin::Finding> for Finding<'a> {
+    fn from(finding: &'a admin::Finding) -> Self {
+        let admin::Finding { code, what, message, bytes, repair, .. } = finding;
+        Self { code, what, message, bytes: *bytes, repair }
+    }
+}
+
 /// What `loom resume` started.
 #[derive(Serialize)]
 pub(super) struct Resumed<'a> {
@@ -207,7 +226,9 @@ pub(super) struct Status<'a> {
     root: &'a str,
     root_filesystem: &'a str,
     pool: Option<&'a str>,
+    pool_state: Option<Pool<'a>>,
     method: &'a str,
+    method_why: &'a str,
     containerd: &'a str,
     listed: u64,
     held: u64,
@@ -223,7 +244,9 @@ impl<'a> From<&'a admin::StatusResponse> for Status<'a> {
             root: &status.root,
             root_filesystem: &status.root_filesystem,
             pool: present(&status.pool),
+            pool_state: status.pool_state.as_ref().map(Pool::from),
             method: &status.method,
+            method_why: &status.method_why,
             containerd: &status.containerd,
             listed: status.listed,
             held: status.held,

@@ -21,7 +21,6 @@ use containerd_client::types::Descriptor;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::birth::undo;
 use super::captured::Captured;
 use super::client::Client;
 use super::image_config::{self, Documents};
@@ -30,7 +29,7 @@ use super::recover::planned;
 use super::state::Taking;
 use super::{
     Brancher, Commit, Committed, Holder, Options, Target, blocking, bytes_gone, container_of, image_name,
-    images, is_silence, request, snapshots,
+    images, request, snapshots, undo,
 };
 use crate::error::{Error, Result};
 use crate::operation::{Outcome, Work};
@@ -300,20 +299,7 @@ impl Brancher {
         plan: &Plan,
         made: Result<T>,
     ) -> Result<T> {
-        let operation = work.id();
-        let left = match &made {
-            // Once more: one that stays keeps nothing any more, but is there until it expires.
-            Ok(_) if leases::close(client, operation).await.is_ok() => Ok(()),
-            Ok(_) => leases::close(client, operation).await,
-            Err(_) => undo(|| self.unmake_image(client, operation, plan)).await,
-        };
-        match (left, &made) {
-            (Ok(()), _) => {}
-            (Err(left), Ok(_)) => work.warn(format!("a lease is left to expire: {left}")),
-            (Err(left), Err(_)) if is_silence(&left) => work.leaves(&left),
-            (Err(left), Err(_)) => work.warn(format!("it leaves something behind: {left}")),
-        }
-        made
+        undo::settle(work, client, made, || self.unmake_image(client, work.id(), plan)).await
     }
 
     /// Takes away what an operation made of an image, as far as it came.

@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 
 use super::client::Client;
 use super::content;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::store::{Id, Time};
 
 mod instruction;
@@ -64,24 +64,11 @@ pub(super) struct Documents {
 }
 
 impl Documents {
-    /// The documents of an image, those for this machine where it has several; none where one of them is not here.
-    pub(super) async fn read(client: &Client, target: &Descriptor) -> Result<Option<Self>> {
-        let Some(mut manifest) = parse(client, &target.digest).await? else { return Ok(None) };
-        if let Some(Value::Array(all)) = manifest.get("manifests") {
-            let Some(digest) = for_this_machine(all) else { return Ok(None) };
-            let Some(one) = parse(client, &digest).await? else { return Ok(None) };
-            manifest = one;
-        }
-        let Some(config) = manifest.pointer("/config/digest").and_then(Value::as_str) else {
-            return Ok(None);
-        };
-        let Some(config) = parse(client, config).await? else { return Ok(None) };
-        let Some(Value::Array(mut layers)) = manifest.get_mut("layers").map(Value::take) else {
-            return Ok(None);
-        };
+    /// Those of an image with these layers' descriptors and this configuration.
+    pub(super) fn of(layers: &[Value], config: Value) -> Self {
+        let mut layers = layers.to_vec();
         layers.iter_mut().for_each(as_oci);
-        let documents = Self { layers, config };
-        Ok((documents.layers.len() == documents.diff_ids().len()).then_some(documents))
+        Self { layers, config }
     }
 
     /// An image of nothing, for a platform such as `linux/arm/v7` or for this machine's.
@@ -292,39 +279,6 @@ pub(super) fn architecture() -> &'static str {
         "powerpc64" => "ppc64le",
         other => other,
     }
-}
-
-async fn parse(client: &Client, digest: &str) -> Result<Option<Value>> {
-    let Some(document) = content::read(client, digest).await? else { return Ok(None) };
-    let document = serde_json::from_slice(&document);
-    document
-        .map(Some)
-        .map_err(|e| Error::precondition(format!("content {digest}"), format!("it is not JSON: {e}")))
-}
-
-/// The digest of the manifest that containerd takes of several on this machine: its own architecture, newest variant
-/// first, then one that it can run too.
-pub(super) fn for_this_machine(all: &[Value]) -> Option<String> {
-    let text = |manifest: &Value, at: &str| manifest.pointer(at).and_then(Value::as_str).map(str::to_owned);
-    let rank = |manifest: &Value| {
-        if text(manifest, "/platform/os").is_some_and(|os| os != "linux") {
-            return None;
-        }
-        let variant = text(manifest, "/platform/variant").unwrap_or_default();
-        let variant = variant.trim_start_matches('v').parse().unwrap_or(0_u32);
-        match (architecture(), text(manifest, "/platform/architecture").as_deref()) {
-            // Newer variants of amd64 may have what this machine has not.
-            ("amd64", Some("amd64")) => Some((2, u32::MAX - variant)),
-            (own, Some(its)) if own == its => Some((2, variant)),
-            ("amd64", Some("386")) | ("arm64", Some("arm")) => Some((1, variant)),
-            // It does not say, and may be any.
-            (_, None) => Some((0, 0)),
-            _ => None,
-        }
-    };
-    let ranked = all.iter().filter_map(|manifest| Some((rank(manifest)?, text(manifest, "/digest")?)));
-    // The first of those that are as good.
-    ranked.reduce(|best, next| if next.0 > best.0 { next } else { best }).map(|(_, digest)| digest)
 }
 
 /// Calls a descriptor's media type as the OCI does.

@@ -11,8 +11,9 @@ use containerd_client::types::Descriptor;
 use super::birth::some_at_once;
 use super::client::{Client, or_missing};
 use super::image_config::Documents;
+use super::manifest::Manifest;
 use super::{Brancher, OPERATION_LABEL, Target, blocking, image_name, is_silence};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::store::{Id, Snapshot, Time};
 
 /// What is longer names no image, and is too much for a request. Bytes.
@@ -160,9 +161,16 @@ pub(super) fn not_on_loom(image: &str) -> Error {
 
 /// The documents of an image; none where one of them is not here.
 pub(super) async fn documents(client: &Client, image: &Image) -> Result<Option<Documents>> {
-    match &image.target {
-        Some(target) => Documents::read(client, target).await,
-        None => Ok(None),
+    Ok(manifest(client, image).await?.map(|manifest| manifest.documents))
+}
+
+/// The manifest of an image for this machine; none where one of its documents is not here, or is none of an image.
+pub(super) async fn manifest(client: &Client, image: &Image) -> Result<Option<Manifest>> {
+    let Some(target) = &image.target else { return Ok(None) };
+    match Manifest::read(client, target).await {
+        Ok(manifest) => Ok(Some(manifest)),
+        Err(error) if error.kind() == Kind::InvalidArgument => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -263,7 +263,7 @@ async fn unpack_all(unpack: Unpack<'_>, image: &Manifest) -> Result<String> {
     let size = |layer: &Descriptor| u64::try_from(layer.size).unwrap_or(0);
     let total = image.layers.iter().map(size).sum();
     let mut done = 0;
-    for (layer, diff_id) in image.layers.iter().zip(&image.diff_ids) {
+    for (layer, diff_id) in image.layers.iter().zip(image.documents.diff_ids()) {
         unpack.work.progress(done, total);
         (_, chain_id) = unpack.layer(&chain_id, layer, Some(diff_id)).await?;
         done += size(layer);

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::client::Client;
 use super::content;
-use super::image_config::{architecture, for_this_machine};
+use super::image_config::{Documents, architecture};
 use crate::error::{Error, Result};
 
 /// How deep indexes may lie in each other.
@@ -20,10 +20,8 @@ pub(super) struct Manifest {
     pub(super) config: Descriptor,
     /// Those of its layers, the lowest first.
     pub(super) layers: Vec<Descriptor>,
-    /// The digests of the layers' tars.
-    pub(super) diff_ids: Vec<String>,
-    /// Its operating system and architecture.
-    pub(super) platform: Value,
+    /// What these say.
+    pub(super) documents: Documents,
 }
 
 impl Manifest {
@@ -51,24 +49,24 @@ impl Manifest {
             descriptor = chosen;
         }
         let config = described(&document["config"])?;
-        let layers = document["layers"].as_array().into_iter().flatten();
-        let layers = layers.map(described).collect::<Result<Vec<_>>>()?;
-        let mut configured = self::document(client, &config.digest).await?;
-        let diff_ids = configured.pointer_mut("/rootfs/diff_ids").map(Value::take).unwrap_or_default();
-        let diff_ids: Vec<String> = serde_json::from_value(diff_ids).unwrap_or_default();
-        if diff_ids.len() != layers.len() {
-            let why = format!("it has {} layers, and its configuration {}", layers.len(), diff_ids.len());
+        let layers = document["layers"].as_array().map_or(&[][..], Vec::as_slice);
+        let documents = Documents::of(layers, self::document(client, &config.digest).await?);
+        let layers = layers.iter().map(described).collect::<Result<Vec<_>>>()?;
+        let configured = documents.diff_ids().len();
+        if configured != layers.len() {
+            let why = format!("it has {} layers, and its configuration {configured}", layers.len());
             return Err(wrong(&descriptor.digest, &why));
         }
-        let mut platform = serde_json::Map::new();
-        for part in ["architecture", "os", "variant"] {
-            if let Some(value) =
-                configured.get(part).filter(|value| value.as_str().is_some_and(|text| !text.is_empty()))
-            {
-                platform.insert(part.to_owned(), value.clone());
-            }
-        }
-        Ok(Self { descriptor, config, layers, diff_ids, platform: platform.into() })
+        Ok(Self { descriptor, config, layers, documents })
+    }
+
+    /// Its operating system and architecture.
+    pub(super) fn platform(&self) -> Value {
+        let part = |part: &'static str| {
+            let value = self.documents.config.get(part).and_then(Value::as_str)?;
+            (!value.is_empty()).then(|| (part.to_owned(), value.into()))
+        };
+        Value::Object(["architecture", "os", "variant"].into_iter().filter_map(part).collect())
     }
 
     /// The first of its layers that is not here.
@@ -80,6 +78,31 @@ impl Manifest {
         }
         Ok(None)
     }
+}
+
+/// The digest of the manifest that containerd takes of several on this machine: its own architecture, newest variant
+/// first, then one that it can run too.
+fn for_this_machine(all: &[Value]) -> Option<String> {
+    let text = |manifest: &Value, at: &str| manifest.pointer(at).and_then(Value::as_str).map(str::to_owned);
+    let rank = |manifest: &Value| {
+        if text(manifest, "/platform/os").is_some_and(|os| os != "linux") {
+            return None;
+        }
+        let variant = text(manifest, "/platform/variant").unwrap_or_default();
+        let variant = variant.trim_start_matches('v').parse().unwrap_or(0_u32);
+        match (architecture(), text(manifest, "/platform/architecture").as_deref()) {
+            // Newer variants of amd64 may have what this machine has not.
+            ("amd64", Some("amd64")) => Some((2, u32::MAX - variant)),
+            (own, Some(its)) if own == its => Some((2, variant)),
+            ("amd64", Some("386")) | ("arm64", Some("arm")) => Some((1, variant)),
+            // It does not say, and may be any.
+            (_, None) => Some((0, 0)),
+            _ => None,
+        }
+    };
+    let ranked = all.iter().filter_map(|manifest| Some((rank(manifest)?, text(manifest, "/digest")?)));
+    // The first of those that are as good.
+    ranked.reduce(|best, next| if next.0 > best.0 { next } else { best }).map(|(_, digest)| digest)
 }
 
 /// Reads a descriptor.
@@ -106,4 +129,28 @@ pub(super) fn absent(digest: &str) -> Error {
 
 fn wrong(digest: &str, why: &str) -> Error {
     Error::invalid(format!("content {digest}"), why)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn of_several_manifests_this_machines_is_taken() {
+        let manifest = |architecture: &str, variant: &str, digest: &str| json!({"digest": digest, "platform": {"os": "linux", "architecture": architecture, "variant": variant}});
+        let other = if architecture() == "amd64" { "s390x" } else { "amd64" };
+        let own = [
+            manifest("unknown", "", "attestation"),
+            manifest(other, "", "other"),
+            json!({"digest": "any"}),
+            manifest(architecture(), "", "own"),
+            manifest(architecture(), "", "second"),
+            json!({"digest": "windows", "platform": {"os": "windows", "architecture": architecture()}}),
+        ];
+        assert_eq!(for_this_machine(&own).as_deref(), Some("own"));
+        assert_eq!(for_this_machine(&own[..3]).as_deref(), Some("any"));
+        assert_eq!(for_this_machine(&own[..2]), None);
+    }
 }

@@ -22,7 +22,8 @@
 //! - [`difference`]: how two states differ; [`patch`]: how a text file does
 //! - [`stop`]: stop and start of a container, whatever made it
 //! - [`retain`]: what expires
-//! - [`recover`]: what a crash leaves of all these
+//! - [`undo`]: the end of what holds, and of what fails; [`recover`]: what a crash leaves of all these
+//! - [`records`]: what containerd knows of our snapshots, for a check
 //!
 //! Every call that changes something runs to its end only if its future does: a server spawns it.
 
@@ -59,9 +60,11 @@ mod leases;
 mod manifest;
 mod nerdctl;
 mod patch;
+mod pool;
 mod portable;
 mod promote;
 mod quiesce;
+mod records;
 mod recover;
 mod reference;
 mod request;
@@ -75,12 +78,14 @@ mod state;
 mod stop;
 mod swap;
 mod task;
+mod undo;
 mod unpack;
 
 pub use containers::NERDCTL_NAME;
 pub use difference::Difference;
 pub use images::ImageSeen;
 pub use import::Import;
+pub use pool::Moved;
 pub use request::{
     Archive, Branched, Changes, Commit, Committed, Compression, Consistency, Forked, Options, Portable,
     Resumed, Rolled, Taken, Volumes,

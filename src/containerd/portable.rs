@@ -121,16 +121,16 @@ impl Brancher {
             let why = "its documents are not here for this machine; pull it again";
             Error::precondition(format!("image {:?}", record.name), why)
         };
-        let target = record.target.clone().ok_or_else(incomplete)?;
-        let documents = Documents::read(client, &target).await?.ok_or_else(incomplete)?;
+        let digest = record.target.as_ref().map(|target| target.digest.clone()).ok_or_else(incomplete)?;
+        let manifest = images::manifest(client, &record).await?.ok_or_else(incomplete)?;
+        let Manifest { config, documents, .. } = manifest;
         let chain_id = documents.chain_id().ok_or_else(incomplete)?;
         let state =
             self.top_of(client, &documents).await?.ok_or_else(|| images::not_on_loom(&record.name))?;
-        let manifest = Manifest::read(client, &target).await?;
-        let labels = content::labels(client, &manifest.config.digest).await?;
+        let labels = content::labels(client, &config.digest).await?;
         let snapshotter =
             image_config::snapshotter(&labels, &chain_id).ok_or_else(|| images::not_on_loom(&record.name))?;
-        Ok(Found { record, digest: target.digest, documents, chain_id, state: state.id, snapshotter })
+        Ok(Found { record, digest, documents, chain_id, state: state.id, snapshotter })
     }
 
     /// Writes what has no blob of an image, publishes its state with that, and has the records, of which one is the

@@ -15,24 +15,80 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, StatxFlags};
 
 use super::area::parse;
+use super::{Mounted, Role};
 use crate::error::{Error, Result};
-use crate::store::LayerId;
+use crate::store::{Home, LayerId};
 
 /// Every layer that a mount table names.
 pub(super) fn layers() -> Result<HashSet<LayerId>> {
     let mut found = HashSet::new();
-    tables(|line| scan(line, &mut found))?;
+    tables(|_, line| scan(line, &mut found))?;
     Ok(found)
 }
 
 /// True where a mount table has the tree `fs` of a layer as an overlay's upper, or bound. Another root may have a
-/// mounted layer of the same id, and what asks here is refused for good: as an upper it is known by its path, bound
-/// by its place in its filesystem.
-pub(super) fn to_write(fs: &Path) -> Result<bool> {
+/// mounted layer of the same id, and what asks here is refused for good: as an upper it is known by its path, `was`
+/// if it was another when it could be mounted, bound by its place in its filesystem.
+pub(super) fn to_write(fs: &Path, was: &Path) -> Result<bool> {
     let place = Place::of(fs)?;
     let mut found = false;
-    tables(|line| found |= Line::parse(line).is_some_and(|line| line.writes(fs, &place)))?;
+    tables(|_, line| found |= Line::parse(line).is_some_and(|line| line.writes(was, &place)))?;
     Ok(found)
+}
+
+/// Every mount that names a layer of these homes by its whole path, or is of a part of one, once for each mount
+/// namespace that has it. Each home is where `layers/` lies.
+pub(super) fn all(homes: &[(Home, &Path)]) -> Result<Vec<Mounted>> {
+    let places = homes.iter().map(|(home, path)| Ok((*home, *path, Place::of(path)?)));
+    let places = places.collect::<Result<Vec<_>>>()?;
+    let mut all = Vec::new();
+    tables(|pid, line| {
+        let Some(line) = Line::parse(line) else { return };
+        for (home, path, place) in &places {
+            let mut add = |found: Option<(LayerId, bool)>, role| {
+                let Some((layer, trashed)) = found else { return };
+                let (device, point) = (line.device.clone(), line.point.clone());
+                all.push(Mounted { home: *home, layer, trashed, role, device, point, pid });
+            };
+            for (option, named) in line.paths() {
+                let role = match option {
+                    "upperdir" => Role::Upper,
+                    "lowerdir" | "lowerdir+" => Role::Lower,
+                    _ => continue,
+                };
+                add(below(Path::new(named), path), role);
+            }
+            if line.device == place.device {
+                add(below(Path::new(&line.root), &place.path), Role::Bound);
+            }
+        }
+    })?;
+    Ok(all)
+}
+
+/// True where a mount is of something below a path, or in it.
+pub(super) fn touches(path: &Path) -> Result<bool> {
+    let place = Place::of(path)?;
+    let mut found = false;
+    tables(|_, line| {
+        found |= Line::parse(line).is_some_and(|line| {
+            line.paths().any(|(_, named)| Path::new(named).starts_with(path))
+                || Path::new(&line.point).starts_with(path)
+                || (line.device == place.device && Path::new(&line.root).starts_with(&place.path))
+        });
+    })?;
+    Ok(found)
+}
+
+/// The layer of a home in whose directory a path lies, and whether that is in the trash.
+fn below(path: &Path, home: &Path) -> Option<(LayerId, bool)> {
+    let mut parts = path.strip_prefix(home).ok()?.components().map(|part| part.as_os_str().to_str());
+    let trashed = match parts.next()?? {
+        "layers" => false,
+        "trash" | "reclaim" => true,
+        _ => return None,
+    };
+    Some((parse(parts.next()??)?, trashed))
 }
 
 /// Where a path lies, as mount tables tell of binds.
@@ -55,19 +111,17 @@ impl Place {
     }
 }
 
-/// Hands every line of every mount table to `look`.
-fn tables(mut look: impl FnMut(&[u8])) -> Result<()> {
+/// Hands every line of every mount table to `look`, with a process that has it.
+fn tables(mut look: impl FnMut(u32, &[u8])) -> Result<()> {
     let mut seen: HashSet<OsString> = HashSet::new();
     let processes = fs::read_dir("/proc").map_err(Error::io("list", "/proc"))?;
     for process in processes {
         let process = process.map_err(Error::io("list", "/proc"))?;
-        if !process.file_name().to_string_lossy().bytes().all(|b| b.is_ascii_digit()) {
-            continue;
-        }
+        let Ok(pid) = process.file_name().to_string_lossy().parse() else { continue };
         // What is not there any more has no mounts.
         let Ok(threads) = fs::read_dir(process.path().join("task")) else { continue };
         for thread in threads.flatten() {
-            namespace(&thread.path(), &mut seen, &mut look)?;
+            namespace(&thread.path(), &mut seen, &mut |line| look(pid, line))?;
         }
     }
     Ok(())
@@ -151,7 +205,7 @@ fn scan(line: &[u8], found: &mut HashSet<LayerId>) {
 fn whole(path: &str) -> Option<LayerId> {
     let mut parts = path.split('/');
     while let Some(part) = parts.next() {
-        if matches!(part, "layers" | "trash")
+        if matches!(part, "layers" | "trash" | "reclaim")
             && let Some(id) = parts.clone().next().and_then(parse)
         {
             return Some(id);

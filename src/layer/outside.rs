@@ -16,7 +16,7 @@ use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags, RawDir};
 
-use super::{Method, probe, tree};
+use super::{Method, copying, tree};
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::store::Id;
@@ -42,13 +42,14 @@ pub(super) fn copy(from: &Path, to: &Path) -> Result<Method> {
 fn fill(source: &OwnedFd, from: &Path, target: &OwnedFd, to: &Path) -> Result<Method> {
     let wrong = || Error::io("create", to);
     let own = |fd: &OwnedFd| tree::directory(fd.as_fd(), c".");
-    let reflink = probe(target.as_fd()) == Method::Reflink;
+    let reflink = copying(target.as_fd()) == Method::Reflink;
     // A name that is in no source.
     let name = CString::new(format!(".loom-{}", Id::random()?)).unwrap_or_default();
     rustix::fs::mkdirat(target, &name, Mode::RWXU).map_err(wrong())?;
     let stage = tree::directory(target.as_fd(), &name).map_err(wrong())?;
     let source_tree = own(source).map_err(Error::io("copy", from))?;
-    let shared = tree::copy(source_tree, own(target).map_err(wrong())?, stage.as_fd(), from, reflink)?;
+    let shared =
+        tree::Copy::new(source_tree, own(target).map_err(wrong())?, stage, from, reflink).finish()?;
     tree::remove(target.as_fd(), &name, to)?;
     tree::match_times(source.as_fd(), target.as_fd()).map_err(wrong())?;
     fault::point("layer.copy_tree.sync")?;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::branch::manifest;
 use super::remove::collect;
 use super::{FORK_LABEL, Snapshots, key};
 use crate::error::{Error, Result};
@@ -49,7 +48,8 @@ impl Snapshots {
     /// Seals the layer of an active snapshot, whose seal the caller has taken, and writes the row that says
     /// so. Where that fails the snapshot is as active as it was.
     pub(super) fn seal(&self, committed: &Snapshot, layer: &Layer) -> Result<()> {
-        let sealed = self.layers.seal(layer, &manifest(committed, layer)).and_then(|()| {
+        let manifest = self.manifest(committed, layer)?;
+        let sealed = self.layers.seal(layer, &manifest).and_then(|()| {
             crate::fault::point("snapshot.commit")?;
             let (committed, layer) = (committed.clone(), layer.clone());
             self.store.write(move |rows| {

@@ -22,7 +22,7 @@
 //! |-----------------------------------------------|-------------------------------------------------|
 //! | a row `Filling`; the directory filled, sealed | both go                                         |
 //! | one transaction has all stand on the new one  | done; nothing stands on the old one, which ends |
-//! | the old one ends, [`GRACE`] later             |                                                 |
+//! | the old one ends, [`GRACE`] later             | the old one ends                                |
 //!
 //! No key, row of lineage or live mount changes. Who was told how to mount the old layer can do so while it is there,
 //! and who looked at it before builds on it ([`Snapshots::instead`]). What lies on disk says in its `layer.json` on
@@ -38,7 +38,8 @@ use std::time::{Duration, Instant};
 use super::chores::Chore;
 use super::key::{REF_LABEL, client};
 use super::prepare::standing;
-use super::remove::end_layers;
+use super::remove::{Ended, end_layers};
+use super::tell::telling;
 use super::{Snapshots, lock};
 use crate::error::{Error, Result};
 use crate::layer::{Access, Manifest, Mount};
@@ -205,6 +206,9 @@ impl Snapshots {
         let one = Layer {
             merged: run.iter().map(|layer| layer.merged).sum(),
             own: Some(top.own.map_or_else(|| self.measured(top), Ok)?),
+            instead_of: top.instead_of.iter().copied().chain([top.id]).collect(),
+            // What has changed in one of them counts as changed in all.
+            still: run.iter().filter_map(|layer| layer.still).max(),
             max_size: top.max_size,
             mapping: top.mapping.clone(),
             ..Layer::new(id, Home::Plain, lowest.base, Stage::Filling)
@@ -221,7 +225,7 @@ impl Snapshots {
         let made = self
             .layers
             .flatten(chain, count, id, &mut || self.flat.go_on(urgent))
-            .and_then(|_| self.seal_flat(&one, top.id))
+            .and_then(|_| self.seal_flat(&one, top))
             .and_then(|()| {
                 crate::fault::point("snapshot.flatten.replace")?;
                 let was: Vec<LayerId> = run.iter().map(|layer| layer.id).collect();
@@ -233,7 +237,9 @@ impl Snapshots {
                         return Err(Error::Busy(format!("layer {top}")));
                     }
                     rows.update_layer(&Layer { stage: Stage::Sealed, ..one })?;
-                    rows.replace_layer(top, id)
+                    let above: Vec<_> = rows.above(top)?.into_iter().map(|layer| layer.id).collect();
+                    rows.replace_layer(top, id)?;
+                    Ok(above)
                 })
             });
         if made.is_err()
@@ -242,7 +248,10 @@ impl Snapshots {
             tracing::warn!(layer = %id, %error, "what was begun of a flat layer stays for now");
             self.leave(Chore::Abandon(id));
         }
-        made?;
+        // It was sealed with what stood on it then; what is stacked on it says what it was stacked on.
+        for layer in made?.into_iter().chain([id]) {
+            self.tell_later(Some(layer));
+        }
         let mut replaced = lock(&self.flat.replaced);
         replaced.by.insert(top.id, id);
         replaced.left.push_back((Instant::now(), top.id));
@@ -250,11 +259,10 @@ impl Snapshots {
     }
 
     /// Makes a flat layer durable; it says of itself what the one says whose place it takes.
-    fn seal_flat(&self, one: &Layer, top: LayerId) -> Result<()> {
-        let mut manifest = self.layers.manifest(Home::Plain, top)?;
-        manifest.instead_of.push(top.0);
-        let (layer, base) = (one.id.0, one.base.map(|base| base.0));
-        self.layers.seal(one, &Manifest { layer, base, ..manifest })
+    fn seal_flat(&self, one: &Layer, top: &Layer) -> Result<()> {
+        let said = self.store.read(|rows| telling(rows, top))?;
+        let (layer, base, instead_of) = (one.id.0, one.base.map(|base| base.0), one.instead_of.clone());
+        self.layers.seal(one, &Manifest { layer, base, instead_of, ..said })
     }
 
     /// Ends layers of which another took the place so long ago.
@@ -264,15 +272,7 @@ impl Snapshots {
             let Some((_, layer)) = first.filter(|(since, _)| since.elapsed() >= grace) else { return Ok(()) };
             let by = self.instead(layer);
             crate::fault::point("snapshot.flatten.end")?;
-            let ended = self.store.write(move |rows| {
-                // A request that had looked before may have come to stand on it meanwhile.
-                if rows.layer(by)?.is_some_and(|by| by.stage == Stage::Sealed) {
-                    rows.replace_layer(layer, by)?;
-                }
-                let mut ended = Vec::new();
-                end_layers(rows, layer, &mut ended)?;
-                Ok(ended)
-            })?;
+            let ended = self.store.write(move |rows| end(rows, layer, by))?;
             self.end(ended);
             lock(&self.flat.replaced).left.pop_front();
         }
@@ -331,6 +331,28 @@ fn until_dropped(core: &Weak<Snapshots>, asked: &Receiver<LayerId>) {
     }
 }
 
+/// Ends a layer that another has the place of.
+fn end(rows: &Rows<'_>, layer: LayerId, by: LayerId) -> Result<Vec<Ended>> {
+    // A request that had looked before may have come to stand on it meanwhile.
+    if rows.layer(by)?.is_some_and(|by| by.stage == Stage::Sealed) {
+        rows.replace_layer(layer, by)?;
+    }
+    let mut ended = Vec::new();
+    end_layers(rows, layer, &mut ended)?;
+    Ok(ended)
+}
+
+/// Ends all layers that others have the place of, when nothing is under way.
+pub(super) fn end_all_replaced(rows: &Rows<'_>) -> Result<Vec<Ended>> {
+    let mut ended = Vec::new();
+    for flat in rows.layers()?.into_iter().filter(|layer| layer.stage == Stage::Sealed) {
+        for layer in flat.instead_of {
+            ended.extend(end(rows, layer, flat.id)?);
+        }
+    }
+    Ok(ended)
+}
+
 /// True for a layer that can become one with others.
 fn stacks(layer: &Layer) -> bool {
     layer.home == Home::Plain && layer.stage == Stage::Sealed
@@ -339,7 +361,7 @@ fn stacks(layer: &Layer) -> bool {
 /// A chain as it is, topmost first.
 fn parts(rows: &Rows<'_>, top: LayerId) -> Result<Vec<Part>> {
     let part = |layer: Layer| {
-        let image = rows.snapshots_on(layer.id)?.iter().any(is_images);
+        let image = rows.standing(layer.id)?.iter().any(is_images);
         Ok(Part { layer, image })
     };
     rows.chain(top)?.into_iter().map(part).collect()

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::branch::branched;
 use super::prepare::{New, below, fresh, place, still_below};
-use super::{FORK_LABEL, Freezer, Made, Snapshots, Still, key, lock};
+use super::{FORK_LABEL, Freezer, Keep, Made, Snapshots, Still, Take, key, lock};
 use crate::error::{Error, Result};
 use crate::layer::{Access, Method, Mount};
 use crate::store::{Id, Kind, Layer, Rows, Snapshot, Stage};
@@ -67,6 +67,7 @@ impl Snapshots {
         {
             return Err(Error::RefExists(self.publish(key, parent, labels, state, made)?));
         }
+        self.admit()?;
         if key::is_unpack(key, &labels) {
             return Err(refused(format!(
                 "an image layer (by its label {} or its key {key:?}) cannot be a fork; drop the label {FORK_LABEL}",
@@ -105,14 +106,10 @@ impl Snapshots {
         }
         snapshot.captured.clone_from(&origin.snapshot.captured);
         (snapshot.source, snapshot.taken) = branched(&origin.snapshot);
-        match (origin.snapshot.kind, origin.chain.first()) {
-            (Kind::Committed, Some(top)) if top.stage == Stage::Writable => self.take_over(snapshot, origin),
-            (Kind::Committed, _) => {
-                let (home, base) = place(origin.chain, false, self.layers.pool().is_some());
-                self.make(New { snapshot, home, base })
-            }
-            (Kind::Active, _) => self.fork_live(snapshot, &origin, of),
-            (Kind::View, _) => Err(Error::WrongKind {
+        match origin.snapshot.kind {
+            Kind::Committed => self.fork_state(snapshot, origin),
+            Kind::Active => self.fork_live(snapshot, &origin, of),
+            Kind::View => Err(Error::WrongKind {
                 key: of.to_owned(),
                 kind: Kind::View,
                 needs: "a fork continues from an active or a committed one",
@@ -120,11 +117,21 @@ impl Snapshots {
         }
     }
 
+    /// Forks a state: on its layers, or with them where it was taken for this one alone.
+    fn fork_state(&self, snapshot: Snapshot, origin: Origin) -> Result<Vec<Mount>> {
+        if origin.chain.first().is_some_and(|top| top.stage == Stage::Writable) {
+            return self.take_over(snapshot, origin);
+        }
+        let (home, base) = place(origin.chain, false, self.layers.pool().is_some());
+        self.make(New { snapshot, home, base })
+    }
+
     /// The new snapshot takes the bytes of a state that was taken for it alone.
     fn take_over(&self, mut snapshot: Snapshot, origin: Origin) -> Result<Vec<Mount>> {
         let mounts = self.mounts_of(&snapshot.title(), &origin.chain, Access::Write)?;
         let state = origin.snapshot;
         snapshot.layer = state.layer;
+        let made = snapshot.clone();
         self.store.write(move |rows| {
             if rows.snapshot(state.id)?.is_none_or(|row| row.layer != state.layer) {
                 return Err(Error::SnapshotNotFound(state.id.to_string()));
@@ -133,27 +140,50 @@ impl Snapshots {
             rows.delete(state.id)?;
             rows.insert(&snapshot)
         })?;
+        if let Some(layer) = origin.chain.first() {
+            self.note_done(&made, layer);
+        }
         Ok(mounts)
     }
 
     /// Forks an active snapshot in one step, its container standing still meanwhile.
     fn fork_live(&self, mut snapshot: Snapshot, origin: &Origin, of: &str) -> Result<Vec<Mount>> {
-        let Some((top, rest)) = origin.chain.split_first() else {
-            return Err(Error::Internal(format!("{of} has no layer")));
-        };
-        if self.layers.method(top.home) == Method::Copy {
-            return Err(Error::Refused {
-                what: of.to_owned(),
-                why: "it is live, and every byte would be copied while containerd waits; make a state of \
-                      it first with `loom snapshot`, and fork that"
-                    .to_owned(),
-            });
-        }
         let mut freezer: Box<dyn Freezer> =
             match (self.freezers.get(), origin.snapshot.key.as_deref().and_then(key::parts)) {
                 (Some(freezers), Some((namespace, client))) => freezers.of(namespace, client)?,
                 _ => Box::new(Still),
             };
+        let take = Take {
+            keep: Keep::ForOne,
+            labels: BTreeMap::new(),
+            captured: None,
+            operation: None,
+            expires: None,
+        };
+        let mut state = self.new_state(&origin.snapshot, &take, None)?;
+        let sealed =
+            self.seal_as_it_lies(&mut state, &origin.snapshot, &take.keep, freezer.as_mut())?.is_some();
+        // The source may have come to stand on another layer.
+        let stands = if sealed { state.id } else { origin.snapshot.id };
+        let chain = self.get(stands)?.chain;
+        if sealed {
+            let id = state.id;
+            (snapshot.source, snapshot.taken) = branched(&state);
+            let forked = self.fork_state(snapshot, Origin { snapshot: state, chain, granted: true });
+            self.release(id)?;
+            return forked;
+        }
+        let Some((top, rest)) = chain.split_first() else {
+            return Err(Error::Internal(format!("{of} has no layer")));
+        };
+        if self.layers.method(top.home) == Method::Copy {
+            return Err(Error::Refused {
+                what: of.to_owned(),
+                why: "it is mounted, and every byte would be copied while containerd waits; make a state of \
+                      it first with `loom snapshot`, and fork that"
+                    .to_owned(),
+            });
+        }
         let id = self.layers.next_id();
         let layer = Layer::new(id, top.home, top.base, Stage::Writable);
         let mut chain = vec![layer.clone()];

@@ -27,6 +27,8 @@
 //!      │       discarded    ▲          discarded
 //!      └─────► Writable ────┘
 //!              kept; a seal that was cut off is undone
+//!
+//! A layer `Filling` that `was` another is that one's directory: it is given back (`seal`).
 //! ```
 //!
 //! A crash loses nothing that was answered and leaves nothing that was not: directories are made before
@@ -34,14 +36,16 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::mpsc::{Receiver, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::error::Result;
 use crate::layer::{Layers, Method};
+use crate::pool::Pool;
 use crate::store::{Id, Kind, Layer, LayerId, Snapshot, Store, Time};
 
 mod archive;
+mod asked;
 mod branch;
 mod chores;
 mod commit;
@@ -52,17 +56,22 @@ mod guard;
 mod hold;
 pub mod key;
 mod moment;
+mod pool;
 mod prepare;
 mod publish;
 mod read;
+mod reclaimer;
 mod remove;
 mod replace;
 mod retain;
+mod seal;
 mod size;
 mod start;
+pub(crate) mod tell;
 #[cfg(test)]
 mod tests;
 
+pub use asked::Listening;
 pub use fork::Grant;
 pub use guard::{Chain, Needed};
 pub use size::Size;
@@ -268,12 +277,16 @@ pub struct Listed {
 #[derive(Debug)]
 pub struct Snapshots {
     store: Arc<Store>,
-    layers: Layers,
+    layers: Arc<Layers>,
     rules: Rules,
     /// Set once at start: the room that knows containers lies above this one.
     freezers: OnceLock<Arc<dyn Freezers>>,
+    /// Set once at start; none in tests that need none.
+    pool: OnceLock<Arc<Pool>>,
     /// Keys and names that requests under way are about to take.
     taking: Mutex<HashSet<String>>,
+    /// Told whenever one of these is given back, or a layer is no longer read.
+    given_back: Condvar,
     /// Layers that requests under way read, and those among them whose end waits for that.
     reading: Mutex<HashMap<LayerId, guard::Readers>>,
     /// Snapshots that requests under way may come back to.
@@ -284,6 +297,10 @@ pub struct Snapshots {
     grants: Mutex<HashMap<String, (Id, Made)>>,
     /// Chains that are or are to be flat.
     flat: flatten::Flat,
+    /// What empties the trash.
+    reclaimer: reclaimer::Reclaimer,
+    /// The keys that containerd asked for while someone listens ([`Snapshots::listen`]).
+    asked: Mutex<asked::Asked>,
     /// What is left to the thread that does chores; it ends when this does.
     chores: Sender<chores::Chore>,
     /// Closed when that thread has ended.

@@ -143,7 +143,7 @@ impl Snapshots {
     pub(super) fn insert(&self, layer: Layer, snapshot: Snapshot) -> Result<()> {
         let (home, id) = (layer.home, layer.id);
         let layer = self.on_flat(layer);
-        let written = crate::fault::point("snapshot.insert").and_then(|()| {
+        let written = crate::fault::point("snapshot.insert").and_then(|()| self.note(&snapshot, &layer)).and_then(|()| {
             self.store.write(move |rows| {
                 still_below(rows, &snapshot)?;
                 if let Some(base) = layer.base {

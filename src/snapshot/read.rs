@@ -14,6 +14,7 @@ const PAGE: usize = 100;
 impl Snapshots {
     /// containerd's Stat.
     pub fn stat(&self, key: &str) -> Result<Listed> {
+        self.hear(key);
         self.store.read(|rows| listed(rows, keyed(rows, key)?))
     }
 
@@ -23,7 +24,7 @@ impl Snapshots {
         key::check_labels(&labels)?;
         let fields = fields.to_vec();
         let key = key.to_owned();
-        self.store.write(move |rows| {
+        let (listed, layer) = self.store.write(move |rows| {
             let mut row = keyed(rows, &key)?;
             if fields.is_empty() {
                 row.labels.clone_from(&labels);
@@ -46,19 +47,26 @@ impl Snapshots {
             row.labels.retain(|_, value| !value.is_empty());
             row.updated = Time::now();
             rows.update(&row)?;
-            listed(rows, row)
-        })
+            let layer = row.layer.filter(|_| row.kind == Kind::Committed);
+            Ok((listed(rows, row)?, layer))
+        })?;
+        self.tell_later(layer);
+        Ok(listed)
     }
 
     /// containerd's Mounts.
     pub fn mounts(&self, key: &str) -> Result<Vec<Mount>> {
-        let (row, chain) = self.store.read(|rows| {
-            let row = keyed(rows, key)?;
-            let chain = chain(rows, &row)?;
-            Ok((row, chain))
-        })?;
-        // Looked at behind the row: a swap that began before it was read is seen.
-        self.settled(key)?;
+        let (row, chain) = loop {
+            let read = self.store.read(|rows| {
+                let row = keyed(rows, key)?;
+                let chain = chain(rows, &row)?;
+                Ok((row, chain))
+            })?;
+            // Looked at behind the row: what began to change it before it was read is seen.
+            if self.settled(key)? {
+                break read;
+            }
+        };
         let access = match row.kind {
             Kind::Active => Access::Write,
             Kind::View => Access::Read,

@@ -15,7 +15,7 @@
 //! | the old layer sealed, where it is kept  | its row says it is written to: unsealed       |
 //! | one transaction swaps the rows          | done; an old layer that is not kept is trash  |
 
-use super::branch::{branched, manifest};
+use super::branch::branched;
 use super::commit::set_sealed;
 use super::prepare::{Laid, fresh, place, standing, still_below};
 use super::remove::{Ended, collect};
@@ -54,6 +54,7 @@ impl Snapshots {
     pub fn replace(&self, target: Id, state: Id, kept: &Kept, operation: Option<Id>) -> Result<Replaced> {
         let _name = match kept {
             Kept::Named { name, labels, .. } => {
+                self.admit()?;
                 key::check_name(name)?;
                 key::check_labels(labels)?;
                 Some(self.take_name(name)?)
@@ -67,7 +68,7 @@ impl Snapshots {
         if looked.key != key {
             return Err(Error::Busy(format!("snapshot {key:?}")));
         }
-        self.unmounted(&looked)?;
+        self.unmounted(&looked.key, &looked.layer)?;
         let top = self.top_of(&looked)?;
         let replaced = self.swap(&looked, &top, kept, operation);
         if replaced.is_err() && top.made {
@@ -105,7 +106,7 @@ impl Snapshots {
         let sealed = if sealing { self.seal_old(looked, kept) } else { Ok(()) };
         let swapped = sealed.and_then(|()| {
             // Whoever got the mounts before the key was taken has mounted them by now, or fails to.
-            self.unmounted(looked)?;
+            self.unmounted(&looked.key, &looked.layer)?;
             crate::fault::point("snapshot.replace.swap")?;
             let (state, old, layer) = (looked.state.clone(), looked.old.clone(), looked.layer.clone());
             let (top, made, kept) = (self.on_flat(top.layer.clone()), top.made, kept.clone());
@@ -139,7 +140,7 @@ impl Snapshots {
                 }
                 rows.insert(&new)?;
                 let held = old.held().then_some(old.id);
-                Ok((new.id, held, collect(rows, old)?))
+                Ok((new, held, collect(rows, old)?))
             })
         });
         if swapped.is_err()
@@ -153,7 +154,8 @@ impl Snapshots {
         }
         let (now, kept, ended) = swapped?;
         self.end(ended);
-        Ok(Replaced { now, kept, method: top.method })
+        self.note_done(&now, &top.layer);
+        Ok(Replaced { now: now.id, kept, method: top.method })
     }
 
     /// Undoes a replace that kept what was there: the key goes back to the row that had it, which is written to
@@ -164,7 +166,7 @@ impl Snapshots {
         let _seal = self.take_seal(&key)?;
         let _swap = self.take_swap(&key)?;
         let looked = self.store.read(|rows| Looked::at(rows, now, kept, &Kept::Discarded))?;
-        self.unmounted(&looked)?;
+        self.unmounted(&looked.key, &looked.layer)?;
         let (layer, ended) = self.store.write(move |rows| {
             let row = |id: Id| rows.snapshot(id)?.ok_or_else(|| Error::SnapshotNotFound(id.to_string()));
             let (new, old) = (row(now)?, row(kept)?);
@@ -195,14 +197,15 @@ impl Snapshots {
 
     fn seal_old(&self, looked: &Looked, kept: &Kept) -> Result<()> {
         crate::fault::point("snapshot.replace.seal")?;
-        self.layers.seal(&looked.layer, &manifest(&retired(looked.old.clone(), kept), &looked.layer))
+        let retired = retired(looked.old.clone(), kept);
+        self.layers.seal(&looked.layer, &self.manifest(&retired, &looked.layer)?)
     }
 
-    /// Refuses where something is running on the old layer, or may be.
-    fn unmounted(&self, looked: &Looked) -> Result<()> {
-        if self.layers.in_use(&looked.layer)? {
+    /// Refuses where something is running on a key's layer, or may be.
+    pub(super) fn unmounted(&self, key: &str, layer: &Layer) -> Result<()> {
+        if self.layers.in_use(layer)? {
             return Err(Error::precondition(
-                format!("snapshot {:?}", looked.key),
+                format!("snapshot {key:?}"),
                 "it is mounted; stop what runs on it and delete its task, or unmount it, then try again",
             ));
         }
@@ -236,7 +239,7 @@ impl Looked {
 }
 
 /// The key of a snapshot whose content can be replaced.
-fn keyed(rows: &Rows<'_>, target: Id) -> Result<String> {
+pub(super) fn keyed(rows: &Rows<'_>, target: Id) -> Result<String> {
     let row = rows.snapshot(target)?.ok_or_else(|| Error::SnapshotNotFound(target.to_string()))?;
     match (row.kind, &row.key) {
         (Kind::Active, Some(key)) => Ok(key.clone()),

@@ -127,8 +127,8 @@ pub(super) fn snapshot(row: &Row<'_>) -> rusqlite::Result<Snapshot> {
 /// The columns that [`layer`] reads, of a table or alias `l`.
 macro_rules! layer_columns {
     () => {
-        "l.id, l.home, l.base, l.stage, l.size, l.inodes, l.was, l.max_size, l.mapping, \
-         l.merged, l.own_size, l.own_inodes"
+        "l.id, l.home, l.base, l.stage, l.size, l.inodes, l.was, l.max_size, l.mapping, l.still, \
+         l.merged, l.own_size, l.own_inodes, l.instead_of"
     };
 }
 pub(super) use layer_columns;
@@ -139,6 +139,7 @@ pub(super) fn layer(row: &Row<'_>) -> rusqlite::Result<Layer> {
         let (size, inodes): (Option<i64>, Option<i64>) = (row.get(size)?, row.get(inodes)?);
         Ok(size.zip(inodes).map(|(size, inodes)| Usage { size, inodes }))
     };
+    let instead_of: Option<String> = row.get(13)?;
     Ok(Layer {
         id: row.get(0)?,
         home: row.get(1)?,
@@ -148,8 +149,10 @@ pub(super) fn layer(row: &Row<'_>) -> rusqlite::Result<Layer> {
         was: row.get(6)?,
         max_size: row.get(7)?,
         mapping: row.get(8)?,
-        merged: row.get(9)?,
-        own: usage(10, 11)?,
+        still: row.get(9)?,
+        merged: row.get(10)?,
+        own: usage(11, 12)?,
+        instead_of: instead_of.map(|json| from_json(13, &json)).transpose()?.unwrap_or_default(),
     })
 }
 

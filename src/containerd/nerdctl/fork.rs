@@ -10,7 +10,7 @@ use super::{Order, Origin, create, merge};
 use crate::containerd::birth::some_at_once;
 use crate::containerd::state::Taking;
 use crate::containerd::{
-    Branched, Brancher, Forked, blocking, containers, image, is_silence, method_of, snapshots,
+    Branched, Brancher, Forked, blocking, containers, image, method_of, snapshots, undo,
 };
 use crate::error::{Error, Kind, Result};
 use crate::operation::Work;
@@ -72,11 +72,7 @@ impl Brancher {
 
     /// Has nerdctl take away all that it made. What cannot be is told, and does not hide why it had to be.
     pub(in crate::containerd) async fn undo_by_nerdctl(&self, work: &Work, order: Order<'_>) {
-        match order.way.undo(order.client, work.id(), self.core.layers().root()).await {
-            Ok(()) => {}
-            Err(left) if is_silence(&left) => work.leaves(&left),
-            Err(left) => work.warn(format!("it leaves something behind: {left}")),
-        }
+        undo::tell(work, order.way.undo(order.client, work.id(), self.core.layers().root()).await);
     }
 
     async fn make_all(

@@ -19,8 +19,10 @@ fn child() {
     let steps = || -> Result<()> {
         layers.create(home, source.id, None)?;
         std::fs::write(layers.fs(home, source.id).join("f"), "content").unwrap();
-        layers.flush(&source)?;
-        layers.materialize(&source, target.id)?;
+        let mut copying = layers.begin(&source, target.id)?;
+        copying.catch_up()?;
+        copying.finish()?;
+        copying.keep()?;
         layers.measure(&target)?;
         layers.seal(&target, &manifest(target.id))?;
         layers.materialize(&target, clone.id)?;

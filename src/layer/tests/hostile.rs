@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::*;
 
 /// Swaps directories, files, links and FIFOs while `work` runs.
-fn under_attack(fs: &Path, outside: &Path, work: impl FnOnce()) {
+pub(super) fn under_attack(fs: &Path, outside: &Path, work: impl FnOnce()) {
     sh(
         fs,
         "for n in $(seq 0 39); do mkdir -p d$n/sub; echo inside > d$n/secret; echo inside > d$n/sub/secret; done",
@@ -55,7 +55,10 @@ fn nothing_outside_a_live_tree_is_read_or_removed() {
     under_attack(&fs, outside.path(), || {
         for _ in 0..60 {
             let target = layer(Home::Plain, place.layers.next_id().0);
-            place.layers.materialize(&source, target.id).unwrap();
+            let mut copying = place.layers.begin(&source, target.id).unwrap();
+            copying.catch_up().unwrap();
+            copying.finish().unwrap();
+            copying.keep().unwrap();
             let leaked = sh(&place.fs(&target), "grep -r OUTSIDE . || true");
             assert!(leaked.is_empty(), "{}", String::from_utf8_lossy(&leaked));
             place.layers.measure(&source).unwrap();

@@ -1,11 +1,14 @@
 //! What an inode is besides its data: owner, mode, extended attributes, times.
 
-use std::ffi::{CStr, OsString};
+use std::ffi::{CStr, OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, Statx, StatxTimestamp, Timespec, Timestamps, Uid};
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, Statx, StatxTimestamp, Timespec, Timestamps, Uid, XattrFlags,
+};
+use rustix::io::Errno;
 
 use super::magic;
 
@@ -32,6 +35,25 @@ impl Attributes {
             // None: removed since it was listed.
             if let Some(value) = xattr::get_deref(&path, &name)? {
                 extended.push((name, value));
+            }
+        }
+        Ok(Self { status, extended })
+    }
+
+    /// The same of a descriptor that is not an `O_PATH` one, in fewer calls.
+    pub(super) fn of_open(fd: BorrowedFd<'_>, status: Statx) -> io::Result<Self> {
+        let names = match whole(|room| rustix::fs::flistxattr(fd, room)) {
+            Ok(names) => names,
+            Err(Errno::OPNOTSUPP) => Vec::new(),
+            Err(e) => return Err(e.into()),
+        };
+        let mut extended = Vec::new();
+        for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+            match whole(|room| rustix::fs::fgetxattr(fd, name, room)) {
+                Ok(value) => extended.push((OsStr::from_bytes(name).to_owned(), value)),
+                // Removed since it was listed.
+                Err(Errno::NODATA) => {}
+                Err(e) => return Err(e.into()),
             }
         }
         Ok(Self { status, extended })
@@ -85,20 +107,66 @@ impl Attributes {
         Ok(())
     }
 
-    /// Sets them on an open directory itself.
-    pub(super) fn set_on(&self, directory: impl AsFd) -> io::Result<()> {
-        let directory = directory.as_fd();
-        self.set(directory, c".", directory)
+    /// Sets them on an open file or directory, which is no symbolic link and no `O_PATH` descriptor.
+    pub(super) fn set_open(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        let status = &self.status;
+        let (owner, group) = (Uid::from_raw(status.stx_uid), Gid::from_raw(status.stx_gid));
+        rustix::fs::fchown(fd, Some(owner), Some(group))?;
+        for (attribute, value) in &self.extended {
+            rustix::fs::fsetxattr(fd, attribute.as_os_str(), value, XattrFlags::empty())?;
+        }
+        rustix::fs::fchmod(fd, mode(status))?;
+        rustix::fs::futimens(fd, &times(status))?;
+        Ok(())
+    }
+
+    /// The same where there may be others, which go.
+    pub(super) fn replace_open(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        let before = Self::of_open(fd, self.status)?;
+        for (attribute, _) in &before.extended {
+            if !self.extended.iter().any(|(kept, _)| kept == attribute) {
+                remove(fd, attribute)?;
+            }
+        }
+        self.set_open(fd)
+    }
+}
+
+/// Removes an extended attribute, which may not be there.
+pub(super) fn remove(fd: BorrowedFd<'_>, attribute: &OsStr) -> io::Result<()> {
+    match rustix::fs::fremovexattr(fd, attribute) {
+        // That of a change of another: XFS shows an ACL twice.
+        Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// All that a call has to tell, however much that is.
+fn whole(mut call: impl FnMut(&mut [u8]) -> rustix::io::Result<usize>) -> rustix::io::Result<Vec<u8>> {
+    let mut little = [0; 512];
+    match call(&mut little) {
+        Ok(len) => Ok(little.get(..len).unwrap_or_default().to_vec()),
+        Err(Errno::RANGE) => {
+            // The most that the kernel gives.
+            let mut room = vec![0; 64 * 1024];
+            let len = call(&mut room)?;
+            room.truncate(len);
+            Ok(room)
+        }
+        Err(e) => Err(e),
     }
 }
 
 /// Sets the times of a name, which is not followed.
 pub(super) fn set_times(status: &Statx, dir: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<()> {
-    let times = Timestamps {
+    rustix::fs::utimensat(dir, name, &times(status), AtFlags::SYMLINK_NOFOLLOW)
+}
+
+fn times(status: &Statx) -> Timestamps {
+    Timestamps {
         last_access: timespec(&status.stx_atime),
         last_modification: timespec(&status.stx_mtime),
-    };
-    rustix::fs::utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW)
+    }
 }
 
 /// The permissions, with setuid, setgid and sticky.
@@ -111,5 +179,5 @@ fn timespec(time: &StatxTimestamp) -> Timespec {
 }
 
 fn unsupported(e: &io::Error) -> bool {
-    e.raw_os_error() == Some(rustix::io::Errno::OPNOTSUPP.raw_os_error())
+    e.raw_os_error() == Some(Errno::OPNOTSUPP.raw_os_error())
 }

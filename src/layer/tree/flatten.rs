@@ -27,6 +27,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, XattrFlags};
+use rustix::io::Errno;
 
 use super::attributes::{Attributes, mode};
 use super::copy::Inode;
@@ -156,7 +157,7 @@ impl Flatten<'_> {
     /// Gives the directory where the view stands what it is to have, and goes up.
     fn leave(&mut self) -> Result<()> {
         if let Some(attributes) = self.unset.pop() {
-            let set = self.target().and_then(|target| attributes.set_on(target));
+            let set = self.target().and_then(|target| attributes.set_open(target));
             set.map_err(self.wrong(c""))?;
         }
         self.targets.pop();
@@ -174,7 +175,11 @@ impl Flatten<'_> {
         let inode = Inode::of(&found.status);
         let target = self.target().map_err(&wrong)?;
         if let Some(staged) = self.links.get(&inode) {
-            let linked = rustix::fs::linkat(self.stage, staged, target, &entry.name, AtFlags::empty());
+            let linked = match rustix::fs::linkat(self.stage, staged, target, &entry.name, AtFlags::empty()) {
+                // As many as a file can have, with ours.
+                Err(Errno::MLINK) => rustix::fs::renameat(self.stage, staged, target, &entry.name),
+                linked => linked,
+            };
             return linked.map_err(|e| wrong(e.into()));
         }
         self.make(&found, &entry.name).map_err(&wrong)?;

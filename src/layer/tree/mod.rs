@@ -40,12 +40,12 @@ use crate::fault;
 pub(super) use archive::archive;
 pub(super) use changed::changed;
 pub(super) use compare::compare;
-pub(super) use copy::copy;
+pub(super) use copy::Copy;
 pub(super) use flatten::{Target, flatten};
 pub(super) use links::links;
 pub(super) use measure::{measure, measure_shared};
 pub(super) use read::read;
-pub(super) use remove::{empty, remove};
+pub(super) use remove::{empty, is_subvolume, remove, remove_at};
 pub(super) use touched::Touched;
 pub(super) use union::View;
 
@@ -237,7 +237,7 @@ pub(super) fn directory(parent: BorrowedFd<'_>, name: &CStr) -> rustix::io::Resu
 /// Gives an empty directory what another is besides its entries and overlay's notes on it: owner, mode,
 /// extended attributes, times.
 pub(super) fn resemble(like: BorrowedFd<'_>, made: BorrowedFd<'_>) -> std::io::Result<()> {
-    attributes::Attributes::of(like, status(like)?)?.without_notes().set_on(made)
+    attributes::Attributes::of(like, status(like)?)?.without_notes().set_open(made)
 }
 
 /// Gives a directory again what its copy gave it and a change of its entries took away.

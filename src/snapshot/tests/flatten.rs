@@ -120,8 +120,9 @@ fn what_was_stacked_on_the_topmost_is_stacked_on_the_flat_one() {
     // What stands on those between stands there still.
     assert_eq!(house.layers_of(all[2]), top[1..]);
     let said = house.core.layers().manifest(Home::Plain, flat[0].id).unwrap();
-    assert_eq!((said.layer, said.base, said.instead_of), (flat[0].id.0, None, vec![top[0].id.0]));
-    assert_eq!((said.snapshot, said.key.as_deref()), (all[3].to_string(), Some("default/3/g3")));
+    assert_eq!((said.layer, said.base, said.instead_of), (flat[0].id.0, None, vec![top[0].id]));
+    let told = said.snapshot;
+    assert_eq!((told.id, told.key.as_deref()), (all[3].to_string(), Some("default/3/g3")));
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod replace;
 #[cfg(feature = "fault-points")]
 mod replace_faults;
 mod retain;
+mod seal;
 mod size;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use super::filter::Filters;
 use super::{FORK_LABEL, Freezer, Keep, Made, Rules, Snapshots, Take};
 use crate::error::Result;
+use crate::layer::tests::holder::Holder;
 use crate::layer::tests::image::Image;
 use crate::layer::{Layers, Mount};
 use crate::store::{Id, Store};
@@ -67,6 +69,11 @@ impl House {
 
     pub(super) fn prepare(&self, key: &str, parent: &str) -> Vec<Mount> {
         self.core.prepare(key, parent, BTreeMap::new()).unwrap()
+    }
+
+    /// Mounts an active snapshot as a running container does: its states are copied until that ends.
+    pub(super) fn runs(&self, key: &str) -> Holder {
+        Holder::new(&self.core.mounts(key).unwrap()[0], "")
     }
 
     /// The id of what containerd has under a key.
