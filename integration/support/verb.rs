@@ -163,6 +163,23 @@ pub const VERBS: &[Verb] = &[
         ..VERB
     },
     Verb {
+        name: "snapshot of a stopped one",
+        under: Under::Each,
+        on: Some(Layout::Ext4),
+        set: &["loom fork source --name still --no-start"],
+        request: &["loom snapshot still --name state --idempotency-key $key --json"],
+        unset: &["loom rm state", "drop still"],
+        ..VERB
+    },
+    Verb {
+        name: "fork of a stopped one",
+        under: Under::Unmet,
+        set: &["loom fork source --name still --no-start"],
+        request: &["loom fork still --name one --no-start --idempotency-key $key --json"],
+        unset: &["drop one", "drop still"],
+        ..VERB
+    },
+    Verb {
         name: "snapshot of an application",
         under: Under::Unmet,
         request: &["loom snapshot source --name state --consistency app --idempotency-key $key --json"],
@@ -258,6 +275,14 @@ pub const VERBS: &[Verb] = &[
         // One: each of several goes by itself.
         set: &["loom snapshot source --name old --label by=sweep"],
         request: &["loom prune --label by=sweep"],
+        ..VERB
+    },
+    Verb {
+        name: "check",
+        under: Under::Unmet,
+        set: &["loom snapshot source --name old", "spoil"],
+        request: &["loom check --repair"],
+        unset: &["loom rm old"],
         ..VERB
     },
 ];

@@ -88,8 +88,9 @@ impl Rows {
             Seal::Own => match layers.manifest(home, id) {
                 Ok(manifest) => return Ok(Some(Said { found, stage: Stage::Sealed, manifest })),
                 Err(error) => {
-                    let message =
-                        format!("{error}: whose it is cannot be known. loomd does not start until it is moved away");
+                    let message = format!(
+                        "{error}: whose it is cannot be known. loomd does not start until it is moved away"
+                    );
                     self.cases.push(Case::told(Code::ManifestUnreadable, what, message));
                     return Ok(None);
                 }
@@ -113,8 +114,7 @@ impl Rows {
                 self.cases.push(Case::told(Code::LayerRecovered, what, message));
                 let id = Id::random()?.to_string();
                 let (name, created) = (Some(name), Time::now().to_string());
-                let snapshot =
-                    Told { id, kind: Kind::Active.to_string(), name, created, ..Told::default() };
+                let snapshot = Told { id, kind: Kind::Active.to_string(), name, created, ..Told::default() };
                 let layer = found.id.0;
                 let manifest = Manifest {
                     layer,
@@ -156,12 +156,11 @@ impl Rows {
             // What is looked at next tells of it.
             self.layers.entry(base).or_insert_with(|| Layer::new(base, Home::Plain, None, Stage::Sealed));
         }
-        let bases = self.layers.values().map(|row| (row.id, row.base.into_iter().collect())).collect();
-        let circular: BTreeSet<LayerId> = circular::<LayerId>(&bases).into_iter().collect();
-        for layer in self.layers.values_mut().filter(|layer| circular.contains(&layer.id)) {
-            let message = "its layer.json says that it stands on what stands on it, which cannot be; it stands on \
-                           nothing now";
-            let what = format!("{} layer {}", layer.home, layer.id);
+        let above = self.layers.values().map(|layer| (layer.id, layer.base.into_iter().collect())).collect();
+        for id in circular::<LayerId>(&above) {
+            let Some(layer) = self.layers.get_mut(&id) else { continue };
+            let message = "by what the layers say it stands on itself in the end, which cannot be; it stands on nothing now";
+            let what = format!("{} layer {id}", layer.home);
             self.cases.push(Case::told(Code::Circle, what, message));
             layer.base = None;
         }

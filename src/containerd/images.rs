@@ -1,6 +1,7 @@
 //! The images of a namespace: containerd's records of them, and those that are on loom.
 
 use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
 
 use containerd_client::services::v1::{
     CreateImageRequest, DeleteImageRequest, GetImageRequest, Image, ListImagesRequest, UpdateImageRequest,
@@ -14,8 +15,11 @@ use super::image_config::Documents;
 use super::manifest::Manifest;
 use super::{Brancher, OPERATION_LABEL, Target, blocking, image_name, is_silence};
 use crate::error::{Error, Kind, Result};
+use crate::snapshot::Snapshots;
 use crate::store::{Id, Snapshot, Time};
 
+/// Chain ids that are remembered. A node has fewer images.
+const REMEMBERED: usize = 10_000;
 /// What is longer names no image, and is too much for a request. Bytes.
 const LONGEST: usize = 4096;
 
@@ -76,13 +80,35 @@ impl Brancher {
         let client = Client::connect(target).await?;
         let all = list(&client, Vec::new()).await?;
         let looks = all.iter().map(|image| async {
-            let documents = documents(&client, image).await.ok()??;
-            let top = self.top_of(&client, &documents).await.ok()??;
-            Some((top.id, image.name.clone()))
+            let chain = self.chain_of(&client, image).await?;
+            Some((chain, image.name.clone()))
         });
-        let mut tops: Vec<_> = some_at_once(looks.collect()).await.into_iter().flatten().collect();
-        tops.sort_by(|(_, a), (_, b)| a.cmp(b));
-        Ok(tops)
+        let mut chains: Vec<_> = some_at_once(looks.collect()).await.into_iter().flatten().collect();
+        chains.sort_by(|(_, a), (_, b)| a.cmp(b));
+        let namespace = target.namespace.clone();
+        blocking(&self.core, move |core| {
+            let top = |(chain, name): (String, _)| {
+                Some((top(core, &namespace, &chain).transpose()?.map(|top| top.id), name))
+            };
+            chains.into_iter().filter_map(top).map(|(top, name)| Ok((top?, name))).collect()
+        })
+        .await
+    }
+
+    /// The chain id of an image, which is read once; none where it cannot be read.
+    async fn chain_of(&self, client: &Client, image: &Image) -> Option<String> {
+        let digest = &image.target.as_ref()?.digest;
+        let chains = || self.chains.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = chains().get(digest).cloned() {
+            return Some(known);
+        }
+        let chain = documents(client, image).await.ok()??.chain_id()?;
+        let mut chains = chains();
+        if chains.len() >= REMEMBERED {
+            chains.clear();
+        }
+        chains.insert(digest.clone(), chain.clone());
+        Some(chain)
     }
 
     /// Gives an image another name, which one that has it loses.
@@ -119,15 +145,7 @@ impl Brancher {
     pub(super) async fn top_of(&self, client: &Client, documents: &Documents) -> Result<Option<Snapshot>> {
         let Some(chain) = documents.chain_id() else { return Ok(None) };
         let namespace = client.target().namespace.clone();
-        blocking(&self.core, move |core| {
-            if let Some(found) = core.by_client_key(&namespace, &chain)? {
-                return Ok(Some(found));
-            }
-            // What stands on nothing containerd may have taken over from another namespace.
-            let same = core.store().read(|rows| rows.by_ref(&chain))?;
-            Ok(same.into_iter().find(|row| row.parent.is_none() && row.source.is_none()))
-        })
-        .await
+        blocking(&self.core, move |core| top(core, &namespace, &chain)).await
     }
 
     async fn seen(&self, client: &Client, image: &Image) -> Result<Option<ImageSeen>> {
@@ -150,6 +168,16 @@ impl Brancher {
             platform: documents.platform(),
         }))
     }
+}
+
+/// The snapshot of all layers of a chain id.
+fn top(core: &Arc<Snapshots>, namespace: &str, chain: &str) -> Result<Option<Snapshot>> {
+    if let Some(found) = core.by_client_key(namespace, chain)? {
+        return Ok(Some(found));
+    }
+    // What stands on nothing containerd may have taken over from another namespace.
+    let same = core.store().read(|rows| rows.by_ref(chain))?;
+    Ok(same.into_iter().find(|row| row.parent.is_none() && row.source.is_none()))
 }
 
 pub(super) fn not_on_loom(image: &str) -> Error {

@@ -28,7 +28,7 @@
 //! Every call that changes something runs to its end only if its future does: a server spawns it.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use containerd_client::services::v1::Container;
@@ -120,6 +120,8 @@ pub struct Brancher {
     operations: Arc<Operations>,
     turns: Arc<Turns>,
     places: Arc<Places>,
+    /// The chain ids of images, by the digests of their targets: content never changes.
+    chains: Mutex<HashMap<String, String>>,
 }
 
 /// A container and the way to it.
@@ -132,7 +134,7 @@ struct Holder {
 impl Brancher {
     /// Over this core; what it does is tracked by these operations.
     pub fn new(core: Arc<Snapshots>, operations: Arc<Operations>) -> Self {
-        Self { core, operations, turns: Arc::default(), places: Arc::default() }
+        Self { core, operations, turns: Arc::default(), places: Arc::default(), chains: Mutex::default() }
     }
 
     /// The snapshot that a reference means: that of a container, or one by its name, its id or the

@@ -15,6 +15,7 @@ use std::time::Instant;
 use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 
+use super::quota::{self, Quotas};
 use super::sync::Syncs;
 use super::{Found, Measured, Method, Seal, ioctl, manifest, tree};
 use crate::error::{Error, Result};
@@ -36,6 +37,7 @@ pub(super) struct Area {
     /// In the pool: what is being removed. While a subvolume goes nobody else can change the directory it is in.
     reclaim: Option<OwnedFd>,
     syncs: Syncs,
+    quotas: Quotas,
     /// One at a time makes a layer writable again, or rewrites its manifest.
     unsealing: Mutex<()>,
 }
@@ -55,8 +57,14 @@ impl Area {
         let layers = sub("layers")?;
         let syncs = Syncs::new(sub("layers")?);
         let reclaim = (home == Home::Pool).then(|| sub("reclaim")).transpose()?;
+        let quotas = Quotas::of(home, &layers);
         let (path, trash) = (path.to_path_buf(), sub("trash")?);
-        Ok(Self { home, path, layers, trash, reclaim, syncs, unsealing: Mutex::default() })
+        Ok(Self { home, path, layers, trash, reclaim, syncs, quotas, unsealing: Mutex::default() })
+    }
+
+    /// What keeps its limits.
+    pub(super) fn quotas(&self) -> &Quotas {
+        &self.quotas
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -143,7 +151,8 @@ impl Area {
             Home::Plain => rustix::fs::mkdirat(&self.layers, name(id), Mode::RWXU),
             Home::Pool => ioctl::subvolume_create(self.layers.as_fd(), &name(id)),
         };
-        made.map_err(Error::io("create", self.directory(id)))
+        made.map_err(Error::io("create", self.directory(id)))?;
+        if self.home == Home::Plain { self.or_undo(id, || quota::adopt(self, id)) } else { Ok(()) }
     }
 
     fn make_work(&self, id: LayerId, layer: &OwnedFd) -> Result<()> {

@@ -113,7 +113,7 @@ impl Snapshots {
         let id = layer_of(state)?;
         let copied = copy(top, id)?;
         state.taken = Some(copied.taken);
-        let layer = Layer::new(id, top.home, top.base, Stage::Writable);
+        let layer = Layer { max_size: top.max_size, ..Layer::new(id, top.home, top.base, Stage::Writable) };
         self.insert(layer, state.clone())?;
         Ok(copied)
     }
@@ -127,7 +127,8 @@ impl Snapshots {
         copy: &mut dyn FnMut(&Layer, LayerId) -> Result<Copied>,
     ) -> Result<Copied> {
         let id = layer_of(state)?;
-        let filling = Layer::new(id, top.home, top.base, Stage::Filling);
+        // Nothing is written to it; what is made of it later has the same limit.
+        let filling = Layer { max_size: top.max_size, ..Layer::new(id, top.home, top.base, Stage::Filling) };
         self.store.write({
             let filling = filling.clone();
             move |rows| {

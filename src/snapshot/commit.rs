@@ -42,7 +42,9 @@ impl Snapshots {
             expires: None,
             ..active
         };
-        self.seal(&committed, &layer)
+        self.seal(&committed, &layer)?;
+        self.measure_later(layer.id);
+        Ok(())
     }
 
     /// Seals the layer of an active snapshot, whose seal the caller has taken, and writes the row that says

@@ -205,7 +205,7 @@ impl Snapshots {
         let id = self.layers.next_id();
         let one = Layer {
             merged: run.iter().map(|layer| layer.merged).sum(),
-            own: Some(top.own.map_or_else(|| self.measured(top), Ok)?),
+            own: Some(top.own.map_or_else(|| self.usage_of(top), Ok)?),
             instead_of: top.instead_of.iter().copied().chain([top.id]).collect(),
             // What has changed in one of them counts as changed in all.
             still: run.iter().filter_map(|layer| layer.still).max(),
@@ -252,6 +252,7 @@ impl Snapshots {
         for layer in made?.into_iter().chain([id]) {
             self.tell_later(Some(layer));
         }
+        self.measure_later(id);
         let mut replaced = lock(&self.flat.replaced);
         replaced.by.insert(top.id, id);
         replaced.left.push_back((Instant::now(), top.id));

@@ -55,6 +55,7 @@ mod fork;
 mod guard;
 mod hold;
 pub mod key;
+mod limit;
 mod moment;
 mod pool;
 mod prepare;
@@ -70,10 +71,12 @@ mod start;
 pub(crate) mod tell;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 pub use asked::Listening;
 pub use fork::Grant;
 pub use guard::{Chain, Needed};
+pub use limit::{LIMIT_LABEL, Limited};
 pub use size::Size;
 
 /// The label on Prepare that makes the new snapshot continue from another one.
@@ -221,18 +224,20 @@ pub struct Pruned {
     pub container: Option<(String, String)>,
 }
 
-/// Limits, from the configuration.
+/// What the configuration says.
 #[derive(Debug, Clone)]
 pub struct Rules {
     /// Namespaces in which the fork label is refused.
     pub deny_fork_label: Vec<String>,
     /// Layers of loom's own that may lie on each other before some become one; at least 2.
     pub flat_depth: usize,
+    /// The most bytes that may be written to a container's layer, where nothing else is said.
+    pub limit: Option<i64>,
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { deny_fork_label: Vec::new(), flat_depth: 16 }
+        Self { deny_fork_label: Vec::new(), flat_depth: 16, limit: None }
     }
 }
 
@@ -291,6 +296,8 @@ pub struct Snapshots {
     reading: Mutex<HashMap<LayerId, guard::Readers>>,
     /// Snapshots that requests under way may come back to.
     needs: guard::Needs,
+    /// What writable layers took when that was last looked at.
+    known: Mutex<usage::Known>,
     /// What sealed layers shared with others when that was last looked at.
     sharing: Mutex<size::Sharing>,
     /// Grants of the fork label, by token.
@@ -305,6 +312,8 @@ pub struct Snapshots {
     chores: Sender<chores::Chore>,
     /// Closed when that thread has ended.
     chores_ended: Mutex<Option<Receiver<()>>>,
+    /// What is left to the thread that measures layers; it ends when this does.
+    measures: Sender<LayerId>,
 }
 
 impl Snapshots {

@@ -6,7 +6,7 @@ use super::filter::Filters;
 use super::{Counts, Listed, Seen, Snapshots, key};
 use crate::error::{Error, Result};
 use crate::layer::{Access, Method, Mount};
-use crate::store::{Id, Kind, Layer, Rows, Snapshot, Stage, Time, Usage};
+use crate::store::{Id, Kind, Layer, Rows, Snapshot, Time};
 
 /// Rows that one look at the database takes: a lister may take its time between pages.
 const PAGE: usize = 100;
@@ -79,43 +79,6 @@ impl Snapshots {
             }
         };
         self.mounts_of(key, &chain, access)
-    }
-
-    /// containerd's Usage: the layers down to, not including, the parent's. Of one that was flattened over the parent's
-    /// it is what was written last.
-    pub fn usage(&self, key: &str) -> Result<Usage> {
-        let (own, below) = self.store.read(|rows| {
-            let row = keyed(rows, key)?;
-            let parent = row.parent.map(|parent| rows.snapshot(parent)).transpose()?.flatten();
-            let below = parent.map(|parent| chain(rows, &parent)).transpose()?.unwrap_or_default();
-            Ok(apart(chain(rows, &row)?, &below))
-        })?;
-        own.iter().try_fold(Usage::default(), |sum, layer| {
-            let last = layer.own.filter(|_| below);
-            Ok(sum + last.map_or_else(|| self.measured(layer), Ok)?)
-        })
-    }
-
-    /// The usage of all layers that a snapshot stands on.
-    pub fn whole_usage(&self, id: Id) -> Result<Usage> {
-        let chain = self.get(id)?.chain;
-        chain.iter().try_fold(Usage::default(), |sum, layer| Ok(sum + self.measured(layer)?))
-    }
-
-    /// A layer's own usage; of a sealed one it is measured once.
-    pub(super) fn measured(&self, layer: &Layer) -> Result<Usage> {
-        if let Some(usage) = layer.usage {
-            return Ok(usage);
-        }
-        let Some((_reading, layer)) = self.read_layer(layer.id)? else { return Ok(Usage::default()) };
-        let usage = self.layers.measure(&layer)?;
-        if layer.stage == Stage::Sealed {
-            self.store.write(move |rows| match rows.layer(layer.id)? {
-                Some(layer) => rows.update_layer(&Layer { usage: Some(usage), ..layer }),
-                None => Ok(()),
-            })?;
-        }
-        Ok(usage)
     }
 
     /// A page of what containerd lists, in the order of keys: those behind `after` that any of the filters
@@ -274,15 +237,6 @@ fn keyed(rows: &Rows<'_>, key: &str) -> Result<Snapshot> {
 
 fn chain(rows: &Rows<'_>, row: &Snapshot) -> Result<Vec<Layer>> {
     row.layer.map_or_else(|| Ok(Vec::new()), |layer| rows.chain(layer))
-}
-
-/// The layers of a chain that the one below it does not have, and whether that has others.
-fn apart(chain: Vec<Layer>, below: &[Layer]) -> (Vec<Layer>, bool) {
-    let ids: HashSet<_> = below.iter().map(|layer| layer.id).collect();
-    let all = chain.len();
-    let own: Vec<_> = chain.into_iter().filter(|layer| !ids.contains(&layer.id)).collect();
-    let others = all - own.len() < below.len();
-    (own, others)
 }
 
 fn seen(rows: &Rows<'_>, snapshot: Snapshot) -> Result<Seen> {

@@ -79,16 +79,17 @@ impl Snapshots {
 
     /// Makes what the new row is to stand on, or takes over what was made for it alone.
     pub(super) fn top_of(&self, looked: &Looked) -> Result<Top> {
-        let Looked { key, state, chain, .. } = looked;
+        let Looked { key, state, chain, layer: Layer { max_size, .. }, .. } = looked;
+        let max_size = *max_size;
         let Some(first) = chain.first() else { return Err(Error::SnapshotNotFound(state.title())) };
         if first.stage == Stage::Writable {
             self.mounts_of(key, chain, Access::Write)?;
             let method = self.layers.method(first.home);
-            return Ok(Top { layer: first.clone(), made: false, method });
+            return Ok(Top { layer: Layer { max_size, ..first.clone() }, made: false, method });
         }
         crate::fault::point("snapshot.replace.lay")?;
         let (home, base) = place(chain.clone(), false, self.layers.pool().is_some());
-        let Laid { layer, method, .. } = self.lay(key, home, &base, Access::Write)?;
+        let Laid { layer, method, .. } = self.lay(key, (home, max_size), &base, Access::Write)?;
         Ok(Top { layer, made: true, method })
     }
 
@@ -100,6 +101,8 @@ impl Snapshots {
         kept: &Kept,
         operation: Option<Id>,
     ) -> Result<Replaced> {
+        // The container keeps the limit that it has; a state that is taken over may have another.
+        self.layers.limit(&top.layer)?;
         // What replaces durable content is durable itself.
         self.layers.flush(&top.layer)?;
         let sealing = looked.old.pinned || *kept != Kept::Discarded;
@@ -130,6 +133,8 @@ impl Snapshots {
                         standing(rows, base)?;
                     }
                     rows.insert_layer(&top)?;
+                } else {
+                    rows.update_layer(&top)?;
                 }
                 let new = successor(&now, &state, &top, operation)?;
                 let old = retired(now, &kept);

@@ -70,7 +70,7 @@ impl Snapshots {
         }
         let (limit, mapping) = (top.max_size, top.mapping.clone());
         let base = Layer::new(layer_of(state)?, Home::Plain, top.base, Stage::Filling);
-        let base = Layer { was: Some(top.id), mapping: mapping.clone(), ..base };
+        let base = Layer { was: Some(top.id), max_size: limit, mapping: mapping.clone(), ..base };
         let empty = Layer::new(self.layers.next_id(), Home::Plain, Some(base.id), Stage::Writable);
         let empty = Layer { max_size: limit, mapping, ..empty };
         let deeper: Vec<_> = [&empty, &base].into_iter().chain(below).cloned().collect();
@@ -107,6 +107,7 @@ impl Snapshots {
         }
         // Before the moment of the state: what is in it later has come behind that.
         self.layers.create(Home::Plain, empty.id, Some(base))?;
+        self.keep_limit(empty)?;
         let copied = at_rest(freezer, |taken| {
             state.taken = Some(taken);
             if self.layers.seal_renamed(base.id, was, &self.manifest(state, base)?)? {

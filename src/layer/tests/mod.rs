@@ -14,6 +14,7 @@ mod hostile;
 pub(crate) mod image;
 mod life;
 mod outside;
+mod quota;
 mod rounds;
 mod sealed;
 mod shape;

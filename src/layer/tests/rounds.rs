@@ -203,7 +203,10 @@ fn the_zoo_is_copied_again_where_it_changes() {
          fallocate -p -o 4096 -l 1000000 big; truncate -s 11G sparse",
     );
     trees.copy.again().unwrap();
-    sh(&root, "mv moved/b a/b; rm three; setfacl -b inherits; touch -d @7 big; rm sparse; truncate -s 1M sparse");
+    sh(
+        &root,
+        "mv moved/b a/b; rm three; setfacl -b inherits; touch -d @7 big; rm sparse; truncate -s 1M sparse",
+    );
     trees.finish();
 }
 
@@ -265,7 +268,10 @@ fn a_large_directory_that_changes() {
     let image = Image::new("xfs", 512);
     let mut trees = Trees::new(&image, true);
     let root = trees.source();
-    sh(&root, "mkdir d; seq 3000 | split -l 1 -a 4 - d/; mkdir d/sub; for n in $(seq 300); do ln d/aaaa d/sub/$n; done");
+    sh(
+        &root,
+        "mkdir d; seq 3000 | split -l 1 -a 4 - d/; mkdir d/sub; for n in $(seq 300); do ln d/aaaa d/sub/$n; done",
+    );
     wait_for_a_tick();
     trees.copy.rounds(|| Ok(())).unwrap();
     sh(&root, "rm d/aab*; mv d e; echo > e/aaaa; mkdir d; mv e/sub d");

@@ -43,7 +43,7 @@ pub(super) use compare::compare;
 pub(super) use copy::Copy;
 pub(super) use flatten::{Target, flatten};
 pub(super) use links::links;
-pub(super) use measure::{measure, measure_shared};
+pub(super) use measure::{Extents, measure, measure_extents, measure_shared};
 pub(super) use read::read;
 pub(super) use remove::{empty, is_subvolume, remove, remove_at};
 pub(super) use touched::Touched;
