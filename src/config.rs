@@ -39,6 +39,8 @@ pub struct Config {
     pub containerd: Containerd,
     /// Limits of the label that forks on Prepare.
     pub fork_label: ForkLabel,
+    /// How deep layers lie on each other.
+    pub flat: Flat,
     /// What containers may write.
     pub limit: Limit,
     /// What is logged.
@@ -102,6 +104,14 @@ pub struct Containerd {
 pub struct ForkLabel {
     /// containerd's namespaces in which it is refused.
     pub deny: Vec<String>,
+}
+
+/// How deep layers lie on each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Flat {
+    /// Plain layers of loom's own on each other before neighbours become one, in the background.
+    pub depth: u8,
 }
 
 /// What containers may write.
@@ -183,6 +193,7 @@ impl Default for Config {
             pool: Pool::default(),
             containerd: Containerd::default(),
             fork_label: ForkLabel::default(),
+            flat: Flat::default(),
             limit: Limit::default(),
             log: Log::default(),
         }
@@ -192,6 +203,13 @@ impl Default for Config {
 impl Default for Containerd {
     fn default() -> Self {
         Self { address: "/run/containerd/containerd.sock".into() }
+    }
+}
+
+impl Default for Flat {
+    fn default() -> Self {
+        // A mount looks a name up in each layer until one has it.
+        Self { depth: 16 }
     }
 }
 

@@ -207,7 +207,10 @@ impl Client {
     }
 
     /// Brings containers into the pool; all that are stopped where none are named.
-    pub async fn move_to_pool(&self, references: Vec<String>) -> Result<Vec<admin::MoveToPoolResponse>, Failure> {
+    pub async fn move_to_pool(
+        &self,
+        references: Vec<String>,
+    ) -> Result<Vec<admin::MoveToPoolResponse>, Failure> {
         let stream = call!(self, move_to_pool, MoveToPoolRequest { references: references })?;
         self.gather(stream, |one| vec![one]).await
     }

@@ -14,8 +14,8 @@ mod image;
 mod pool;
 
 pub(super) use disk::{Disk, Limited};
-pub(super) use pool::{Moved, Pool};
 pub(super) use image::{Change, Committed, Image, Imported, Portable, Pushed, Written};
+pub(super) use pool::{Moved, Pool};
 
 /// A snapshot.
 #[derive(Serialize)]

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 
 use super::quota::{self, Quotas};
 use super::sync::Syncs;
-use super::{Found, Measured, Seal, ioctl, manifest, tree};
+use super::{Found, Measured, Method, Seal, ioctl, manifest, tree};
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::store::{Home, LayerId, Time, Usage};
@@ -193,6 +193,35 @@ impl Area {
             tree::Copy::new(home.open_tree(source)?, copy, stage, &at, false).finish()?;
             self.remake_work(target, &layer)?;
             fault::point("layer.transfer.end")
+        })
+    }
+
+    /// Makes of the topmost `count` layers of a view one layer, as `tree::flatten` does. It is still to be sealed.
+    pub(super) fn flatten(
+        &self,
+        view: tree::View,
+        count: usize,
+        target: LayerId,
+        method: Method,
+        tell: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Method> {
+        fault::point("layer.flatten.begin")?;
+        self.make(target)?;
+        self.or_undo(target, || {
+            let layer = self.open_layer(target)?;
+            let at = self.directory(target).join("fs");
+            let wrong = || Error::io("create", &at);
+            // What is left in `work` goes when the layer is sealed.
+            for name in [FS, WORK] {
+                rustix::fs::mkdirat(&layer, name, Mode::RWXU).map_err(wrong())?;
+            }
+            let made = tree::directory(layer.as_fd(), FS).map_err(wrong())?;
+            let stage = tree::directory(layer.as_fd(), WORK).map_err(wrong())?;
+            let reflink = method == Method::Reflink;
+            let to = tree::Target { tree: made, stage: stage.as_fd(), at: &at, reflink };
+            let shared = tree::flatten(view, count, to, tell)?;
+            fault::point("layer.flatten.end")?;
+            Ok(if shared { Method::Reflink } else { Method::Copy })
         })
     }
 

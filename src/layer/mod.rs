@@ -17,6 +17,7 @@
 //! ```text
 //!  create        layers/<id> without layer.json: nobody knows it, start discards it
 //!  materialize   the same, or with the layer.json of the layer that it is a copy of
+//!  flatten       layers/<id> without layer.json
 //!  seal          files synced -> layer.json synced -> work removed, or set read-only in the pool
 //!                with layer.json the layer is whole, and sealing it again is harmless
 //!  rename        the directory under either of two ids; a row says which two, and it is renamed back
@@ -65,11 +66,11 @@ use std::time::Instant;
 use rustix::fs::{CWD, Mode, OFlags};
 
 use self::area::Area;
-use self::probe::Probe;
 pub use self::change::{Aspect, Change, ChangeKind, Node};
-pub use self::space::Space;
 pub use self::copying::Copying;
 pub use self::lock::lock;
+use self::probe::Probe;
+pub use self::space::Space;
 pub use self::strays::Stray;
 use crate::error::{Error, Result};
 use crate::store::{Home, Layer, LayerId, Time, Usage};
@@ -144,6 +145,9 @@ pub struct Manifest {
     /// The way of its lineage, nearest first, as far as no sealed layer tells of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub path: Vec<Told>,
+    /// The layers that it has the place of: what says that it is stacked on one of these is stacked on it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub instead_of: Vec<LayerId>,
     /// The most bytes that may be written to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_size: Option<i64>,
@@ -283,7 +287,15 @@ impl Layers {
         let probe = Probe::open(&root).inspect_err(|error| {
             tracing::warn!(%error, "stopped containers are copied for their branches, not sealed as they lie");
         });
-        Ok(Self { plain, pool, method, probe: probe.ok(), highest, opened, throttle: reclaim::Throttle::default() })
+        Ok(Self {
+            plain,
+            pool,
+            method,
+            probe: probe.ok(),
+            highest,
+            opened,
+            throttle: reclaim::Throttle::default(),
+        })
     }
 
     /// Opens a pool that is new, with the same conditions as `open`, for `attach`.
@@ -425,6 +437,19 @@ impl Layers {
         tell: &mut dyn FnMut(u64) -> Result<()>,
     ) -> Result<()> {
         tree::archive(self.view(chain)?, count, to, tell)
+    }
+
+    /// Makes of the topmost `count` layers of a chain, which are sealed and plain, one new plain layer, `target`, that
+    /// shows the same on those below; it is still to be sealed. `tell` is asked at every name whether it is to go on.
+    /// On failure nothing stays at the target.
+    pub fn flatten(
+        &self,
+        chain: &[Layer],
+        count: usize,
+        target: LayerId,
+        tell: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Method> {
+        self.plain.flatten(self.view(chain)?, count, target, self.method, tell)
     }
 
     /// Makes a layer immutable and durable: files, then `layer.json`, both synced; then, in the pool, the

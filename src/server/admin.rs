@@ -20,15 +20,17 @@ use crate::containerd::{Brancher, Target};
 use crate::error::{Error, Kind, Result};
 use crate::operation::Operations;
 use crate::protos::admin::{
-    self as proto, CancelOperationRequest, CancelOperationResponse, CheckRequest, CheckResponse, CloneRequest, CloneResponse,
-    CommitRequest, CommitResponse, CreatePoolRequest, CreatePoolResponse, DiffRequest, DiffResponse, DiskUsageRequest, DiskUsageResponse, ExportRequest, ExportResponse, ForkRequest,
-    ForkResponse, GetOperationRequest, GetOperationResponse, GetRequest, GetResponse, GrowPoolRequest, GrowPoolResponse, ImagesRequest,
-    ImagesResponse, ImportRequest, ImportResponse, LimitRequest, LimitResponse, LineageRequest, LineageResponse, ListOperationsRequest,
-    ListOperationsResponse, ListRequest, ListResponse, MoveToPoolRequest, MoveToPoolResponse, PinRequest, PinResponse, PortableRequest,
-    PortableResponse, PromoteRequest, PromoteResponse, PruneRequest, PruneResponse, RemoveRequest,
-    RemoveResponse, ResumeRequest, ResumeResponse, RollbackRequest, RollbackResponse, SnapshotRequest,
-    SnapshotResponse, StatusRequest, StatusResponse, TagRequest, TagResponse, UnpinRequest, UnpinResponse,
-    WatchOperationsRequest, WatchOperationsResponse,
+    self as proto, CancelOperationRequest, CancelOperationResponse, CheckRequest, CheckResponse,
+    CloneRequest, CloneResponse, CommitRequest, CommitResponse, CreatePoolRequest, CreatePoolResponse,
+    DiffRequest, DiffResponse, DiskUsageRequest, DiskUsageResponse, ExportRequest, ExportResponse,
+    ForkRequest, ForkResponse, GetOperationRequest, GetOperationResponse, GetRequest, GetResponse,
+    GrowPoolRequest, GrowPoolResponse, ImagesRequest, ImagesResponse, ImportRequest, ImportResponse,
+    LimitRequest, LimitResponse, LineageRequest, LineageResponse, ListOperationsRequest,
+    ListOperationsResponse, ListRequest, ListResponse, MoveToPoolRequest, MoveToPoolResponse, PinRequest,
+    PinResponse, PortableRequest, PortableResponse, PromoteRequest, PromoteResponse, PruneRequest,
+    PruneResponse, RemoveRequest, RemoveResponse, ResumeRequest, ResumeResponse, RollbackRequest,
+    RollbackResponse, SnapshotRequest, SnapshotResponse, StatusRequest, StatusResponse, TagRequest,
+    TagResponse, UnpinRequest, UnpinResponse, WatchOperationsRequest, WatchOperationsResponse,
 };
 use crate::protos::admin_ttrpc;
 use crate::snapshot::{Pruned, Seen, Size, Snapshots};

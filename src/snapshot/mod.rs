@@ -50,6 +50,7 @@ mod branch;
 mod chores;
 mod commit;
 pub mod filter;
+mod flatten;
 mod fork;
 mod guard;
 mod hold;
@@ -224,12 +225,20 @@ pub struct Pruned {
 }
 
 /// What the configuration says.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Rules {
     /// Namespaces in which the fork label is refused.
     pub deny_fork_label: Vec<String>,
+    /// Layers of loom's own that may lie on each other before some become one; at least 2.
+    pub flat_depth: usize,
     /// The most bytes that may be written to a container's layer, where nothing else is said.
     pub limit: Option<i64>,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { deny_fork_label: Vec::new(), flat_depth: 16, limit: None }
+    }
 }
 
 /// How many there are.
@@ -293,6 +302,8 @@ pub struct Snapshots {
     sharing: Mutex<size::Sharing>,
     /// Grants of the fork label, by token.
     grants: Mutex<HashMap<String, (Id, Made)>>,
+    /// Chains that are or are to be flat.
+    flat: flatten::Flat,
     /// What empties the trash.
     reclaimer: reclaimer::Reclaimer,
     /// The keys that containerd asked for while someone listens ([`Snapshots::listen`]).

@@ -89,7 +89,7 @@ impl Snapshots {
             return self.make(New { snapshot, home: Home::Plain, base: Base::On(chain), max_size: None });
         }
         let mounts = self.mounts_of(key, &chain, Access::Read)?;
-        snapshot.layer = chain.first().map(|layer| layer.id);
+        snapshot.layer = chain.first().map(|layer| self.instead(layer.id));
         self.store.write(move |rows| {
             still_below(rows, &snapshot)?;
             rows.insert(&snapshot)
@@ -129,8 +129,7 @@ impl Snapshots {
                 (rest, Some(first))
             }
         };
-        let layer =
-            Layer { max_size, ..Layer::new(id, home, below.first().map(|l| l.id), Stage::Writable) };
+        let layer = Layer { max_size, ..Layer::new(id, home, below.first().map(|l| l.id), Stage::Writable) };
         let mut chain = vec![layer.clone()];
         chain.extend_from_slice(below);
         let mounts = self.mounts_of(title, &chain, access)?;
@@ -157,6 +156,7 @@ impl Snapshots {
     /// Writes the rows of a layer that is in place; where that fails the layer goes.
     pub(super) fn insert(&self, layer: Layer, snapshot: Snapshot) -> Result<()> {
         let (home, id) = (layer.home, layer.id);
+        let layer = self.on_flat(layer);
         // The limit last: what is told of a layer that is full cannot be written into it.
         let told = crate::fault::point("snapshot.insert").and_then(|()| self.note(&snapshot, &layer));
         let kept = told.and_then(|()| self.keep_limit(&layer));
@@ -178,9 +178,11 @@ impl Snapshots {
 
     /// The mounts of a chain, or the reason why there can be none.
     pub(super) fn mounts_of(&self, title: &str, chain: &[Layer], access: Access) -> Result<Vec<Mount>> {
-        self.layers
-            .mounts(chain, access)
-            .ok_or_else(|| Error::TooDeep { key: title.to_owned(), depth: chain.len() })
+        self.flat.look_at(chain);
+        match self.layers.mounts(chain, access) {
+            Some(mounts) => Ok(mounts),
+            None => self.mounts_of_flat(title, chain, access),
+        }
     }
 }
 

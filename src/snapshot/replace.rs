@@ -16,6 +16,7 @@
 //! | one transaction swaps the rows          | done; an old layer that is not kept is trash  |
 
 use super::branch::branched;
+use super::commit::set_sealed;
 use super::prepare::{Laid, fresh, place, standing, still_below};
 use super::remove::{Ended, collect};
 use super::{Kept, Replaced, Snapshots, key};
@@ -111,7 +112,7 @@ impl Snapshots {
             self.unmounted(&looked.key, &looked.layer)?;
             crate::fault::point("snapshot.replace.swap")?;
             let (state, old, layer) = (looked.state.clone(), looked.old.clone(), looked.layer.clone());
-            let (top, made, kept) = (top.layer.clone(), top.made, kept.clone());
+            let (top, made, kept) = (self.on_flat(top.layer.clone()), top.made, kept.clone());
             self.store.write(move |rows| {
                 let now = rows.snapshot(old.id)?.filter(|now| {
                     let same = now.key == old.key && now.layer == old.layer && now.kind == old.kind;
@@ -119,11 +120,13 @@ impl Snapshots {
                     same && (sealing || !now.pinned)
                 });
                 let now = now.ok_or_else(|| Error::Busy(format!("snapshot {:?}", old.title())))?;
-                if rows.snapshot(state.id)?.is_none_or(|row| row.layer != state.layer) {
+                // What a state stands on may have been flattened meanwhile; what is taken over was written to.
+                let gone = |row: Snapshot| row.layer.is_none() || (!made && row.layer != state.layer);
+                if rows.snapshot(state.id)?.is_none_or(gone) {
                     return Err(Error::SnapshotNotFound(state.title()));
                 }
                 if sealing {
-                    rows.update_layer(&Layer { stage: Stage::Sealed, ..layer })?;
+                    set_sealed(rows, layer.id)?;
                 }
                 if made {
                     if let Some(base) = top.base {

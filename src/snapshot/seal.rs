@@ -121,6 +121,8 @@ impl Snapshots {
             let source = state.source.map(|source| rows.snapshot(source)).transpose()?.flatten();
             let source = source.filter(|row| row.kind == Kind::Active && row.layer == Some(was));
             let source = source.ok_or_else(|| Error::SnapshotNotFound(state.title()))?;
+            // What it is stacked on may have been flattened meanwhile.
+            let base = rows.layer(base.id)?.unwrap_or(base);
             rows.update_layer(&Layer { stage: Stage::Sealed, was: None, still: state.taken, ..base })?;
             rows.insert_layer(&empty)?;
             let source = Snapshot { layer: Some(empty.id), ..source };

@@ -58,18 +58,19 @@ impl Measurement {
 }
 
 impl Snapshots {
-    /// containerd's Usage: the layers down to, not including, the parent's.
+    /// containerd's Usage: the layers down to, not including, the parent's. Of one that was flattened over the parent's
+    /// it is what was written last.
     pub fn usage(&self, key: &str) -> Result<Usage> {
-        let own = self.store.read(|rows| {
+        let (own, over) = self.store.read(|rows| {
             let row = rows.by_key(key)?.ok_or_else(|| Error::SnapshotNotFound(key.to_owned()))?;
             let parent = row.parent.map(|parent| rows.snapshot(parent)).transpose()?.flatten();
-            let below: HashSet<_> = match parent {
-                Some(parent) => chain(rows, &parent)?.into_iter().map(|layer| layer.id).collect(),
-                None => HashSet::new(),
-            };
-            Ok(chain(rows, &row)?.into_iter().filter(|layer| !below.contains(&layer.id)).collect::<Vec<_>>())
+            let below = parent.map(|parent| chain(rows, &parent)).transpose()?.unwrap_or_default();
+            Ok(apart(chain(rows, &row)?, &below))
         })?;
-        own.iter().try_fold(Usage::default(), |sum, layer| Ok(sum + self.usage_of(layer)?))
+        own.iter().try_fold(Usage::default(), |sum, layer| {
+            let last = layer.own.filter(|_| over);
+            Ok(sum + last.map_or_else(|| self.usage_of(layer), Ok)?)
+        })
     }
 
     /// The usage of all layers that a snapshot stands on.
@@ -189,6 +190,15 @@ impl Snapshots {
 
 fn chain(rows: &Rows<'_>, row: &Snapshot) -> Result<Vec<Layer>> {
     row.layer.map_or_else(|| Ok(Vec::new()), |layer| rows.chain(layer))
+}
+
+/// The layers of a chain that the one below it does not have, and whether that has others.
+fn apart(chain: Vec<Layer>, below: &[Layer]) -> (Vec<Layer>, bool) {
+    let ids: HashSet<_> = below.iter().map(|layer| layer.id).collect();
+    let all = chain.len();
+    let own: Vec<_> = chain.into_iter().filter(|layer| !ids.contains(&layer.id)).collect();
+    let others = all - own.len() < below.len();
+    (own, others)
 }
 
 fn until_dropped(core: &Weak<Snapshots>, measures: &Receiver<LayerId>) {

@@ -3,6 +3,7 @@
 
 mod branch;
 mod crash;
+mod flatten;
 mod lifecycle;
 mod limit;
 mod model;
@@ -150,7 +151,8 @@ fn open_with(root: &Path, pool: Option<&Path>) -> Result<Arc<Snapshots>> {
 /// With a default of what may be written to a layer.
 fn open_limited(root: &Path, pool: Option<&Path>, limit: Option<i64>) -> Result<Arc<Snapshots>> {
     let layers = Layers::open(root, pool)?;
-    let rules = Rules { deny_fork_label: vec!["k8s.io".to_owned()], limit };
+    let deny_fork_label = vec!["k8s.io".to_owned()];
+    let rules = Rules { deny_fork_label, limit, ..Rules::default() };
     Snapshots::open(Store::open(&root.join("loom.db"))?, layers, rules)
 }
 
