@@ -19,6 +19,9 @@ _loom() {
             loom,cancel)
                 cmd="loom__subcmd__cancel"
                 ;;
+            loom,check)
+                cmd="loom__subcmd__check"
+                ;;
             loom,clone)
                 cmd="loom__subcmd__clone"
                 ;;
@@ -108,6 +111,9 @@ _loom() {
                 ;;
             loom__subcmd__help,cancel)
                 cmd="loom__subcmd__help__subcmd__cancel"
+                ;;
+            loom__subcmd__help,check)
+                cmd="loom__subcmd__help__subcmd__check"
                 ;;
             loom__subcmd__help,clone)
                 cmd="loom__subcmd__help__subcmd__clone"
@@ -245,7 +251,7 @@ _loom() {
 
     case "${cmd}" in
         loom)
-            opts="-n -h -V --address --containerd --namespace --json --help --version status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume commit portable images tag save push diff export import prune operations operation cancel pool completion help"
+            opts="-n -h -V --address --containerd --namespace --json --help --version status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume commit portable images tag save push diff export import prune check operations operation cancel pool completion help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -303,6 +309,72 @@ _loom() {
                 return 0
             fi
             case "${prev}" in
+                --address)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
+                    fi
+                    return 0
+                    ;;
+                --containerd)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
+                    fi
+                    return 0
+                    ;;
+                --namespace)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -n)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        loom__subcmd__check)
+            opts="-n -h --repair --root --pool --rebuild --address --containerd --namespace --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --root)
+                    COMPREPLY=()
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o plusdirs
+                    fi
+                    return 0
+                    ;;
+                --pool)
+                    COMPREPLY=()
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o plusdirs
+                    fi
+                    return 0
+                    ;;
                 --address)
                     local oldifs
                     if [ -n "${IFS+x}" ]; then
@@ -835,7 +907,7 @@ _loom() {
             return 0
             ;;
         loom__subcmd__help)
-            opts="status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume commit portable images tag save push diff export import prune operations operation cancel pool completion help"
+            opts="status ls tree lineage inspect pin unpin rm snapshot fork clone rollback promote resume commit portable images tag save push diff export import prune check operations operation cancel pool completion help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -849,6 +921,20 @@ _loom() {
             return 0
             ;;
         loom__subcmd__help__subcmd__cancel)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        loom__subcmd__help__subcmd__check)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -444,6 +444,21 @@ _arguments "${_arguments_options[@]}" : \
 '--help[Print help]' \
 && ret=0
 ;;
+(check)
+_arguments "${_arguments_options[@]}" : \
+'--root=[This root, which no loomd has, instead of the one that loomd serves]:DIR:_files -/' \
+'--pool=[Where that root'\''s pool is, if it has one that loom did not make]:DIR:_files -/' \
+'--address=[loomd'\''s ttrpc socket]:PATH:_files' \
+'--containerd=[containerd'\''s socket; without it, the one in loomd'\''s configuration]:PATH:_files' \
+'-n+[containerd'\''s namespace]:NAME:_default' \
+'--namespace=[containerd'\''s namespace]:NAME:_default' \
+'--repair[Put right what needs no guess]' \
+'(--repair)--rebuild[Make that root'\''s database anew of what the layers say; the one that is there is kept]' \
+'--json[Print JSON for programs, errors too]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
 (operations)
 _arguments "${_arguments_options[@]}" : \
 '(-w --watch)--limit=[At most so many]:N:_default' \
@@ -712,6 +727,10 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
+(check)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
 (operations)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
@@ -800,6 +819,7 @@ _loom_commands() {
 'export:Write the files of a state, or an image, as an archive' \
 'import:Make an image of an archive' \
 'prune:Remove the snapshots that loom keeps by name, but for pinned ones' \
+'check:Compare what is on disk, in the database, mounted and known to containerd' \
 'operations:List operations, newest first\: every branch is one' \
 'operation:Show an operation\: its steps, warnings and error' \
 'cancel:Stop an operation at its next step, and undo it' \
@@ -813,6 +833,11 @@ _loom_commands() {
 _loom__subcmd__cancel_commands() {
     local commands; commands=()
     _describe -t commands 'loom cancel commands' commands "$@"
+}
+(( $+functions[_loom__subcmd__check_commands] )) ||
+_loom__subcmd__check_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom check commands' commands "$@"
 }
 (( $+functions[_loom__subcmd__clone_commands] )) ||
 _loom__subcmd__clone_commands() {
@@ -871,6 +896,7 @@ _loom__subcmd__help_commands() {
 'export:Write the files of a state, or an image, as an archive' \
 'import:Make an image of an archive' \
 'prune:Remove the snapshots that loom keeps by name, but for pinned ones' \
+'check:Compare what is on disk, in the database, mounted and known to containerd' \
 'operations:List operations, newest first\: every branch is one' \
 'operation:Show an operation\: its steps, warnings and error' \
 'cancel:Stop an operation at its next step, and undo it' \
@@ -884,6 +910,11 @@ _loom__subcmd__help_commands() {
 _loom__subcmd__help__subcmd__cancel_commands() {
     local commands; commands=()
     _describe -t commands 'loom help cancel commands' commands "$@"
+}
+(( $+functions[_loom__subcmd__help__subcmd__check_commands] )) ||
+_loom__subcmd__help__subcmd__check_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom help check commands' commands "$@"
 }
 (( $+functions[_loom__subcmd__help__subcmd__clone_commands] )) ||
 _loom__subcmd__help__subcmd__clone_commands() {

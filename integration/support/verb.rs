@@ -39,6 +39,8 @@ pub struct Verb {
     pub lost: &'static [&'static str],
     /// It is about containers of nerdctl's.
     pub nerdctls: bool,
+    /// It needs a pool.
+    pub pool: bool,
 }
 
 impl Verb {
@@ -71,6 +73,7 @@ const VERB: Verb = Verb {
     unset: &[],
     lost: &[],
     nerdctls: false,
+    pool: false,
 };
 
 /// A fork that writes nothing by itself, and ends when it is told to.
@@ -160,6 +163,23 @@ pub const VERBS: &[Verb] = &[
         set: &["loom fork source --name still --no-start"],
         request: &["loom resume still --idempotency-key $key --json"],
         unset: &["drop still"],
+        ..VERB
+    },
+    Verb {
+        name: "snapshot of a stopped one",
+        under: Under::Each,
+        on: Some(Layout::Ext4),
+        set: &["loom fork source --name still --no-start"],
+        request: &["loom snapshot still --name state --idempotency-key $key --json"],
+        unset: &["loom rm state", "drop still"],
+        ..VERB
+    },
+    Verb {
+        name: "fork of a stopped one",
+        under: Under::Unmet,
+        set: &["loom fork source --name still --no-start"],
+        request: &["loom fork still --name one --no-start --idempotency-key $key --json"],
+        unset: &["drop one", "drop still"],
         ..VERB
     },
     Verb {
@@ -266,11 +286,36 @@ pub const VERBS: &[Verb] = &[
         request: &["loom export source --format oci --image loom.test/out:1 -o /dev/null"],
         ..VERB
     },
+    // Elsewhere nothing keeps a limit.
+    Verb {
+        name: "limit",
+        request: &["loom limit source 1G"],
+        unset: &["loom limit source none"],
+        pool: true,
+        ..VERB
+    },
+    Verb {
+        name: "fork with a limit",
+        under: Under::Unmet,
+        set: &["loom limit source 1G"],
+        request: &["loom fork source --name kept --idempotency-key $key --json"],
+        unset: &["drop kept", "loom limit source none"],
+        pool: true,
+        ..VERB
+    },
     Verb {
         name: "prune",
         // One: each of several goes by itself.
         set: &["loom snapshot source --name old --label by=sweep"],
         request: &["loom prune --label by=sweep"],
+        ..VERB
+    },
+    Verb {
+        name: "check",
+        under: Under::Unmet,
+        set: &["loom snapshot source --name old", "spoil"],
+        request: &["loom check --repair"],
+        unset: &["loom rm old"],
         ..VERB
     },
 ];

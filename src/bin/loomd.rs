@@ -28,7 +28,6 @@ use loom_snapshotter::operation::Operations;
 use loom_snapshotter::pool::Pool;
 use loom_snapshotter::server::{Served, Server, Sockets};
 use loom_snapshotter::snapshot::{Rules, Snapshots};
-use loom_snapshotter::store::Store;
 
 /// How long a stop waits for the requests under way.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -199,13 +198,16 @@ fn open(config: &Config) -> Result<Arc<Snapshots>> {
     // The pool first: while it is missing the database is not even opened.
     let pool = Pool::open(&config.root, &config.pool)?;
     let layers = Layers::open(&config.root, pool.path().as_deref())?;
-    let store = Store::open(&config.root.join("loom.db"))?;
-    let rules = Rules { deny_fork_label: config.fork_label.deny.clone() };
+    let store = Snapshots::open_store(&layers)?;
+    let limit = config.limit.default.map(|bytes| i64::try_from(bytes.0).unwrap_or(i64::MAX));
+    let flat_depth = usize::from(config.flat.depth);
+    let rules = Rules { deny_fork_label: config.fork_label.deny.clone(), flat_depth, limit };
     let core = Snapshots::open(store, layers, rules)?;
     core.keep_in(pool);
     if let Some(size) = config.pool.size {
         core.want_pool(size);
     }
+    core.check_default_limit()?;
     if let (Method::Copy, why) = core.how() {
         tracing::warn!("forks will copy: {why}");
     }

@@ -7,8 +7,8 @@
 //! delays the reclaim.
 //!
 //! Of a container in a user namespace the lowers have no names: containerd mounts them in a temporary place under the
-//! mapping, and that is gone when the container runs. A layer is younger than all that it was mounted on, so
-//! every layer older than such an upper counts as mounted.
+//! mapping, and that is gone when the container runs. A layer is younger than all that it was made on, so every
+//! layer older than such an upper counts as mounted.
 
 use std::collections::HashSet;
 use std::ffi::OsString;

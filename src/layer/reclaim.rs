@@ -53,9 +53,11 @@ impl<'a> Pace<'a> {
     /// Passed with each name. Fails once nothing more is to be done.
     pub(super) fn step(&mut self) -> io::Result<()> {
         self.names += 1;
-        if !self.names.is_multiple_of(NAMES) {
-            return Ok(());
-        }
+        if self.names.is_multiple_of(NAMES) { self.turn() } else { Ok(()) }
+    }
+
+    /// Rests where it is time to. Fails once nothing more is to be done.
+    fn turn(&mut self) -> io::Result<()> {
         if self.throttle.stopped.load(Ordering::SeqCst) {
             return Err(io::ErrorKind::Interrupted.into());
         }
@@ -105,14 +107,19 @@ fn reclaim<'a>(areas: impl Iterator<Item = &'a Area>, mut pace: Option<&mut Pace
             left += 1;
             continue;
         }
+        // A subvolume goes without a name being passed.
+        if pace.as_deref_mut().is_some_and(|pace| pace.turn().is_err()) {
+            return Ok(left + 1);
+        }
         let removed = fault::point("layer.reclaim.remove").and_then(|()| {
-            let (directory, path) =
-                area.to_reclaim(id).map_err(Error::io("reclaim", area.trashed(id)))?;
+            let (directory, path) = area.to_reclaim(id).map_err(Error::io("reclaim", area.trashed(id)))?;
             tree::remove_at(directory.as_fd(), &name(id), &path, pace.as_deref_mut())
         });
         match removed {
             Ok(()) => {}
-            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::Interrupted => return Ok(left + 1),
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::Interrupted => {
+                return Ok(left + 1);
+            }
             Err(e) => {
                 tracing::warn!(layer = %id, error = %e, "cannot reclaim a layer; it is tried again later");
                 left += 1;

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::chores::Chore;
+use super::commit::set_sealed;
 use super::moment;
 use super::prepare::standing;
 use super::remove::end_layers;
@@ -113,8 +114,11 @@ impl Snapshots {
         let id = layer_of(state)?;
         let copied = copy(top, id)?;
         state.taken = Some(copied.taken);
-        let layer =
-            Layer { mapping: top.mapping.clone(), ..Layer::new(id, top.home, top.base, Stage::Writable) };
+        let layer = Layer {
+            max_size: top.max_size,
+            mapping: top.mapping.clone(),
+            ..Layer::new(id, top.home, top.base, Stage::Writable)
+        };
         self.insert(layer, state.clone())?;
         Ok(copied)
     }
@@ -174,8 +178,12 @@ impl Snapshots {
         copy: &mut dyn FnMut(&Layer, LayerId) -> Result<Copied>,
     ) -> Result<Copied> {
         let id = layer_of(state)?;
-        let filling =
-            Layer { mapping: mapping.cloned(), ..Layer::new(id, top.home, top.base, Stage::Filling) };
+        // Nothing is written to it; what is made of it later has the same limit.
+        let filling = Layer {
+            max_size: top.max_size,
+            mapping: mapping.cloned(),
+            ..Layer::new(id, top.home, top.base, Stage::Filling)
+        };
         self.store.write({
             let filling = filling.clone();
             move |rows| {
@@ -199,7 +207,7 @@ impl Snapshots {
                 {
                     return Err(Error::SnapshotNotFound(source.to_string()));
                 }
-                rows.update_layer(&Layer { stage: Stage::Sealed, ..filling })?;
+                set_sealed(rows, filling.id)?;
                 rows.insert(&state)
             })?;
             Ok(copied)

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::branch::branched;
 use super::prepare::{New, below, fresh, place, still_below};
-use super::{FORK_LABEL, Freezer, Keep, Made, Snapshots, Still, Take, key, lock};
+use super::{FORK_LABEL, Freezer, Keep, Made, Snapshots, Still, Take, key, limit, lock};
 use crate::error::{Error, Result};
 use crate::layer::{Access, Method, Mount};
 use crate::mapping::Mapping;
@@ -35,6 +35,14 @@ impl Drop for Grant {
     fn drop(&mut self) {
         lock(&self.core.grants).remove(&self.token);
     }
+}
+
+/// What a fork is to be, as its labels say.
+struct Asked {
+    /// The mapping that its container runs under.
+    mapping: Option<Mapping>,
+    /// The most bytes that may be written to it.
+    max_size: Option<i64>,
 }
 
 /// What a fork continues from.
@@ -85,7 +93,7 @@ impl Snapshots {
                 "the configuration (fork_label.deny) refuses {FORK_LABEL} in namespace {namespace:?}; use `loom fork`"
             )));
         }
-        let asked = Mapping::of_labels(&labels)?;
+        let asked = Asked { mapping: Mapping::of_labels(&labels)?, max_size: limit::asked(&labels)? };
         let snapshot = fresh(key, Kind::Active, labels)?;
         let (mut snapshot, origin) = self.store.read(|rows| {
             let snapshot = below(rows, snapshot, parent)?;
@@ -108,10 +116,11 @@ impl Snapshots {
         }
         snapshot.captured.clone_from(&origin.snapshot.captured);
         (snapshot.source, snapshot.taken) = branched(&origin.snapshot);
-        let mapping = origin.mapping(asked, &mut snapshot, of)?;
+        let mapping = origin.mapping(asked.mapping, &mut snapshot, of)?;
+        let asked = Asked { mapping, ..asked };
         match origin.snapshot.kind {
-            Kind::Committed => self.fork_state(snapshot, origin, mapping),
-            Kind::Active => self.fork_live(snapshot, &origin, mapping, of),
+            Kind::Committed => self.fork_state(snapshot, origin, asked),
+            Kind::Active => self.fork_live(snapshot, &origin, asked, of),
             Kind::View => Err(Error::WrongKind {
                 key: of.to_owned(),
                 kind: Kind::View,
@@ -120,26 +129,36 @@ impl Snapshots {
         }
     }
 
-    /// Forks a state: on its layers, or with them where it was taken for this one alone.
-    fn fork_state(&self, snapshot: Snapshot, origin: Origin, mapping: Option<Mapping>) -> Result<Vec<Mount>> {
+    /// Forks a state: on its layers, or with them where it was taken for this one alone. `asked` has the limit that the
+    /// request names.
+    fn fork_state(&self, snapshot: Snapshot, origin: Origin, asked: Asked) -> Result<Vec<Mount>> {
+        let max_size = self.limit_of(origin.chain.first(), asked.max_size);
         if origin.chain.first().is_some_and(|top| top.stage == Stage::Writable) {
-            return self.take_over(snapshot, origin);
+            return self.take_over(snapshot, origin, max_size);
         }
         let (home, base) = place(origin.chain, false, self.layers.pool().is_some())?;
-        self.make(New { snapshot, home, base, mapping })
+        self.make(New { snapshot, home, base, mapping: asked.mapping, max_size })
     }
 
     /// The new snapshot takes the bytes of a state that was taken for it alone.
-    fn take_over(&self, mut snapshot: Snapshot, origin: Origin) -> Result<Vec<Mount>> {
+    fn take_over(&self, mut snapshot: Snapshot, origin: Origin, max_size: Option<i64>) -> Result<Vec<Mount>> {
         let mounts = self.mounts_of(&snapshot.title(), &origin.chain, Access::Write)?;
         let state = origin.snapshot;
         snapshot.layer = state.layer;
+        let top = origin.chain.first().filter(|top| top.max_size != max_size);
+        let top = top.map(|top| Layer { max_size, ..top.clone() });
+        if let Some(top) = &top {
+            self.layers.limit(top)?;
+        }
         let made = snapshot.clone();
         self.store.write(move |rows| {
             if rows.snapshot(state.id)?.is_none_or(|row| row.layer != state.layer) {
                 return Err(Error::SnapshotNotFound(state.id.to_string()));
             }
             still_below(rows, &snapshot)?;
+            if let Some(top) = &top {
+                rows.update_layer(top)?;
+            }
             rows.delete(state.id)?;
             rows.insert(&snapshot)
         })?;
@@ -154,7 +173,7 @@ impl Snapshots {
         &self,
         mut snapshot: Snapshot,
         origin: &Origin,
-        mapping: Option<Mapping>,
+        asked: Asked,
         of: &str,
     ) -> Result<Vec<Mount>> {
         let mut freezer: Box<dyn Freezer> =
@@ -179,7 +198,7 @@ impl Snapshots {
             let id = state.id;
             (snapshot.source, snapshot.taken) = branched(&state);
             let origin = Origin { snapshot: state, chain, granted: true };
-            let forked = self.fork_state(snapshot, origin, mapping);
+            let forked = self.fork_state(snapshot, origin, asked);
             self.release(id)?;
             return forked;
         }
@@ -194,9 +213,16 @@ impl Snapshots {
                     .to_owned(),
             });
         }
+        let max_size = self.limit_of(Some(top), asked.max_size);
+        if max_size.is_some() {
+            self.layers.ready_for_limits(top.home)?;
+        }
         let id = self.layers.next_id();
-        let layer =
-            Layer { mapping: top.mapping.clone(), ..Layer::new(id, top.home, top.base, Stage::Writable) };
+        let layer = Layer {
+            max_size,
+            mapping: top.mapping.clone(),
+            ..Layer::new(id, top.home, top.base, Stage::Writable)
+        };
         let mut chain = vec![layer.clone()];
         chain.extend_from_slice(rest);
         let mounts = self.mounts_of(&snapshot.title(), &chain, Access::Write)?;

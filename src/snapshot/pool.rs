@@ -82,8 +82,8 @@ impl Snapshots {
         let method = layers.method(Home::Plain);
         let why = if method == Method::Copy {
             format!(
-                "there is no pool, and {filesystem} cannot share files' bytes, so a fork copies all that was written; \
-                 with `loom pool create` it costs the same at any size"
+                "there is no pool, and {filesystem} cannot share files' bytes, so a fork of what runs copies all that \
+                 it has written; with `loom pool create` it costs the same at any size"
             )
         } else {
             format!(
@@ -133,6 +133,7 @@ impl Snapshots {
 
     /// Puts an active snapshot on the copy of its layer.
     fn swap_top(&self, key: &str, was: &Snapshot, top: &Layer, moved: &Layer) -> Result<Vec<Ended>> {
+        self.keep_limit(moved)?;
         // What replaces durable content is durable itself.
         self.layers.flush(moved)?;
         // Whoever got the mounts before the key was taken has mounted them by now, or fails to.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{FORK_LABEL, Snapshots, key};
+use super::{FORK_LABEL, Snapshots, key, limit};
 use crate::error::{Error, Result};
 use crate::layer::{Access, Method, Mount};
 use crate::mapping::Mapping;
@@ -28,6 +28,8 @@ pub(super) struct New {
     pub(super) base: Base,
     /// The mapping that its container runs under.
     pub(super) mapping: Option<Mapping>,
+    /// The most bytes that may be written to it.
+    pub(super) max_size: Option<i64>,
 }
 
 /// A new writable layer that has no row yet.
@@ -55,6 +57,8 @@ impl Snapshots {
         let unpack = key::is_unpack(key, &labels);
         // Unpackers copy what an image says of itself into labels, and an image has its own owners.
         let mapping = if unpack { None } else { Mapping::of_labels(&labels)? };
+        // The default is for containers.
+        let max_size = limit::asked(&labels)?.or(if unpack { None } else { self.rules.limit });
         let snapshot = fresh(key, Kind::Active, labels)?;
         let pooled = self.layers.pool().is_some();
         let new = self.store.read(|rows| {
@@ -65,7 +69,7 @@ impl Snapshots {
             let chain = parent_chain(rows, &snapshot)?;
             let mapping = unless_chowned(rows, &snapshot, mapping)?;
             let (home, base) = place(chain, unpack, pooled)?;
-            Ok(New { snapshot, home, base, mapping })
+            Ok(New { snapshot, home, base, mapping, max_size })
         })?;
         self.make(new)
     }
@@ -91,14 +95,15 @@ impl Snapshots {
             Ok((snapshot, chain, mapping))
         })?;
         if chain.is_empty() {
-            return self.make(New { snapshot, home: Home::Plain, base: Base::On(chain), mapping });
+            let (home, base) = (Home::Plain, Base::On(chain));
+            return self.make(New { snapshot, home, base, mapping, max_size: None });
         }
         if mapping.is_some() || chain.iter().any(|layer| layer.mapping.is_some()) {
             let (home, base) = place(chain, false, self.layers.pool().is_some())?;
-            return self.make(New { snapshot, home, base, mapping });
+            return self.make(New { snapshot, home, base, mapping, max_size: None });
         }
         let mounts = self.mounts_of(key, &chain, Access::Read)?;
-        snapshot.layer = chain.first().map(|layer| layer.id);
+        snapshot.layer = chain.first().map(|layer| self.instead(layer.id));
         self.store.write(move |rows| {
             still_below(rows, &snapshot)?;
             rows.insert(&snapshot)
@@ -108,24 +113,27 @@ impl Snapshots {
 
     /// Makes the layer and then the rows of a new snapshot. Where that fails nothing stays.
     pub(super) fn make(&self, new: New) -> Result<Vec<Mount>> {
-        let New { mut snapshot, home, base, mapping } = new;
+        let New { mut snapshot, home, base, mapping, max_size } = new;
         let access = if snapshot.kind == Kind::View { Access::Read } else { Access::Write };
-        let laid = self.lay(&snapshot.title(), home, &base, mapping, access)?;
+        let laid = self.lay(&snapshot.title(), (home, max_size), &base, mapping, access)?;
         snapshot.layer = Some(laid.layer.id);
         self.insert(laid.layer, snapshot)?;
         Ok(laid.mounts)
     }
 
-    /// Makes a writable layer, still without a row, for the snapshot called `title`, whose container runs under
-    /// `mapping`.
+    /// Makes a writable layer in a home, with a limit that is still to be set and no row yet, for the snapshot called
+    /// `title`, whose container runs under `mapping`.
     pub(super) fn lay(
         &self,
         title: &str,
-        home: Home,
+        (home, max_size): (Home, Option<i64>),
         base: &Base,
         mapping: Option<Mapping>,
         access: Access,
     ) -> Result<Laid> {
+        if max_size.is_some() {
+            self.layers.ready_for_limits(home)?;
+        }
         let id = self.layers.next_id();
         let (below, source) = match base {
             Base::On(chain) => (chain.as_slice(), None),
@@ -136,7 +144,11 @@ impl Snapshots {
                 (rest, Some(first))
             }
         };
-        let layer = Layer { mapping, ..Layer::new(id, home, below.first().map(|l| l.id), Stage::Writable) };
+        let layer = Layer {
+            mapping,
+            max_size,
+            ..Layer::new(id, home, below.first().map(|l| l.id), Stage::Writable)
+        };
         let mut chain = vec![layer.clone()];
         chain.extend_from_slice(below);
         let mounts = self.mounts_of(title, &chain, access)?;
@@ -176,7 +188,11 @@ impl Snapshots {
     /// Writes the rows of a layer that is in place; where that fails the layer goes.
     pub(super) fn insert(&self, layer: Layer, snapshot: Snapshot) -> Result<()> {
         let (home, id) = (layer.home, layer.id);
-        let written = crate::fault::point("snapshot.insert").and_then(|()| self.note(&snapshot, &layer)).and_then(|()| {
+        let layer = self.on_flat(layer);
+        // The limit last: what is told of a layer that is full cannot be written into it.
+        let told = crate::fault::point("snapshot.insert").and_then(|()| self.note(&snapshot, &layer));
+        let kept = told.and_then(|()| self.keep_limit(&layer));
+        let written = kept.and_then(|()| {
             self.store.write(move |rows| {
                 still_below(rows, &snapshot)?;
                 if let Some(base) = layer.base {
@@ -194,9 +210,11 @@ impl Snapshots {
 
     /// The mounts of a chain, or the reason why there can be none.
     pub(super) fn mounts_of(&self, title: &str, chain: &[Layer], access: Access) -> Result<Vec<Mount>> {
-        self.layers
-            .mounts(chain, access)
-            .ok_or_else(|| Error::TooDeep { key: title.to_owned(), depth: chain.len() })
+        self.flat.look_at(chain);
+        match self.layers.mounts(chain, access) {
+            Some(mounts) => Ok(mounts),
+            None => self.mounts_of_flat(title, chain, access),
+        }
     }
 }
 

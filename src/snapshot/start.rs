@@ -8,12 +8,14 @@
 //! | a row `Filling` or `Doomed`             | its directory goes to the trash, then the row goes |
 //! | a row `Writable`, with a `layer.json`   | unsealed: the commit was never answered            |
 //! | a state that only a request kept        | released                                           |
+//! | a layer that another has the place of   | ended                                              |
 //! | a row without a directory               | reported; its mounts fail, nothing is guessed      |
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, mpsc};
 
 use super::chores::Chore;
+use super::flatten::{Flat, end_all_replaced};
 use super::reclaimer::Reclaimer;
 use super::remove::collect;
 use super::{Rules, Snapshots};
@@ -22,14 +24,33 @@ use crate::layer::{Layers, Seal};
 use crate::store::{Home, Layer, LayerId, Stage, Store};
 
 impl Snapshots {
+    /// Opens the database of a root, or makes it where there are no layers yet. Layers without one are refused: they
+    /// would all look like what a crash left.
+    pub fn open_store(layers: &Layers) -> Result<Store> {
+        let (root, path) = (layers.root().display(), layers.root().join("loom.db"));
+        let found = if path.exists() { Vec::new() } else { layers.found()? };
+        if found.is_empty() {
+            return Store::open(&path);
+        }
+        Err(Error::Config(format!(
+            "{root} has {} layers and no database. Nothing was changed. Put the loom.db back that belongs to them, or \
+             make it anew of what the layers say: `loom check --root {root}{} --rebuild`",
+            found.len(),
+            pool_flag(layers)
+        )))
+    }
+
     /// Opens the core over a store and layers, and puts right what a crash left.
     pub fn open(store: Store, layers: Layers, rules: Rules) -> Result<Arc<Self>> {
         let (chores, left) = mpsc::channel();
+        let (ask, asked) = mpsc::channel();
+        let (measures, measured) = mpsc::channel();
         let layers = Arc::new(layers);
         let reclaimer = Reclaimer::start(&layers)?;
         let core = Arc::new(Self {
             store: Arc::new(store),
             layers,
+            flat: Flat::new(rules.flat_depth, ask),
             rules,
             freezers: OnceLock::new(),
             pool: OnceLock::new(),
@@ -38,14 +59,18 @@ impl Snapshots {
             reading: Mutex::default(),
             grants: Mutex::default(),
             needs: Arc::default(),
+            known: Mutex::default(),
             sharing: Mutex::default(),
             reclaimer,
             asked: Mutex::default(),
             chores,
             chores_ended: Mutex::default(),
+            measures,
         });
         core.put_right()?;
         Self::do_chores(&core, left)?;
+        Self::make_flat(&core, asked)?;
+        Self::do_measures(&core, measured)?;
         Ok(core)
     }
 
@@ -69,8 +94,10 @@ impl Snapshots {
             self.layers.found()?.into_iter().map(|found| ((found.home, found.id), found.seal)).collect();
         let known: HashSet<_> = rows.iter().map(|layer| (layer.home, layer.id)).collect();
         let unknown = || found.iter().filter(|(place, _)| !known.contains(*place));
-        let mut strays: Vec<_> =
-            unknown().filter(|(_, seal)| **seal == Seal::Own).map(|((home, id), _)| format!("{home} layer {id}")).collect();
+        let mut strays: Vec<_> = unknown()
+            .filter(|(_, seal)| **seal == Seal::Own)
+            .map(|((home, id), _)| format!("{home} layer {id}"))
+            .collect();
         let root = self.layers.root().display();
         if !strays.is_empty() {
             strays.sort();
@@ -79,15 +106,7 @@ impl Snapshots {
                  are, or belongs to another root. Nothing was changed. Put the loom.db back that belongs to them, or \
                  make it anew of what the layers say: `loom check --root {root}{} --rebuild`",
                 strays.join(", "),
-                self.pool_flag()
-            )));
-        }
-        if self.store.is_new() && !found.is_empty() {
-            return Err(Error::Config(format!(
-                "{root} has {} layers and no database. Nothing was changed. Put the loom.db back that belongs to them, \
-                 or make it anew of what the layers say: `loom check --root {root}{} --rebuild`",
-                found.len(),
-                self.pool_flag()
+                pool_flag(&self.layers)
             )));
         }
         for &(home, id) in unknown().map(|(place, _)| place) {
@@ -110,15 +129,11 @@ impl Snapshots {
             }
         }
         self.forget_doomed(doomed)?;
+        self.keep_limits(&rows);
         self.release_left()
     }
 
-    /// How a check is told of the pool.
-    fn pool_flag(&self) -> String {
-        self.layers.pool().map(|pool| format!(" --pool {}", pool.display())).unwrap_or_default()
-    }
-
-    /// Ends the holds of requests that a crash cut off.
+    /// Ends the holds of requests that a crash cut off, and layers that others have the place of.
     fn release_left(&self) -> Result<()> {
         let ended = self.store.write(|rows| {
             let mut ended = Vec::new();
@@ -127,9 +142,15 @@ impl Snapshots {
                 rows.update(&row)?;
                 ended.extend(collect(rows, row)?);
             }
+            ended.extend(end_all_replaced(rows)?);
             Ok(ended)
         })?;
         self.end(ended);
         Ok(())
     }
+}
+
+/// How a check is told of the pool.
+fn pool_flag(layers: &Layers) -> String {
+    layers.pool().map(|pool| format!(" --pool {}", pool.display())).unwrap_or_default()
 }

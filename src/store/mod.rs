@@ -64,7 +64,6 @@ const IDLE_READERS: usize = 8;
 #[derive(Debug)]
 pub struct Store {
     path: PathBuf,
-    new: bool,
     // Before the writer: the last connection to close tidies the WAL away, and that is the writer's.
     readers: Mutex<Vec<Connection>>,
     writer: writer::Writer,
@@ -74,7 +73,7 @@ impl Store {
     /// Opens or makes the database, and brings an older one up to date.
     pub fn open(path: &Path) -> Result<Self> {
         fault::point("store.open")?;
-        let new = create(path)?;
+        create(path)?;
         let mut conn = connect(path)?;
         inspect(&conn, path)?;
         let mode: String = conn
@@ -92,12 +91,7 @@ impl Store {
             other => refused(path, format!("it cannot be brought up to date: {other}")),
         })?;
         let path = path.to_path_buf();
-        Ok(Self { writer: writer::Writer::start(conn, path.clone())?, readers: Mutex::default(), path, new })
-    }
-
-    /// True where there was no database before this one was opened.
-    pub fn is_new(&self) -> bool {
-        self.new
+        Ok(Self { writer: writer::Writer::start(conn, path.clone())?, readers: Mutex::default(), path })
     }
 
     /// Runs `change` in a transaction; answers when it is on disk. Where `change` fails, nothing of
@@ -140,16 +134,14 @@ impl Store {
     }
 }
 
-/// Makes the file where there is none, for root alone: it keeps what containers were started with. Answers whether
-/// it did.
-fn create(path: &Path) -> Result<bool> {
+/// Makes the file where there is none, for root alone: it keeps what containers were started with.
+fn create(path: &Path) -> Result<()> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(_) => {
             let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            File::open(directory).and_then(|d| d.sync_all()).map_err(Error::io("sync", directory))?;
-            Ok(true)
+            File::open(directory).and_then(|d| d.sync_all()).map_err(Error::io("sync", directory))
         }
-        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
         Err(e) => Err(Error::io("create the database", path)(e)),
     }
 }
@@ -197,7 +189,13 @@ fn refused(path: &Path, message: impl Into<String>) -> Error {
 }
 
 fn damaged(path: &Path, what: &str) -> Error {
-    refused(path, format!("it is damaged ({what}); stop loomd and restore it from a backup, or make it anew with `loom check --root {} --rebuild`", path.parent().unwrap_or(path).display()))
+    refused(
+        path,
+        format!(
+            "it is damaged ({what}); stop loomd and restore it from a backup, or make it anew with `loom check --root {} --rebuild`",
+            path.parent().unwrap_or(path).display()
+        ),
+    )
 }
 
 /// A constructor for `map_err` on what SQLite answers.

@@ -8,12 +8,14 @@ mod compare;
 mod difference;
 #[cfg(feature = "fault-points")]
 mod faults;
+mod flatten;
 pub(crate) mod holder;
 mod hostile;
 pub(crate) mod image;
 mod life;
 mod outside;
 mod owners;
+mod quota;
 mod rounds;
 mod sealed;
 mod shape;
@@ -92,6 +94,7 @@ fn manifest(id: LayerId) -> Manifest {
         },
         others: Vec::new(),
         path: Vec::new(),
+        instead_of: Vec::new(),
         max_size: None,
         mapping: None,
     }

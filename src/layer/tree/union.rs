@@ -35,7 +35,7 @@ use super::{OPEN, READ, Trail, directory, magic, pin, status, vanished};
 use crate::error::{Error, Result};
 use crate::mapping::Mapping;
 
-const OPAQUE: &CStr = c"trusted.overlay.opaque";
+pub(super) const OPAQUE: &CStr = c"trusted.overlay.opaque";
 const REDIRECT: &CStr = c"trusted.overlay.redirect";
 const METACOPY: &CStr = c"trusted.overlay.metacopy";
 const WHITEOUT: &CStr = c"trusted.overlay.whiteout";

@@ -57,7 +57,10 @@ fn the_layer_itself_becomes_the_state() {
     let sealed = house.core.layers().fs(Home::Plain, stands[1].id);
     assert_eq!(inode(sealed.join("log")), file, "nothing was copied");
     assert!(!old.exists(), "a mount that was told before fails");
-    assert_eq!(house.core.layers().manifest(Home::Plain, stands[1].id).unwrap().snapshot.id, state.id.to_string());
+    assert_eq!(
+        house.core.layers().manifest(Home::Plain, stands[1].id).unwrap().snapshot.id,
+        state.id.to_string()
+    );
 
     assert!(house.core.changed_since(web, state.taken.unwrap(), 9).unwrap().is_empty());
     house.write(WEB, "log", "two");
@@ -159,7 +162,10 @@ fn an_empty_layer_is_not_sealed_again() {
         (stands[1..].to_vec(), b"one".to_vec())
     );
     let own = chain(&house, state.id).remove(0);
-    assert_eq!(house.core.layers().manifest(Home::Plain, own.id).unwrap().snapshot.name.as_deref(), Some("again"));
+    assert_eq!(
+        house.core.layers().manifest(Home::Plain, own.id).unwrap().snapshot.name.as_deref(),
+        Some("again")
+    );
 }
 
 #[test]

@@ -16,9 +16,9 @@ use rustix::io::Errno;
 
 use super::super::attributes::{self, Attributes};
 use super::super::{READ, directory, is_directory, pin, remove, status, vanished};
+use super::Copy;
 use super::crew::Crew;
 use super::record::{Entries, Entry, Seen};
-use super::Copy;
 use crate::error::{Error, Result};
 use crate::fault;
 

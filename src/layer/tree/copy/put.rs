@@ -10,8 +10,9 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, Statx};
 
 use super::super::attributes::{Attributes, mode};
 use super::super::{data, magic, pin, status};
-use super::record::{Entry, Inode, Seen};
 use super::Copy;
+use super::record::{Entry, Inode, Seen};
+use crate::layer::ioctl;
 
 impl Copy {
     /// Makes a copy of what is pinned, as `name` in `dir`, which has no such name.
@@ -100,7 +101,7 @@ impl Copy {
         if !seen.changed_before(before) {
             return Ok((found, false));
         }
-        rustix::fs::fdatasync(source)?;
+        ioctl::write_out(source)?;
         let found = status(source)?;
         Ok((found, Seen::of(&found).changed_before(before)))
     }
