@@ -70,7 +70,6 @@ pub use self::change::{Aspect, Change, ChangeKind, Node};
 use self::probe::Probe;
 pub use self::copying::Copying;
 pub use self::lock::lock;
-use self::probe::Probe;
 pub use self::space::Space;
 pub use self::strays::Stray;
 use crate::error::{Error, Result};
