@@ -305,7 +305,9 @@ fn a_lost_database(stage: Stage) {
     // A lost row: loomd does not start, and says what to do.
     let layer = house.directory("before").file_name().unwrap().to_str().unwrap().to_owned();
     house.stage.loomd.stop();
-    house.execute(&format!("DELETE FROM snapshots WHERE name = 'before'; DELETE FROM layers WHERE id = {layer}"));
+    house.execute(&format!(
+        "DELETE FROM snapshots WHERE name = 'before'; DELETE FROM layers WHERE id = {layer}"
+    ));
     house.refuses_to_start(&[&format!("layer {layer}"), &format!("loom check --root {root}"), "--rebuild"]);
     let found = house.finds_offline(&["--repair"], &[("layer-lost", "none")]);
     assert!(found[0].2["message"].as_str().unwrap().contains("snapshot before"), "{found:?}");
@@ -323,8 +325,11 @@ fn a_lost_database(stage: Stage) {
     let layers = house.stage.place.layers();
     house.refuses_to_start(&["no database", &format!("loom check --root {root}"), "--rebuild"]);
     house.finds_offline(&["--repair"], &[("database-missing", "none")]);
-    fs::write(Path::new(&root).join("loom.db"), "this is no database at all, and longer than a header is".repeat(50))
-        .unwrap();
+    fs::write(
+        Path::new(&root).join("loom.db"),
+        "this is no database at all, and longer than a header is".repeat(50),
+    )
+    .unwrap();
     house.finds_offline(&["--repair"], &[("database-damaged", "none")]);
     assert_eq!(house.stage.place.layers(), layers);
     // One that dies on the way is made again.
@@ -347,7 +352,19 @@ impl House {
     /// All snapshots that containerd or loom keeps: what they are, of what, and where they come from.
     fn lineage(&self) -> Vec<String> {
         let rows = self.stage.loom_json(&["ls", "--all"]);
-        let fields = ["id", "key", "name", "kind", "parent", "source", "labels", "pinned", "home", "depth", "container"];
+        let fields = [
+            "id",
+            "key",
+            "name",
+            "kind",
+            "parent",
+            "source",
+            "labels",
+            "pinned",
+            "home",
+            "depth",
+            "container",
+        ];
         let row = |row: &Value| fields.map(|field| row[field].to_string()).join(" ");
         let mut all: Vec<_> = rows.as_array().unwrap().iter().map(row).collect();
         all.sort();

@@ -390,18 +390,22 @@ impl Sweep {
 
     /// Every step of a start that has something to put right fails once, and is the last once.
     fn starts(&mut self, baseline: &World) {
-        const PREPARE: &str = "snap prepare work $layer";
         let began = Instant::now();
-        self.succeed(PREPARE);
+        let prepare = |sweep: &Sweep| {
+            ["work", "still"].iter().for_each(|key| sweep.succeed(&format!("snap prepare {key} $layer")));
+        };
+        let remove =
+            |sweep: &Sweep| ["work", "still"].iter().for_each(|key| sweep.succeed(&format!("snap rm {key}")));
+        prepare(self);
         let before = self.steady(false);
-        self.succeed("snap rm work");
+        remove(self);
         self.settle("a start", &[baseline]);
         let mut faults = vec![None];
         let mut turn = 0;
         while let Some(fault) = faults.pop() {
             turn += 1;
             let when = format!("a start with {}", fault.as_ref().map_or("no fault".into(), Fault::to_string));
-            self.succeed(PREPARE);
+            prepare(self);
             // A commit that is cut off behind its layer.json.
             let cut = Fault { point: "layer.seal.end".into(), action: Action::Abort, nth: 1 };
             self.restart(Some(&cut));
@@ -409,6 +413,7 @@ impl Sweep {
             // A layer that was being made.
             fs::create_dir_all(self.stage.place.root.join(format!("layers/{}/fs", 1_000_000 + turn)))
                 .unwrap();
+            self.cut_seal(2_000_000 + i64::try_from(turn).unwrap());
             self.arm(fault.as_ref());
             let socket = self.stage.loomd.socket();
             let daemon = self.stage.loomd.spawn();
@@ -425,11 +430,26 @@ impl Sweep {
                 faults.extend(points.filter(|point| point != "store.answer").flat_map(both));
             }
             self.restart(None);
-            self.succeed("snap rm work");
+            remove(self);
             self.settle(&format!("{when}, taken away"), &[baseline]);
         }
         self.faults += turn - 1;
         eprintln!("{:?}, start: {} faults in {:?}", self.stage.layout, turn - 1, began.elapsed());
+    }
+
+    /// What a death behind the rename of a layer that is sealed as it lies leaves, where layers stack.
+    fn cut_seal(&self, id: i64) {
+        let root = &self.stage.place.root;
+        let store = rusqlite::Connection::open(root.join("loom.db")).unwrap();
+        let still = "SELECT l.id, l.base FROM layers l JOIN snapshots s ON s.layer = l.id \
+                     WHERE s.client_key = 'still' AND l.home = 'plain'";
+        let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
+        let Ok((was, base)) = store.query_row(still, [], read) else { return };
+        let insert =
+            "INSERT INTO layers (id, home, base, stage, was) VALUES (?1, 'plain', ?2, 'filling', ?3)";
+        store.execute(insert, [id, base, was]).unwrap();
+        let layers = root.join("layers");
+        fs::rename(layers.join(was.to_string()), layers.join(id.to_string())).unwrap();
     }
 
     /// Every point of the source has failed, and was the last, somewhere.
@@ -477,7 +497,9 @@ fn sweep(layout: Layout, version: Version) -> usize {
     let chosen = |name: &str| only.as_deref().is_none_or(|only| only.split(',').any(|one| one == name));
     let mut sweep = Sweep::new(layout, version);
     let baseline = sweep.steady(true);
-    let here = |verb: &&Verb| !verb.nerdctls || layout == NERDCTLS;
+    let here = |verb: &&Verb| {
+        (!verb.nerdctls || layout == NERDCTLS) && (!verb.pool || layout == Layout::Ext4Pool)
+    };
     for verb in VERBS.iter().filter(here).filter(|verb| chosen(verb.name)) {
         sweep.verb(verb, &baseline);
     }

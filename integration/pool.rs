@@ -21,6 +21,8 @@ use support::stage::Stage;
 use support::wait::{wait_for, wait_until, wait_until_none};
 
 const GIB: u64 = 1 << 30;
+/// Less than an image has ahead.
+const PART: u64 = GIB * 3 / 4;
 
 /// A stage on ext4 without a pool.
 fn stage(version: Version) -> Stage {
@@ -134,7 +136,7 @@ fn made_while_containers_run() {
     // One that runs is not moved. One that does not is the same afterwards, and branches at once.
     assert!(stage.loom_fails(4, &["pool", "move"]).contains("it is mounted"));
     stop(&stage, "old");
-    assert_eq!(stage.loom(&["pool", "move"]), "old\n");
+    assert_eq!(stage.loom(&["pool", "move"]), "old");
     assert_eq!(stage.loom_json(&["pool", "move"]), serde_json::json!([]));
     assert!(stage.loom_fails(4, &["pool", "move", "old"]).contains("in the pool already"));
     let old = start_again(&stage, "old");
@@ -173,6 +175,7 @@ fn behind_a_restart_of_the_machine() {
     assert_eq!(method(&stage, "web"), "subvolume");
     stop(&stage, "web");
 
+    let elsewhere = format!("[pool]\npath = {:?}", stage.scratch.dir("elsewhere").to_str().unwrap());
     // What is not the pool is not taken for it, and the pool is not guessed.
     let mut refused = |change: &dyn Fn(&mut Stage), undo: &dyn Fn(&mut Stage), words: &[&str]| {
         stage.loomd.stop();
@@ -198,12 +201,19 @@ fn behind_a_restart_of_the_machine() {
             fs::rename(root.join(from), root.join(to)).unwrap();
         }
     };
-    refused(&rename("pool.img", "away"), &rename("away", "pool.img"), &["pool.img", "is missing", "put it back"]);
-    refused(&rename("pool.json", "away"), &rename("away", "pool.json"), &["lies in a pool", "pool.json"]);
-    let elsewhere = format!("[pool]\npath = {:?}", stage.scratch.dir("elsewhere").to_str().unwrap());
     refused(
-        &|stage| drop(stage.loomd.configure(&elsewhere)),
-        &|stage| drop(stage.loomd.deconfigure(&elsewhere)),
+        &rename("pool.img", "away"),
+        &rename("away", "pool.img"),
+        &["pool.img", "is missing", "put it back"],
+    );
+    refused(&rename("pool.json", "away"), &rename("away", "pool.json"), &["lies in a pool", "pool.json"]);
+    refused(
+        &|stage| {
+            stage.loomd.configure(&elsewhere);
+        },
+        &|stage| {
+            stage.loomd.deconfigure(&elsewhere);
+        },
         &["take pool.path out"],
     );
     start_again(&stage, "web").assert_advances();
@@ -216,7 +226,8 @@ fn made_wholly_or_not_at_all() {
     let image = stage.import(&small());
     let counter = counter::start(&stage, &image, "web", &[]);
     let points = in_source();
-    let of = |prefix: &str| points.iter().filter(|point| point.starts_with(prefix)).cloned().collect::<Vec<_>>();
+    let of =
+        |prefix: &str| points.iter().filter(|point| point.starts_with(prefix)).cloned().collect::<Vec<_>>();
     let create = ["pool", "create", "--size", "300M"];
     let making: Vec<_> = [of("pool.create."), of("pool.mount.")].concat();
     let mut walked = BTreeSet::new();
@@ -290,7 +301,7 @@ fn made_wholly_or_not_at_all() {
     stage.loomd.stop();
     stage.loomd.fail_nowhere();
     stage.start_again();
-    assert_eq!(stage.loom(&["pool", "move"]), "web\n");
+    assert_eq!(stage.loom(&["pool", "move"]), "web");
     let counter = start_again(&stage, "web");
     counter.assert_advances();
     steady.assert_same(&counter.steady(), "web");
@@ -310,12 +321,19 @@ fn take(place: &Path, name: &str, bytes: u64) -> bool {
     finish(Command::new("fallocate").args(["--length", &bytes.to_string()]).arg(file)).status.success()
 }
 
+/// What the filesystem of the pool spans: its device's capacity, but for what it leaves of that.
+fn span(stage: &Stage) -> u64 {
+    let show = run("btrfs", &["device", "usage", "--raw", places(stage).0.to_str().unwrap()]);
+    let number = |what: &str| -> u64 {
+        let line = show.lines().find_map(|line| line.trim().strip_prefix(what)).unwrap();
+        line.trim().parse().unwrap()
+    };
+    number("Device size:") - number("Device slack:")
+}
+
 /// The host has given the image every byte that its filesystem spans.
 fn assert_backed(stage: &Stage) {
-    let (place, file) = places(stage);
-    let show = run("btrfs", &["device", "usage", "--raw", place.to_str().unwrap()]);
-    let span = show.lines().find_map(|line| line.trim().strip_prefix("Device size:")).unwrap();
-    let span: u64 = span.trim().parse().unwrap();
+    let (span, (_, file)) = (span(stage), places(stage));
     let meta = fs::metadata(&file).unwrap();
     let given = std::os::unix::fs::MetadataExt::blocks(&meta) * 512;
     assert!(meta.len() >= span && given >= span, "{span} of {} with {given}", meta.len());
@@ -327,18 +345,19 @@ fn grows_and_shrinks() {
     let mut stage = stage(Version::Debian);
     stage.loom(&["pool", "create", "--size", "3G"]);
     let (place, _) = places(&stage);
-    let span = |stage: &Stage| number(stage, "allocated") / (64 << 20);
-    assert_eq!(span(&stage), 2 * GIB / (64 << 20), "what is ahead, and a step");
+    assert_eq!(span(&stage), 2 * GIB, "what is ahead, and a step");
 
     // More than it had at first; then all that it may.
     assert!(take(&place, "a", GIB * 5 / 4));
-    wait_until("the image to grow", || take(&place, "b", GIB));
+    wait_until("the image to grow", || take(&place, "b", PART));
+    wait_until("the image to grow to its size", || span(&stage) == 3 * GIB);
     assert_backed(&stage);
     assert!(!take(&place, "c", GIB * 2));
     assert!(stage.loom_fails(2, &["pool", "grow", "3G"]).contains("may grow to 3.0 GiB already"));
 
     for point in in_source().into_iter().filter(|point| point.starts_with("pool.grow.")) {
         for action in ["error", "abort"] {
+            assert!(take(&place, &format!("{point}:{action}"), 120 << 20));
             let size = number(&stage, "size") + (128 << 20);
             stage.loomd.stop();
             stage.loomd.fail_at(&format!("{point}:{action}"));
@@ -353,21 +372,21 @@ fn grows_and_shrinks() {
                 assert!(!grown.status.success(), "{point}:{action}");
                 stage.loom(&["pool", "grow", &size.to_string()]);
             }
-            wait_until(&format!("the image to grow behind {point}:{action}"), || {
-                number(&stage, "allocated") >= size
-            });
+            wait_until(&format!("the image to grow behind {point}:{action}"), || span(&stage) == size);
             assert_backed(&stage);
         }
     }
     stage.loom(&["pool", "grow", "7G"]);
-    wait_until("the image to be ahead again", || take(&place, "d", GIB / 2));
+    wait_until("the image to be ahead again", || take(&place, "d", PART));
     for name in ["e", "f"] {
-        wait_until("the image to be ahead again", || take(&place, name, GIB));
+        wait_until("the image to be ahead again", || take(&place, name, PART));
     }
     wait_until("the image to be ahead again", || number(&stage, "allocated") > 5 * GIB);
     stage.loomd.stop();
-    for name in ["a", "b", "d", "e", "f"] {
-        fs::remove_file(place.join(name)).unwrap();
+    for entry in fs::read_dir(&place).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.is_file() {
+            fs::remove_file(entry).unwrap();
+        }
     }
     // What is unused is unparted once its cleaner has come by.
     for point in in_source().into_iter().filter(|point| point.starts_with("pool.shrink.")) {
@@ -401,7 +420,6 @@ fn a_host_that_is_full() {
     stage.loom(&["pool", "create", "--size", "6G"]);
     let (place, _) = places(&stage);
     let counter = counter::start(&stage, &image, "web", &[]);
-    let steady = counter.steady();
     stage.loom(&["snapshot", "web", "--name", "before"]);
     assert_eq!(method(&stage, "web"), "subvolume");
 
@@ -417,7 +435,10 @@ fn a_host_that_is_full() {
     ];
     for refused in refusals {
         let said = stage.loom_fails(1, refused);
-        assert!(said.contains("less than the reserve of 1.0 GiB") && said.contains("free some space"), "{said}");
+        assert!(
+            said.contains("less than the reserve of 1.0 GiB") && said.contains("free some space"),
+            "{said}"
+        );
     }
     assert!(pool(&stage).unwrap()["refuses"].as_str().unwrap().contains("reserve"));
     assert!(stage.loom(&["pool", "status"]).contains("branches: refused: "));
@@ -425,16 +446,31 @@ fn a_host_that_is_full() {
     // A new container is no branch.
     let other = counter::start(&stage, &image, "other", &[]);
 
-    // To the last byte of the host, root's share too, and of what the pool has.
-    while finish(Command::new("dd").args(["if=/dev/zero", "bs=1M", "oflag=append", "conv=notrunc"])
-        .arg(format!("of={}", fill.display())))
-        .status
-        .success()
+    other.assert_advances();
+
+    // To the last byte of the host, root's share too.
+    while finish(
+        Command::new("dd")
+            .args(["if=/dev/zero", "bs=1M", "oflag=append", "conv=notrunc"])
+            .arg(format!("of={}", fill.display())),
+    )
+    .status
+    .success()
     {}
-    let write = "dd if=/dev/urandom of=/root/data bs=1M count=64 && sync && sha256sum /root/data
-        dd if=/dev/zero of=/root/zero bs=1M count=6000; sync; ls -l /root/zero";
+    counter.assert_advances();
+    let write = "dd if=/dev/urandom of=/root/data bs=1M count=64 && sync && sha256sum /root/data";
     let told = stage.containerd.exec("web", &["sh", "-c", write]);
-    let sum = told.lines().find(|line| line.contains("/root/data")).unwrap().split_whitespace().next().unwrap();
+    let steady = counter.steady();
+    // And to the last byte of what the pool has. A counter ends at the first write that fails.
+    for name in ["web", "other"] {
+        stop(&stage, name);
+    }
+    stage.containerd.ctr(&["run", "-d", "--snapshotter", "loom", &image, "filler", "sleep", "10000"]);
+    let fill_pool =
+        "dd if=/dev/zero of=/root/zero bs=1M count=6000; sync; rm -f /root/none; ls -l /root/zero";
+    stage.containerd.exec("filler", &["sh", "-c", fill_pool]);
+    let sum =
+        told.lines().find(|line| line.contains("/root/data")).unwrap().split_whitespace().next().unwrap();
     let mounted = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let line = mounted.lines().find(|line| line.contains(&format!(" {} ", place.display()))).unwrap();
     assert!(!line.rsplit(' ').next().unwrap().split(',').any(|option| option == "ro"), "{line}");
@@ -443,10 +479,27 @@ fn a_host_that_is_full() {
     assert_backed(&stage);
 
     // Within what the pool has all goes on.
-    stage.containerd.exec("web", &["sh", "-c", "rm /root/zero; sync"]);
+    stage.containerd.exec("filler", &["sh", "-c", "rm /root/zero; sync"]);
+    let (counter, other) = (start_again(&stage, "web"), start_again(&stage, "other"));
+    counter.assert_advances();
+    other.assert_advances();
     wait_until("the pool to have space again", || {
-        stage.containerd.try_ctr(&["tasks", "exec", "--exec-id", "probe", "web", "dd", "if=/dev/zero",
-            "of=/root/probe", "bs=1M", "count=64"]).status.success()
+        stage
+            .containerd
+            .try_ctr(&[
+                "tasks",
+                "exec",
+                "--exec-id",
+                "probe",
+                "filler",
+                "dd",
+                "if=/dev/zero",
+                "of=/root/probe",
+                "bs=1M",
+                "count=64",
+            ])
+            .status
+            .success()
     });
     stage.loom_fails(1, &["fork", "web", "--name", "no"]);
 
@@ -492,7 +545,11 @@ fn at_a_first_start() {
     run("fallocate", &["--length", &(4 * GIB).to_string(), fill.to_str().unwrap()]);
     stage.loomd.start();
     assert_eq!(pool(&stage), None);
-    assert!(stage.loomd.log().contains("needs 5.0 GiB beside the reserve of 100 MiB"), "{}", stage.loomd.log());
+    assert!(
+        stage.loomd.log().contains("needs 5.0 GiB beside the reserve of 100 MiB"),
+        "{}",
+        stage.loomd.log()
+    );
     assert_eq!(left(&stage), Vec::<String>::new());
 
     fs::remove_file(&fill).unwrap();
@@ -511,6 +568,7 @@ fn at_a_first_start() {
 #[test]
 fn a_device() {
     let mut stage = stage(Version::Debian);
+    let image = stage.import(&small());
     let file = stage.scratch.path().join("device");
     fs::File::create(&file).unwrap().set_len(GIB).unwrap();
     run("mkfs.ext4", &["-q", "-F", file.to_str().unwrap()]);
@@ -539,7 +597,6 @@ fn a_device() {
     stage.start_again();
     let made = stage.loom_json(&["pool", "create", "--device", &device]);
     assert_eq!((&made["kind"], &made["source"]), (&"device".into(), &device.as_str().into()));
-    let image = stage.import(&small());
     let counter = counter::start(&stage, &image, "web", &[]);
     let steady = counter.steady();
     assert_eq!(method(&stage, "web"), "subvolume");
@@ -554,7 +611,10 @@ fn a_device() {
     let other = stage.scratch.path().join("other");
     fs::File::create(&other).unwrap().set_len(GIB).unwrap();
     let taken = wait_for("the device to be free", || {
-        finish(Command::new("losetup").args([&device, other.to_str().unwrap()])).status.success().then_some(())
+        finish(Command::new("losetup").args([&device, other.to_str().unwrap()]))
+            .status
+            .success()
+            .then_some(())
     });
     let () = taken;
     let device_now = attach();
@@ -579,10 +639,17 @@ fn a_directory() {
     let word = path.to_str().unwrap().to_owned();
     fs::create_dir(&path).unwrap();
     let plain = stage.scratch.dir("plain");
-    assert!(stage.loom_fails(4, &["pool", "create", "--path", plain.to_str().unwrap()]).contains("not on a btrfs"));
+    assert!(
+        stage
+            .loom_fails(4, &["pool", "create", "--path", plain.to_str().unwrap()])
+            .contains("not on a btrfs")
+    );
     assert_eq!(left(&stage), Vec::<String>::new());
     let made = stage.loom_json(&["pool", "create", "--path", &word]);
-    assert_eq!((&made["kind"], &made["source"], &made["path"]), (&"directory".into(), &Value::Null, &word.as_str().into()));
+    assert_eq!(
+        (&made["kind"], &made["source"], &made["path"]),
+        (&"directory".into(), &Value::Null, &word.as_str().into())
+    );
     let image = stage.import(&small());
     counter::start(&stage, &image, "web", &[]);
     stage.loomd.restart();

@@ -165,10 +165,19 @@ fn a_thousand_forks(stage: Stage) {
             .zip(&before)
             .map(|(now, before)| {
                 let more = |now: u64, before: u64| i128::from(now) - i128::from(before);
-                format!("{} KiB and {} inodes", more(now.bytes, before.bytes) / 1024, more(now.inodes, before.inodes))
+                format!(
+                    "{} KiB and {} inodes",
+                    more(now.bytes, before.bytes) / 1024,
+                    more(now.inodes, before.inodes)
+                )
             })
             .collect();
-        println!("forks | {:?} | {what} | {:.1} s | {}", stage.layout, took.as_secs_f64(), more.join(", pool "));
+        println!(
+            "forks | {:?} | {what} | {:.1} s | {}",
+            stage.layout,
+            took.as_secs_f64(),
+            more.join(", pool ")
+        );
         now
     };
 

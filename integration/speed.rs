@@ -1,4 +1,4 @@
-//! How long images take to make, beside what else makes them. These measure, so they are asked for by name, of a
+//! How long forks and images take to make, beside what else makes them. These measure, so they are asked for by name, of a
 //! release build, on a machine that does nothing else: `integration/run --measure`; `target/integration/speed.log`
 //! has what they print.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // Tests panic.
@@ -130,6 +130,83 @@ fn layers(layout: Layout) {
             fs::remove_file(&out).unwrap();
         });
     }
+}
+
+/// A fork of the running container whose layer is so large, with its pause, beside `cp -a` of its files and nerdctl's
+/// commit and run of the same. Answers the least of three for each size.
+fn forks(layout: Layout) -> Vec<f64> {
+    let pair = Pair::new(layout);
+    let sizes = [
+        ("10 files, 1 MB", 10, 100_000),
+        ("10,000 files, 100 MB", 10_000, 10_000),
+        ("100,000 files, 1 GB", 100_000, 10_000),
+    ];
+    let mut least = Vec::new();
+    for (what, count, size) in sizes {
+        pair.fill(count, size);
+        let mut took = f64::MAX;
+        for round in 0..3 {
+            let name = format!("fork-{count}-{round}");
+            let begun = Instant::now();
+            let made = pair.stage.loom_json(&["fork", "ours", "--name", &name]);
+            let whole = begun.elapsed().as_secs_f64() * 1000.0;
+            let cost = |what: &str| made["cost"][what].as_f64().unwrap() / 1000.0;
+            println!(
+                "speed | {layout:?} | {what} | fork by {} | {whole:.0} ms to its start | {:.1} ms for the state | {:.1} ms paused",
+                made["cost"]["method"],
+                cost("total_us"),
+                cost("paused_us"),
+            );
+            took = took.min(cost("total_us"));
+            pair.stage.containerd.remove(&[&name]);
+        }
+        least.push(took);
+        let copy = pair.stage.place.filesystem.join("copy");
+        timed(&format!("{layout:?} | {what} | cp -a"), || {
+            run("cp", &["-a", pair.files.to_str().unwrap(), copy.to_str().unwrap()]);
+        });
+        fs::remove_dir_all(&copy).unwrap();
+        timed(&format!("{layout:?} | {what} | nerdctl commit, run"), || {
+            let image = format!("loom.test/theirs:{count}");
+            pair.nerdctl_commit(&image);
+            let name = format!("theirs-{count}");
+            pair.stage.containerd.nerdctl(&[
+                "--snapshotter",
+                "overlayfs",
+                "run",
+                "-d",
+                "--name",
+                &name,
+                "--net",
+                "none",
+                "--pull",
+                "never",
+                &image,
+                "sleep",
+                "10000",
+            ]);
+        });
+    }
+    least
+}
+
+#[test]
+#[ignore = "it measures"]
+fn forks_on_a_pool() {
+    let least = forks(Layout::Ext4Pool);
+    assert!(least[2] < least[0] * 2.0, "the largest costs more than twice the smallest: {least:?}");
+}
+
+#[test]
+#[ignore = "it measures"]
+fn forks_on_xfs() {
+    forks(Layout::Xfs);
+}
+
+#[test]
+#[ignore = "it measures"]
+fn forks_on_ext4() {
+    forks(Layout::Ext4);
 }
 
 #[test]

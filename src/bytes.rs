@@ -137,7 +137,8 @@ mod tests {
 
     #[test]
     fn what_is_no_size_is_refused() {
-        for text in ["", "G", "-1G", "1.G", ".5G", "1..5G", "1,5G", "5X", "5Gi", "5BB", "5 G B", "10%", "1e3"] {
+        for text in ["", "G", "-1G", "1.G", ".5G", "1..5G", "1,5G", "5X", "5Gi", "5BB", "5 G B", "10%", "1e3"]
+        {
             assert!(parse(text).unwrap_err().contains("512M"), "{text}");
         }
         for text in ["8192P", "99999999999999999999", "999999999999999999999999999999999999999999P"] {

@@ -39,6 +39,10 @@ pub struct Config {
     pub containerd: Containerd,
     /// Limits of the label that forks on Prepare.
     pub fork_label: ForkLabel,
+    /// How deep layers lie on each other.
+    pub flat: Flat,
+    /// What containers may write.
+    pub limit: Limit,
     /// What is logged.
     pub log: Log,
 }
@@ -100,6 +104,22 @@ pub struct Containerd {
 pub struct ForkLabel {
     /// containerd's namespaces in which it is refused.
     pub deny: Vec<String>,
+}
+
+/// How deep layers lie on each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Flat {
+    /// Plain layers of loom's own on each other before neighbours become one, in the background.
+    pub depth: u8,
+}
+
+/// What containers may write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limit {
+    /// The most that may be written to a container's layer, where nothing else is said. None: what its filesystem has.
+    pub default: Option<Bytes>,
 }
 
 /// What is logged.
@@ -173,6 +193,8 @@ impl Default for Config {
             pool: Pool::default(),
             containerd: Containerd::default(),
             fork_label: ForkLabel::default(),
+            flat: Flat::default(),
+            limit: Limit::default(),
             log: Log::default(),
         }
     }
@@ -181,6 +203,13 @@ impl Default for Config {
 impl Default for Containerd {
     fn default() -> Self {
         Self { address: "/run/containerd/containerd.sock".into() }
+    }
+}
+
+impl Default for Flat {
+    fn default() -> Self {
+        // A mount looks a name up in each layer until one has it.
+        Self { depth: 16 }
     }
 }
 
@@ -258,6 +287,12 @@ impl Config {
             }
         }
         let config: Self = toml::from_str(text).map_err(wrong)?;
+        if config.limit.default == Some(Bytes(0)) {
+            return Err(Error::Config(format!(
+                "configuration {}: limit.default is nothing; leave it out for no limit",
+                file.display()
+            )));
+        }
         if config.pool.path.is_some() && config.pool.size.is_some() {
             return Err(Error::Config(format!(
                 "configuration {}: pool.path names a pool and pool.size asks for another; keep one of them",
@@ -320,9 +355,11 @@ mod tests {
         assert_eq!(load(Config::default_toml()).unwrap(), Config::default());
         // Every key is in it, the optional one as a comment.
         let mut every = Config::default();
+        every.limit.default = Some(Bytes(10 << 30));
         every.pool.reserve = Some(Bytes(1 << 30));
         every.pool.size = Some(PoolSize::Auto);
         let uncommented = Config::default_toml().replace("# reserve =", "reserve =");
+        let uncommented = uncommented.replace("# default =", "default =");
         assert_eq!(load(&uncommented.replace("# size =", "size =")).unwrap(), every);
         (every.pool.size, every.pool.path) = (None, Some("/srv/loom-pool".into()));
         let uncommented = uncommented.replace("# path =", "path =");
@@ -346,6 +383,7 @@ mod tests {
             },
             containerd: Containerd { address: "/run/k3s/containerd.sock".into() },
             fork_label: ForkLabel { deny: Vec::new() },
+            limit: Limit { default: Some(Bytes(3 << 29)) },
             log: Log { level: Level::Trace },
             ..Config::default()
         };
@@ -402,6 +440,8 @@ mod tests {
             ("version = 1\nroot = \"\"\n", &["root is \"\"", "absolute"]),
             ("version = 1\nstate = \"./x\"\n", &["state is", "absolute"]),
             ("version = 1\n[pool]\npath = \"x\"\n", &["pool.path is", "absolute"]),
+            ("version = 1\n[limit]\ndefault = \"0\"\n", &["limit.default"]),
+            ("version = 1\n[limit]\ndefault = \"much\"\n", &["line 3", "512M"]),
             ("version = 1\n[pool]\npath = \"/x\"\nsize = \"auto\"\n", &["pool.path", "pool.size"]),
             ("version = 1\n[pool]\nsize = \"much\"\n", &["line 3", "`auto`", "512M"]),
             ("version = 1\n[pool]\nreserve = 7\n", &["line 3"]),

@@ -39,6 +39,8 @@ pub struct Verb {
     pub lost: &'static [&'static str],
     /// It is about containers of nerdctl's.
     pub nerdctls: bool,
+    /// It needs a pool.
+    pub pool: bool,
 }
 
 impl Verb {
@@ -71,6 +73,7 @@ const VERB: Verb = Verb {
     unset: &[],
     lost: &[],
     nerdctls: false,
+    pool: false,
 };
 
 /// A fork that writes nothing by itself, and ends when it is told to.
@@ -163,6 +166,23 @@ pub const VERBS: &[Verb] = &[
         ..VERB
     },
     Verb {
+        name: "snapshot of a stopped one",
+        under: Under::Each,
+        on: Some(Layout::Ext4),
+        set: &["loom fork source --name still --no-start"],
+        request: &["loom snapshot still --name state --idempotency-key $key --json"],
+        unset: &["loom rm state", "drop still"],
+        ..VERB
+    },
+    Verb {
+        name: "fork of a stopped one",
+        under: Under::Unmet,
+        set: &["loom fork source --name still --no-start"],
+        request: &["loom fork still --name one --no-start --idempotency-key $key --json"],
+        unset: &["drop one", "drop still"],
+        ..VERB
+    },
+    Verb {
         name: "snapshot of an application",
         under: Under::Unmet,
         request: &["loom snapshot source --name state --consistency app --idempotency-key $key --json"],
@@ -251,6 +271,23 @@ pub const VERBS: &[Verb] = &[
         name: "export",
         under: Under::Unmet,
         request: &["loom export source --format oci --image loom.test/out:1 -o /dev/null"],
+        ..VERB
+    },
+    // Elsewhere nothing keeps a limit.
+    Verb {
+        name: "limit",
+        request: &["loom limit source 1G"],
+        unset: &["loom limit source none"],
+        pool: true,
+        ..VERB
+    },
+    Verb {
+        name: "fork with a limit",
+        under: Under::Unmet,
+        set: &["loom limit source 1G"],
+        request: &["loom fork source --name kept --idempotency-key $key --json"],
+        unset: &["drop kept", "loom limit source none"],
+        pool: true,
         ..VERB
     },
     Verb {

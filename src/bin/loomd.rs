@@ -199,12 +199,15 @@ fn open(config: &Config) -> Result<Arc<Snapshots>> {
     let pool = Pool::open(&config.root, &config.pool)?;
     let layers = Layers::open(&config.root, pool.path().as_deref())?;
     let store = Snapshots::open_store(&layers)?;
-    let rules = Rules { deny_fork_label: config.fork_label.deny.clone() };
+    let limit = config.limit.default.map(|bytes| i64::try_from(bytes.0).unwrap_or(i64::MAX));
+    let flat_depth = usize::from(config.flat.depth);
+    let rules = Rules { deny_fork_label: config.fork_label.deny.clone(), flat_depth, limit };
     let core = Snapshots::open(store, layers, rules)?;
     core.keep_in(pool);
     if let Some(size) = config.pool.size {
         core.want_pool(size);
     }
+    core.check_default_limit()?;
     if let (Method::Copy, why) = core.how() {
         tracing::warn!("forks will copy: {why}");
     }

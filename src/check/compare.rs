@@ -140,7 +140,9 @@ impl Look<'_> {
                 }
                 _ => None,
             });
-            if upon.is_empty() {
+            // What has the place of one is there: loomd ends that by itself.
+            let replaced = || self.rows.values().any(|other| other.instead_of.contains(&row.id));
+            if upon.is_empty() && !replaced() {
                 let path = self.directory(row.home, row.id);
                 cases.push(self.unused(row, what)?.weighed(path));
             }
@@ -189,16 +191,14 @@ impl Look<'_> {
             Ok(said) => said,
             Err(error) => {
                 let message = format!("{error}. The rows know what it says");
-                return Ok(Some(Case::fixed_by(
-                    Fix::Tell(row.id),
-                    Code::ManifestUnreadable,
-                    what,
-                    message,
-                )));
+                return Ok(Some(Case::fixed_by(Fix::Tell(row.id), Code::ManifestUnreadable, what, message)));
             }
         };
-        let wanted = self.store.read(|rows| tell::telling(rows, row))?;
-        let differs = tell::conflicts(&said, &wanted);
+        let (followed, wanted) = self.store.read(|rows| {
+            let wanted = tell::telling(rows, row)?;
+            Ok((tell::followed(rows, said.clone(), &wanted)?, wanted))
+        })?;
+        let differs = tell::conflicts(&followed, &wanted);
         if !differs.is_empty() {
             let message = format!(
                 "the database says {}, as its layer.json has it. Either may be wrong: a loom.db from a backup that \
@@ -221,7 +221,9 @@ impl Look<'_> {
             let what = format!("snapshot {}", one.title());
             for (word, id) in [("parent", one.parent), ("source", one.source)] {
                 if let Some(id) = id.filter(|id| !ids.contains(id)) {
-                    let message = format!("its {word} {id} has no row; a rebuild finds it where a layer still tells of it");
+                    let message = format!(
+                        "its {word} {id} has no row; a rebuild finds it where a layer still tells of it"
+                    );
                     cases.push(Case::told(Code::RowMissing, &what, message));
                 }
             }
@@ -241,7 +243,9 @@ impl Look<'_> {
         let bases = self.rows.values().map(|row| (row.id, row.base.into_iter().collect())).collect();
         let above = |one: &Snapshot| (one.id, [one.parent, one.source].into_iter().flatten().collect());
         let lineages = self.snapshots.iter().map(above).collect();
-        let message = |circle: String| format!("{circle} stand on each other in a circle; only a rebuild can tell how it was");
+        let message = |circle: String| {
+            format!("{circle} stand on each other in a circle; only a rebuild can tell how it was")
+        };
         let layers = circular::<LayerId>(&bases);
         if let Some(first) = layers.first() {
             self.cases.push(Case::told(Code::Circle, format!("layer {first}"), message(few(&layers))));
@@ -326,7 +330,8 @@ impl Look<'_> {
             let case = if mounted.contains(&id) {
                 Case::told(Code::Trash, what, "it was removed, and is still mounted; unmount it")
             } else {
-                let message = "it was removed, and its bytes are still there; loomd reclaims them when it runs";
+                let message =
+                    "it was removed, and its bytes are still there; loomd reclaims them when it runs";
                 Case::fixed_by(Fix::Reclaim(id), Code::Trash, what, message)
             };
             self.cases.push(case.weighed(path));
@@ -437,7 +442,14 @@ mod tests {
 
     #[test]
     fn only_what_comes_back_to_itself_is_in_a_circle() {
-        let above = HashMap::from([(1, vec![]), (2, vec![1]), (3, vec![4, 2]), (4, vec![5]), (5, vec![3]), (6, vec![5])]);
+        let above = HashMap::from([
+            (1, vec![]),
+            (2, vec![1]),
+            (3, vec![4, 2]),
+            (4, vec![5]),
+            (5, vec![3]),
+            (6, vec![5]),
+        ]);
         assert_eq!(circular(&above), [3, 4, 5]);
         assert_eq!(circular(&HashMap::from([(1, vec![1]), (2, vec![1])])), [1]);
         assert!(circular(&HashMap::from([(1, vec![9]), (2, vec![1])])).is_empty());

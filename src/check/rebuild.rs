@@ -47,10 +47,13 @@ pub(super) fn rebuild(layers: &Layers, path: &Path) -> Result<Vec<Case>> {
     }
     // The sealed ones first, and of each the newest: they are what someone was told of.
     said.sort_by_key(|one| (one.stage != Stage::Sealed, std::cmp::Reverse(one.found.id)));
+    let instead = instead(&said);
     for one in &said {
-        rows.layer(one);
+        rows.layer(one, &instead);
     }
     rows.bases();
+    // What stood on a layer stands on the one that has its place, which says so too.
+    said.retain(|one| !instead.contains_key(&one.found.id));
     for one in &said {
         rows.standing(one)?;
     }
@@ -85,8 +88,9 @@ impl Rows {
             Seal::Own => match layers.manifest(home, id) {
                 Ok(manifest) => return Ok(Some(Said { found, stage: Stage::Sealed, manifest })),
                 Err(error) => {
-                    let message =
-                        format!("{error}: whose it is cannot be known. loomd does not start until it is moved away");
+                    let message = format!(
+                        "{error}: whose it is cannot be known. loomd does not start until it is moved away"
+                    );
                     self.cases.push(Case::told(Code::ManifestUnreadable, what, message));
                     return Ok(None);
                 }
@@ -110,8 +114,7 @@ impl Rows {
                 self.cases.push(Case::told(Code::LayerRecovered, what, message));
                 let id = Id::random()?.to_string();
                 let (name, created) = (Some(name), Time::now().to_string());
-                let snapshot =
-                    Told { id, kind: Kind::Active.to_string(), name, created, ..Told::default() };
+                let snapshot = Told { id, kind: Kind::Active.to_string(), name, created, ..Told::default() };
                 let layer = found.id.0;
                 let manifest = Manifest {
                     layer,
@@ -119,6 +122,7 @@ impl Rows {
                     snapshot,
                     others: Vec::new(),
                     path: Vec::new(),
+                    instead_of: Vec::new(),
                     max_size: None,
                     mapping: None,
                 };
@@ -127,12 +131,20 @@ impl Rows {
         }
     }
 
-    fn layer(&mut self, said: &Said) {
-        let Manifest { base, max_size, mapping, .. } = &said.manifest;
+    fn layer(&mut self, said: &Said, instead: &BTreeMap<LayerId, LayerId>) {
+        let Manifest { base, max_size, mapping, instead_of, .. } = &said.manifest;
+        let (id, home) = (said.found.id, said.found.home);
+        let mut base = base.map(LayerId);
+        while let Some(by) = base.and_then(|base| instead.get(&base)) {
+            base = Some(*by);
+        }
+        let (base, stage) =
+            if instead.contains_key(&id) { (None, Stage::Doomed) } else { (base, said.stage) };
         let layer = Layer {
             max_size: *max_size,
             mapping: mapping.clone(),
-            ..Layer::new(said.found.id, said.found.home, base.map(LayerId), said.stage)
+            instead_of: instead_of.clone(),
+            ..Layer::new(id, home, base, stage)
         };
         self.layers.insert(said.found.id, layer);
     }
@@ -214,6 +226,19 @@ impl Rows {
             self.snapshots.entry(id).or_insert_with(|| gone(id, created));
         }
     }
+}
+
+/// Of layers that others have the place of: which. A layer has that of older ones only, and no circle comes of it.
+fn instead(said: &[Said]) -> BTreeMap<LayerId, LayerId> {
+    let mut instead = BTreeMap::new();
+    for one in said.iter().filter(|one| one.stage == Stage::Sealed) {
+        let older = one.manifest.instead_of.iter().filter(|other| **other < one.found.id);
+        for other in older {
+            // The newest first: what it has the place of is its own.
+            instead.entry(*other).or_insert(one.found.id);
+        }
+    }
+    instead
 }
 
 /// A row that only lineage keeps.

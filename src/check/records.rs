@@ -58,19 +58,24 @@ impl Records {
         }
         let broken = |held: &Held| !clients.contains_key(&(held.namespace.clone(), held.key.clone()));
         for key in self.keys.iter().filter(|key| !now.contains(*key)) {
-            let container = self.containers.iter().find(|held| {
-                crate::snapshot::key::parts(key) == Some((&*held.namespace, &*held.key))
-            });
+            let container = self
+                .containers
+                .iter()
+                .find(|held| crate::snapshot::key::parts(key) == Some((&*held.namespace, &*held.key)));
             let message = format!(
                 "containerd has a record of it, and loom has not the snapshot{}. A loom.db from a backup, or `loom check \
                  --rebuild`, may have it; else remove what uses it, and pull or make it anew",
                 container
-                    .map(|held| format!(", which is container {}'s in namespace {}", held.name, held.namespace))
+                    .map(|held| format!(
+                        ", which is container {}'s in namespace {}",
+                        held.name, held.namespace
+                    ))
                     .unwrap_or_default()
             );
             cases.push(Case::told(Code::SnapshotMissing, format!("snapshot {key}"), message));
         }
-        let recorded: BTreeSet<_> = self.keys.iter().filter_map(|key| crate::snapshot::key::parts(key)).collect();
+        let recorded: BTreeSet<_> =
+            self.keys.iter().filter_map(|key| crate::snapshot::key::parts(key)).collect();
         for held in self.containers.iter().filter(|held| broken(held)) {
             if recorded.contains(&(&*held.namespace, &*held.key)) {
                 continue;

@@ -140,7 +140,9 @@ fn what_nothing_refers_to_is_removed() {
     let found = house.running(true);
     assert_eq!(codes(&found), [(unknown, Repair::Done), (strays, Repair::None), (strays, Repair::Done)]);
     assert_eq!(codes(&house.running(false)), [(strays, Repair::None)]);
-    assert!(!layers.join("900").exists() && !layers.join("stray").exists() && layers.join("old copy").exists());
+    assert!(
+        !layers.join("900").exists() && !layers.join("stray").exists() && layers.join("old copy").exists()
+    );
 }
 
 #[test]
@@ -173,7 +175,10 @@ fn a_lost_row_is_left_to_a_rebuild() {
     house.sql(&format!("DELETE FROM snapshots WHERE name = 'first'; DELETE FROM layers WHERE id = {id}"));
     let found = house.running(true);
     assert_eq!(codes(&found), [(Code::LayerLost, Repair::None)]);
-    assert!(found[0].message.contains("snapshot first") && found[0].message.contains("--rebuild"), "{found:?}");
+    assert!(
+        found[0].message.contains("snapshot first") && found[0].message.contains("--rebuild"),
+        "{found:?}"
+    );
     assert!(path.exists());
 
     let (house, found) = house.offline(How::Rebuild);
@@ -214,8 +219,7 @@ fn what_layer_json_says_is_compared() {
 #[test]
 fn rows_that_refer_to_nothing_or_to_each_other_are_told() {
     let house = House::new(None);
-    let (first, second) =
-        (house.core.resolve("first").unwrap().id, house.core.resolve("second").unwrap().id);
+    let (first, second) = (house.core.resolve("first").unwrap().id, house.core.resolve("second").unwrap().id);
     house.sql(&format!(
         "UPDATE snapshots SET source = '{second}' WHERE id = '{first}';
          UPDATE snapshots SET source = '{first}' WHERE id = '{second}'"
@@ -235,7 +239,10 @@ fn leaked_subvolumes_are_found() {
     let pool = house.at().1.unwrap().to_owned();
     let (_, first, path) = house.layer("first");
     let btrfs = |args: &[&str]| {
-        assert!(std::process::Command::new("btrfs").args(args).output().unwrap().status.success(), "{args:?}");
+        assert!(
+            std::process::Command::new("btrfs").args(args).output().unwrap().status.success(),
+            "{args:?}"
+        );
     };
     let text = |path: &Path| path.to_str().unwrap().to_owned();
     // As a comparison that was cut off leaves it, one of another name, and one within a container's layer.
@@ -301,6 +308,7 @@ fn what_nobody_knows_is_kept_under_a_name() {
     assert_eq!(codes(&found), [(Code::DatabaseRebuilt, Repair::Done), (Code::LayerRecovered, Repair::None)]);
     let name = format!("recovered-{}", path.file_name().unwrap().to_str().unwrap());
     assert_eq!(house.text(house.core.resolve(&name).unwrap().id), "now");
-    let kept = fs::read_dir(house.root()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let kept =
+        fs::read_dir(house.root()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert_eq!(kept.filter(|name| name.starts_with("loom.db.")).count(), 1);
 }

@@ -184,6 +184,12 @@ pub enum Verb {
     /// Remove the snapshots that loom keeps by name, but for pinned ones
     #[command(after_help = help::PRUNE)]
     Prune(Prune),
+    /// Show what containers, snapshots and images take on disk
+    #[command(after_help = help::DF)]
+    Df,
+    /// Set or end the limit of what a container may write
+    #[command(after_help = help::LIMIT)]
+    Limit(Limit),
     /// Compare what is on disk, in the database, mounted and known to containerd
     #[command(after_help = help::CHECK)]
     Check(Check),
@@ -244,6 +250,26 @@ pub enum Drawing {
     Mermaid,
     /// A picture
     Svg,
+}
+
+/// `loom limit`.
+#[derive(Debug, Clone, PartialEq, Eq, ClapArgs)]
+pub struct Limit {
+    /// A container
+    #[arg(value_name = "CONTAINER", value_parser = reference)]
+    pub reference: String,
+    /// The most that it may write, such as 512M or 10G, or "none"
+    #[arg(value_name = "SIZE", value_parser = limit)]
+    pub bytes: Most,
+}
+
+/// The most that may be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Most {
+    /// So many bytes.
+    Bytes(u64),
+    /// What there is room for.
+    None,
 }
 
 /// `loom check`.
@@ -346,6 +372,11 @@ fn duration(text: &str) -> Result<Duration, String> {
         return Err("it must be a second or more".to_owned());
     }
     Ok(Duration::from_secs(signed.as_secs().unsigned_abs()))
+}
+
+/// A limit: a size, or none.
+fn limit(text: &str) -> Result<Most, String> {
+    if text.trim() == "none" { Ok(Most::None) } else { bytes(text).map(Most::Bytes) }
 }
 
 /// A size in bytes: `512M`, `50G`, `1.5T`.

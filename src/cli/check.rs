@@ -13,7 +13,12 @@ use crate::error::{Error, Kind};
 use crate::protos::admin::Finding;
 
 /// Of the root that loomd serves.
-pub(super) async fn running(client: &Client, args: &Check, look: &Look, json: bool) -> Result<Answer, Failure> {
+pub(super) async fn running(
+    client: &Client,
+    args: &Check,
+    look: &Look,
+    json: bool,
+) -> Result<Answer, Failure> {
     answer(&client.check(args.repair).await?, look, json)
 }
 
@@ -58,7 +63,10 @@ fn answer(findings: &[Finding], look: &Look, json: bool) -> Result<Answer, Failu
     let mut answer = if json {
         json::answer(&findings.iter().map(json::Finding::from).collect::<Vec<_>>())?
     } else {
-        Answer { note: if findings.is_empty() { "all agrees\n".to_owned() } else { String::new() }, ..Answer::of(table(look, findings)) }
+        Answer {
+            note: if findings.is_empty() { "all agrees\n".to_owned() } else { String::new() },
+            ..Answer::of(table(look, findings))
+        }
     };
     if left > 0 {
         let possible = findings.iter().filter(|finding| finding.repair == "possible").count();

@@ -207,7 +207,10 @@ impl Client {
     }
 
     /// Brings containers into the pool; all that are stopped where none are named.
-    pub async fn move_to_pool(&self, references: Vec<String>) -> Result<Vec<admin::MoveToPoolResponse>, Failure> {
+    pub async fn move_to_pool(
+        &self,
+        references: Vec<String>,
+    ) -> Result<Vec<admin::MoveToPoolResponse>, Failure> {
         let stream = call!(self, move_to_pool, MoveToPoolRequest { references: references })?;
         self.gather(stream, |one| vec![one]).await
     }
@@ -277,6 +280,8 @@ impl Client {
         commit = commit(CommitRequest) -> CommitResponse;
         /// Writes what of an image is this node's alone.
         portable = portable(PortableRequest) -> PortableResponse;
+        /// Sets or ends the limit of what a container may write.
+        limit = limit(LimitRequest) -> LimitResponse;
         /// Gives an image another name.
         tag = tag(TagRequest) -> TagResponse;
     }
@@ -285,6 +290,17 @@ impl Client {
     pub async fn images(&self) -> Result<Vec<admin::Image>, Failure> {
         let stream = call!(self, images, ImagesRequest {})?;
         self.gather(stream, |batch| batch.images).await
+    }
+
+    /// What everything takes on disk, and the homes that it lies in.
+    pub async fn disk_usage(&self) -> Result<(Vec<admin::DiskUsage>, Vec<admin::HomeUsage>), Failure> {
+        let mut stream = call!(self, disk_usage, DiskUsageRequest {})?;
+        let (mut rows, mut homes) = (Vec::new(), Vec::new());
+        while let Some(batch) = stream.recv().await.map_err(|e| self.failure(e))? {
+            rows.extend(batch.rows);
+            homes.extend(batch.homes);
+        }
+        Ok((rows, homes))
     }
 
     /// The containerd that requests are about: its socket, and its namespace.

@@ -50,6 +50,32 @@ Examples:
   loom ls --all --json | jq '.[] | select(.pinned) | .name'
   loom rm $(loom ls --json | jq -r '.[] | select(.labels.job == \"nightly\") | .id')";
 
+/// Below `loom df --help`.
+pub(super) const DF: &str = "\
+OWN is what would come free were it alone removed, SHARED the rest of what it stands on: several that share \
+it each show it. The second table counts each byte once: what all layers in a place take, what was removed \
+and is not reclaimed yet, and what the filesystem itself says. That is more by what it keeps beside files, and by \
+what others have there.
+
+\"-\" was not measured, and \"≥\" not to its end: loomd measures for twenty seconds at most.
+
+Examples:
+  loom df
+  loom df --json | jq '.usage | sort_by(-.exclusive) | .[0].name'";
+
+/// Below `loom limit --help`.
+pub(super) const LIMIT: &str = "\
+It holds from now on, also while the container runs: a write behind it fails with \"disk quota exceeded\", \
+deleting always works. What the container has written counts as long as it lies on disk: what a snapshot or \
+a fork of it still has is not free when the container deletes it. A fork starts at nothing, under the same \
+limit.
+
+A limit is kept in a pool, and by XFS or ext4 with project quotas; elsewhere it is refused.
+
+Examples:
+  loom limit web 10G
+  loom limit web none";
+
 /// Below `loom tree --help`.
 pub(super) const TREE: &str = "\
 A snapshot hangs below its source, else below its parent; the oldest comes first. OWN is what would \

@@ -9,11 +9,13 @@ use super::units::time;
 use super::{Answer, operations};
 use crate::protos::admin;
 
+mod disk;
 mod image;
 mod pool;
 
-pub(super) use pool::{Moved, Pool};
+pub(super) use disk::{Disk, Limited};
 pub(super) use image::{Change, Committed, Image, Imported, Portable, Pushed, Written};
+pub(super) use pool::{Moved, Pool};
 
 /// A snapshot.
 #[derive(Serialize)]
@@ -38,6 +40,7 @@ pub(super) struct Snapshot<'a> {
     expires: Option<String>,
     images: &'a [String],
     size: Option<Size>,
+    limit: Option<u64>,
 }
 
 /// What a snapshot takes on disk.
@@ -70,6 +73,7 @@ impl<'a> From<&'a admin::Snapshot> for Snapshot<'a> {
             expires: time(&snapshot.expires).map(|time| time.to_string()),
             images: &snapshot.images,
             size: snapshot.size.as_ref().map(|size| Size { exclusive: size.exclusive, shared: size.shared }),
+            limit: Some(snapshot.limit).filter(|limit| *limit != 0),
         }
     }
 }
@@ -229,6 +233,7 @@ pub(super) struct Status<'a> {
     pool_state: Option<Pool<'a>>,
     method: &'a str,
     method_why: &'a str,
+    seals: bool,
     containerd: &'a str,
     listed: u64,
     held: u64,
@@ -247,6 +252,7 @@ impl<'a> From<&'a admin::StatusResponse> for Status<'a> {
             pool_state: status.pool_state.as_ref().map(Pool::from),
             method: &status.method,
             method_why: &status.method_why,
+            seals: status.seals,
             containerd: &status.containerd,
             listed: status.listed,
             held: status.held,

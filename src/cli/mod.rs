@@ -14,10 +14,12 @@ mod ask;
 mod branch;
 mod check;
 mod client;
+mod df;
 mod diff;
 mod help;
 mod image;
 mod json;
+mod limit;
 mod operations;
 mod pool;
 mod show;
@@ -229,6 +231,8 @@ impl Run<'_> {
             Verb::Diff(args) => self.diff(args).await,
             Verb::Export(args) => self.export(args).await,
             Verb::Import(args) => self.import(args).await,
+            Verb::Df => self.df().await,
+            Verb::Limit(args) => self.limit(args).await,
             Verb::Operations { limit, watch } => self.operations(limit, watch).await,
             Verb::Operation { id, watch } => self.operation(id, watch).await,
             Verb::Cancel { id } => self.cancel(id).await,

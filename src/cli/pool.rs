@@ -60,7 +60,10 @@ impl Run<'_> {
             "nothing is left to move\n".clone_into(&mut answer.note);
         }
         let failure = |one: MoveToPoolResponse| {
-            Failure::new(Code::FAILED_PRECONDITION, format!("{} was not moved: {}", one.container, one.refused))
+            Failure::new(
+                Code::FAILED_PRECONDITION,
+                format!("{} was not moved: {}", one.container, one.refused),
+            )
         };
         answer.failures = refused.into_iter().map(failure).collect();
         Ok(answer)
@@ -86,16 +89,23 @@ fn request(args: &CreatePool) -> Result<CreatePoolRequest, Failure> {
 fn lines(look: &Look, pool: &Pool) -> String {
     let mut lines = vec![
         ("path", pool.path.clone()),
-        ("kind", if pool.source.is_empty() { pool.kind.clone() } else { format!("{} {}", pool.kind, pool.source) }),
+        (
+            "kind",
+            if pool.source.is_empty() { pool.kind.clone() } else { format!("{} {}", pool.kind, pool.source) },
+        ),
         ("size", bytes(pool.size)),
         ("used", bytes(pool.used)),
         ("free", bytes(pool.free)),
     ];
     if pool.kind == "image" {
         lines.push(("allocated", format!("{} of its host's space", bytes(pool.allocated))));
-        lines.push(("host free", format!("{}, of which {} are kept", bytes(pool.host_free), bytes(pool.reserve))));
+        lines.push((
+            "host free",
+            format!("{}, of which {} are kept", bytes(pool.host_free), bytes(pool.reserve)),
+        ));
     }
-    let branches = if pool.refuses.is_empty() { "yes".to_owned() } else { format!("refused: {}", pool.refuses) };
+    let branches =
+        if pool.refuses.is_empty() { "yes".to_owned() } else { format!("refused: {}", pool.refuses) };
     lines.push(("branches", branches));
     let line = |(key, value): (&str, String)| format!("{}: {}\n", look.faint(key), clean(&value));
     lines.into_iter().map(line).collect()

@@ -241,6 +241,7 @@ pub(super) fn status(look: &Look, status: &StatusResponse) -> String {
             },
         ),
         ("method", [status.method.as_str(), &status.method_why].join(": ")),
+        ("stopped", if status.seals { "sealed as they lie" } else { "as those that run" }.to_owned()),
         ("containerd", status.containerd.clone()),
         ("listed", status.listed.to_string()),
         ("held", status.held.to_string()),

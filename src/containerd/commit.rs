@@ -23,13 +23,13 @@ use serde_json::json;
 
 use super::captured::Captured;
 use super::client::Client;
-use super::image_config::{self, Documents};
+use super::image::config::{self, Documents};
 use super::leases::{self, Lease};
 use super::recover::planned;
 use super::state::Taking;
 use super::{
-    Brancher, Commit, Committed, Holder, Options, Target, blocking, bytes_gone, container_of, image_name,
-    images, request, snapshots, undo,
+    Brancher, Commit, Committed, Holder, Options, Target, blocking, bytes_gone, container_of, image, request,
+    snapshots, undo,
 };
 use crate::error::{Error, Result};
 use crate::operation::{Outcome, Work};
@@ -79,8 +79,8 @@ impl Brancher {
         mut commit: Commit,
         options: Options,
     ) -> Result<(Id, Committed)> {
-        commit.image = image_name::whole(&commit.image)?;
-        image_config::apply(&mut json!({}), &commit.changes)?;
+        commit.image = image::name::whole(&commit.image)?;
+        config::apply(&mut json!({}), &commit.changes)?;
         let ask = request::ask(OperationKind::Commit, target, reference, &options, &commit)?;
         let target = Target { namespace: ask.namespace.clone(), ..target.clone() };
         Box::pin(self.operations.run(ask, |work| self.commit_state(work, target, reference, commit, options)))
@@ -103,8 +103,8 @@ impl Brancher {
         self.recover_in(&client).await?;
         let plan = Plan {
             snapshotter: captured.snapshotter.clone(),
-            replaces: match images::get(&client, &commit.image).await? {
-                Some(_) if !commit.replace => return Err(images::exists(&client, &commit.image)),
+            replaces: match image::get(&client, &commit.image).await? {
+                Some(_) if !commit.replace => return Err(image::exists(&client, &commit.image)),
                 old => old.and_then(Replaced::of).into_iter().collect(),
             },
         };
@@ -197,11 +197,11 @@ impl Brancher {
         commit: &Commit,
     ) -> Result<(Documents, String)> {
         let Base { mut documents, parent } = self.base_of(work, client, state, captured).await?;
-        let (layer, diff_id) = image_config::of_node(state.id, &client.target().namespace);
+        let (layer, diff_id) = config::of_node(state.id, &client.target().namespace);
         documents.push(layer, &diff_id);
-        image_config::of_container(&mut documents.config, &captured.spec);
-        image_config::apply(&mut documents.config, &commit.changes)?;
-        let created_by = image_config::args(&captured.spec).join(" ");
+        config::of_container(&mut documents.config, &captured.spec);
+        config::apply(&mut documents.config, &commit.changes)?;
+        let created_by = config::args(&captured.spec).join(" ");
         documents.record(Time::now(), &created_by, &commit.author, &commit.message);
         Ok((documents, parent))
     }
@@ -217,10 +217,10 @@ impl Brancher {
     ) -> Result<Base> {
         let image = match captured.image.as_str() {
             "" => None,
-            name => images::get(client, name).await?,
+            name => image::get(client, name).await?,
         };
         let documents = match &image {
-            Some(image) => images::documents(client, image).await?,
+            Some(image) => image::documents(client, image).await?,
             None => None,
         };
         let state = state.id;
@@ -280,15 +280,15 @@ impl Brancher {
         replace: bool,
     ) -> Result<()> {
         crate::fault::point("containerd.commit.name")?;
-        let (leased, image) = (lease.client(), images::record(name, target, operation));
-        if let Some(old) = images::get(leased, name).await?.filter(|_| replace) {
+        let (leased, image) = (lease.client(), image::record(name, target, operation));
+        if let Some(old) = image::get(leased, name).await?.filter(|_| replace) {
             if let Some(target) = old.target {
                 // Until this holds, it may have to come back.
                 lease.keep_content(&target.digest).await?;
             }
-            return images::replace(leased, image).await;
+            return image::replace(leased, image).await;
         }
-        images::create(leased, image).await
+        image::create(leased, image).await
     }
 
     /// Ends the lease of an image that holds; of one that does not, nothing stays.
@@ -304,10 +304,10 @@ impl Brancher {
 
     /// Takes away what an operation made of an image, as far as it came.
     async fn unmake_image(&self, client: &Client, operation: Id, plan: &Plan) -> Result<()> {
-        for made in images::of_operation(client, operation).await? {
+        for made in image::of_operation(client, operation).await? {
             match plan.replaces.iter().find(|old| old.name == made.name) {
-                Some(old) => images::replace(client, old.record()).await?,
-                None => images::remove(client, &made.name).await?,
+                Some(old) => image::replace(client, old.record()).await?,
+                None => image::remove(client, &made.name).await?,
             }
         }
         leases::end(client, &leases::of_operation(operation), true).await?;

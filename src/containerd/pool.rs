@@ -65,8 +65,7 @@ impl Brancher {
     async fn move_one(&self, holder: &Holder) -> Result<Option<Seen>> {
         let id = self.of_container(holder).await?.id;
         blocking(&self.core, move |core| {
-            let lies_there =
-                |seen: &Seen| seen.chain.first().is_some_and(|layer| layer.home == Home::Pool);
+            let lies_there = |seen: &Seen| seen.chain.first().is_some_and(|layer| layer.home == Home::Pool);
             if lies_there(&core.get(id)?) {
                 return Ok(None);
             }

@@ -15,8 +15,9 @@ use std::time::Instant;
 use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 
+use super::quota::{self, Quotas};
 use super::sync::Syncs;
-use super::{Found, Measured, Seal, ioctl, manifest, tree};
+use super::{Found, Measured, Method, Seal, ioctl, manifest, tree};
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::store::{Home, LayerId, Time, Usage};
@@ -36,6 +37,7 @@ pub(super) struct Area {
     /// In the pool: what is being removed. While a subvolume goes nobody else can change the directory it is in.
     reclaim: Option<OwnedFd>,
     syncs: Syncs,
+    quotas: Quotas,
     /// One at a time makes a layer writable again, or rewrites its manifest.
     unsealing: Mutex<()>,
 }
@@ -55,8 +57,14 @@ impl Area {
         let layers = sub("layers")?;
         let syncs = Syncs::new(sub("layers")?);
         let reclaim = (home == Home::Pool).then(|| sub("reclaim")).transpose()?;
+        let quotas = Quotas::of(home, &layers);
         let (path, trash) = (path.to_path_buf(), sub("trash")?);
-        Ok(Self { home, path, layers, trash, reclaim, syncs, unsealing: Mutex::default() })
+        Ok(Self { home, path, layers, trash, reclaim, syncs, quotas, unsealing: Mutex::default() })
+    }
+
+    /// What keeps its limits.
+    pub(super) fn quotas(&self) -> &Quotas {
+        &self.quotas
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -143,7 +151,8 @@ impl Area {
             Home::Plain => rustix::fs::mkdirat(&self.layers, name(id), Mode::RWXU),
             Home::Pool => ioctl::subvolume_create(self.layers.as_fd(), &name(id)),
         };
-        made.map_err(Error::io("create", self.directory(id)))
+        made.map_err(Error::io("create", self.directory(id)))?;
+        if self.home == Home::Plain { self.or_undo(id, || quota::adopt(self, id)) } else { Ok(()) }
     }
 
     fn make_work(&self, id: LayerId, layer: &OwnedFd) -> Result<()> {
@@ -184,6 +193,35 @@ impl Area {
             tree::Copy::new(home.open_tree(source)?, copy, stage, &at, false).finish()?;
             self.remake_work(target, &layer)?;
             fault::point("layer.transfer.end")
+        })
+    }
+
+    /// Makes of the topmost `count` layers of a view one layer, as `tree::flatten` does. It is still to be sealed.
+    pub(super) fn flatten(
+        &self,
+        view: tree::View,
+        count: usize,
+        target: LayerId,
+        method: Method,
+        tell: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Method> {
+        fault::point("layer.flatten.begin")?;
+        self.make(target)?;
+        self.or_undo(target, || {
+            let layer = self.open_layer(target)?;
+            let at = self.directory(target).join("fs");
+            let wrong = || Error::io("create", &at);
+            // What is left in `work` goes when the layer is sealed.
+            for name in [FS, WORK] {
+                rustix::fs::mkdirat(&layer, name, Mode::RWXU).map_err(wrong())?;
+            }
+            let made = tree::directory(layer.as_fd(), FS).map_err(wrong())?;
+            let stage = tree::directory(layer.as_fd(), WORK).map_err(wrong())?;
+            let reflink = method == Method::Reflink;
+            let to = tree::Target { tree: made, stage: stage.as_fd(), at: &at, reflink };
+            let shared = tree::flatten(view, count, to, tell)?;
+            fault::point("layer.flatten.end")?;
+            Ok(if shared { Method::Reflink } else { Method::Copy })
         })
     }
 

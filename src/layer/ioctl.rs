@@ -12,6 +12,8 @@ use std::path::PathBuf;
 
 use rustix::io::{Errno, Result};
 
+pub(crate) mod quota;
+
 /// The `type` of btrfs's requests.
 const MAGIC: u8 = 0x94;
 /// `BTRFS_SEND_FLAG_NO_FILE_DATA`.
@@ -358,11 +360,26 @@ pub(super) fn send_difference(
     done(unsafe { request::send(after.as_raw_fd(), &raw const args) })
 }
 
-/// The bytes of a file that lie in extents which others have too: a clone of it, or of its subvolume, or another
-/// place in itself. What is not written out yet lies in no extent. `more` is asked before each look; where it says
-/// no, the answer is none.
-pub(super) fn shared_bytes(file: impl AsFd, more: impl Fn() -> bool) -> Result<Option<u64>> {
-    let (mut start, mut shared) = (0, 0);
+/// Writes out what is dirty of a file's bytes, without what it takes to find them after a power cut. Behind it the
+/// first store to a mapped page is a change of the file again.
+pub(super) fn write_out(file: impl AsFd) -> Result<()> {
+    use nix::libc::{
+        SYNC_FILE_RANGE_WAIT_AFTER, SYNC_FILE_RANGE_WAIT_BEFORE, SYNC_FILE_RANGE_WRITE, sync_file_range,
+    };
+    let all = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
+    // SAFETY: the call takes no pointers, and the descriptor lives through it.
+    done(nix::errno::Errno::result(unsafe { sync_file_range(file.as_fd().as_raw_fd(), 0, 0, all) }))
+}
+
+/// Tells the extents of a file which others have too, by place and length in bytes: a clone of it, or of its
+/// subvolume, or another place in itself. What is not written out yet lies in no extent. `more` is asked before each
+/// look; where it says no, so does the answer.
+pub(super) fn shared_extents(
+    file: impl AsFd,
+    more: impl Fn() -> bool,
+    mut tell: impl FnMut(u64, u64),
+) -> Result<bool> {
+    let mut start = 0;
     while more() {
         let extent =
             FiemapExtent { logical: 0, physical: 0, length: 0, reserved: [0; 2], flags: 0, rest: [0; 3] };
@@ -373,11 +390,11 @@ pub(super) fn shared_bytes(file: impl AsFd, more: impl Fn() -> bool) -> Result<O
         // many extents as `count` says, and lives through the call; the kernel reads and writes no more than that.
         done(unsafe { request::fiemap(file.as_fd().as_raw_fd(), (&raw mut map).cast()) })?;
         let mapped = map.extents.get(..map.head.mapped as usize).unwrap_or_default();
-        shared += mapped.iter().filter(|e| e.flags & EXTENT_SHARED != 0).map(|e| e.length).sum::<u64>();
+        mapped.iter().filter(|e| e.flags & EXTENT_SHARED != 0).for_each(|e| tell(e.physical, e.length));
         match mapped.last() {
             Some(last) if last.flags & EXTENT_LAST == 0 => start = last.logical.saturating_add(last.length),
-            _ => return Ok(Some(shared)),
+            _ => return Ok(true),
         }
     }
-    Ok(None)
+    Ok(false)
 }

@@ -17,6 +17,7 @@
 //! ```text
 //!  create        layers/<id> without layer.json: nobody knows it, start discards it
 //!  materialize   the same, or with the layer.json of the layer that it is a copy of
+//!  flatten       layers/<id> without layer.json
 //!  seal          files synced -> layer.json synced -> work removed, or set read-only in the pool
 //!                with layer.json the layer is whole, and sealing it again is harmless
 //!  rename        the directory under either of two ids; a row says which two, and it is renamed back
@@ -43,8 +44,10 @@ mod mounted;
 mod mounts;
 mod outside;
 mod probe;
+mod quota;
 mod reclaim;
 mod send;
+mod space;
 mod strays;
 mod sync;
 #[cfg(test)]
@@ -52,6 +55,7 @@ pub(crate) mod tests;
 mod touched;
 mod tree;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
@@ -62,10 +66,11 @@ use std::time::Instant;
 use rustix::fs::{CWD, Mode, OFlags};
 
 use self::area::Area;
-use self::probe::Probe;
 pub use self::change::{Aspect, Change, ChangeKind, Node};
 pub use self::copying::Copying;
 pub use self::lock::lock;
+use self::probe::Probe;
+pub use self::space::Space;
 pub use self::strays::Stray;
 use crate::error::{Error, Result};
 use crate::store::{Home, Layer, LayerId, Time, Usage};
@@ -140,6 +145,9 @@ pub struct Manifest {
     /// The way of its lineage, nearest first, as far as no sealed layer tells of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub path: Vec<Told>,
+    /// The layers that it has the place of: what says that it is stacked on one of these is stacked on it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub instead_of: Vec<LayerId>,
     /// The most bytes that may be written to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_size: Option<i64>,
@@ -279,7 +287,15 @@ impl Layers {
         let probe = Probe::open(&root).inspect_err(|error| {
             tracing::warn!(%error, "stopped containers are copied for their branches, not sealed as they lie");
         });
-        Ok(Self { plain, pool, method, probe: probe.ok(), highest, opened, throttle: reclaim::Throttle::default() })
+        Ok(Self {
+            plain,
+            pool,
+            method,
+            probe: probe.ok(),
+            highest,
+            opened,
+            throttle: reclaim::Throttle::default(),
+        })
     }
 
     /// Opens a pool that is new, with the same conditions as `open`, for `attach`.
@@ -423,16 +439,59 @@ impl Layers {
         tree::archive(self.view(chain)?, count, to, tell)
     }
 
+    /// Makes of the topmost `count` layers of a chain, which are sealed and plain, one new plain layer, `target`, that
+    /// shows the same on those below; it is still to be sealed. `tell` is asked at every name whether it is to go on.
+    /// On failure nothing stays at the target.
+    pub fn flatten(
+        &self,
+        chain: &[Layer],
+        count: usize,
+        target: LayerId,
+        tell: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Method> {
+        self.plain.flatten(self.view(chain)?, count, target, self.method, tell)
+    }
+
     /// Makes a layer immutable and durable: files, then `layer.json`, both synced; then, in the pool, the
     /// subvolume is set read-only. A plain layer's work directory goes.
     pub fn seal(&self, layer: &Layer, manifest: &Manifest) -> Result<()> {
-        self.area(layer.home)?.seal(layer.id, manifest)
+        let area = self.area(layer.home)?;
+        if layer.max_size.is_some() {
+            // It may be full, and its seal takes some bytes.
+            quota::limit(area, layer.id, None)?;
+        }
+        area.seal(layer.id, manifest)
     }
 
     /// Undoes a seal that did not become a commit: the layer is writable again, with an empty work directory
     /// and without `layer.json`.
     pub fn unseal(&self, layer: &Layer) -> Result<()> {
-        self.area(layer.home)?.unseal(layer.id)
+        let area = self.area(layer.home)?;
+        area.unseal(layer.id)?;
+        if layer.max_size.is_some() { quota::limit(area, layer.id, layer.max_size) } else { Ok(()) }
+    }
+
+    /// Makes ready for limits of what may be written to layers of this home; refuses where nothing keeps them.
+    pub fn ready_for_limits(&self, home: Home) -> Result<()> {
+        quota::ready(self.area(home)?)
+    }
+
+    /// Has the filesystem keep the limit of a writable layer, `Layer::max_size`, or none where that is none.
+    pub fn limit(&self, layer: &Layer) -> Result<()> {
+        quota::limit(self.area(layer.home)?, layer.id, layer.max_size)
+    }
+
+    /// The bytes that were written to a layer and still lie on disk, and its inodes where they are counted, without a
+    /// look at its files; none where the filesystem has not counted from the layer's beginning.
+    pub fn written(&self, layer: &Layer) -> Result<Option<(i64, Option<i64>)>> {
+        let written = quota::written(self.area(layer.home)?, layer.id)?;
+        let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        Ok(written.map(|written| (signed(written.bytes), written.inodes.map(signed))))
+    }
+
+    /// Forgets what limits were kept of layers that are gone.
+    pub fn forget_limits(&self) -> Result<()> {
+        self.areas().try_for_each(quota::forget_gone)
     }
 
     /// What a sealed layer says of itself.
@@ -514,6 +573,11 @@ impl Layers {
     /// where `until` comes first.
     pub fn measure_shared(&self, layer: &Layer, until: Instant) -> Result<Option<Measured>> {
         self.area(layer.home)?.measure_shared(layer.id, self.shares(layer.home), until)
+    }
+
+    /// What all of a home takes, each byte once, and what its filesystem says. `known` are the sizes of sealed layers.
+    pub fn space(&self, home: Home, known: &HashMap<LayerId, i64>, until: Instant) -> Result<Space> {
+        space::space(self.area(home)?, self.shares(home), known, until)
     }
 
     /// True where layers of this home can have extents in common.

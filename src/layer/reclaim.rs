@@ -112,13 +112,14 @@ fn reclaim<'a>(areas: impl Iterator<Item = &'a Area>, mut pace: Option<&mut Pace
             return Ok(left + 1);
         }
         let removed = fault::point("layer.reclaim.remove").and_then(|()| {
-            let (directory, path) =
-                area.to_reclaim(id).map_err(Error::io("reclaim", area.trashed(id)))?;
+            let (directory, path) = area.to_reclaim(id).map_err(Error::io("reclaim", area.trashed(id)))?;
             tree::remove_at(directory.as_fd(), &name(id), &path, pace.as_deref_mut())
         });
         match removed {
             Ok(()) => {}
-            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::Interrupted => return Ok(left + 1),
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::Interrupted => {
+                return Ok(left + 1);
+            }
             Err(e) => {
                 tracing::warn!(layer = %id, error = %e, "cannot reclaim a layer; it is tried again later");
                 left += 1;

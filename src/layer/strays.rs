@@ -106,8 +106,7 @@ impl Area {
         }
         let name = names.pop().ok_or(rustix::io::Errno::INVAL)?;
         let open = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
-        let mut parent =
-            rustix::fs::openat(rustix::fs::CWD, self.path(), open, rustix::fs::Mode::empty())?;
+        let mut parent = rustix::fs::openat(rustix::fs::CWD, self.path(), open, rustix::fs::Mode::empty())?;
         for name in names {
             parent = tree::directory(parent.as_fd(), &name)?;
         }

@@ -202,7 +202,10 @@ impl Pool {
             return Err(wrong(format!("it is the directory {} of the configuration", made.path.display())));
         };
         let Kind::Image { size: before } = record.kind else {
-            return Err(wrong(format!("it is no image but a {}, and has that one's size", record.kind.word())));
+            return Err(wrong(format!(
+                "it is no image but a {}, and has that one's size",
+                record.kind.word()
+            )));
         };
         if size <= before {
             return Err(Error::invalid(

@@ -20,11 +20,7 @@ pub(super) const BLKID: Program = Program { name: "blkid", package: "util-linux"
 impl Program {
     /// Runs it to its end, however it ends.
     pub(super) fn try_run(self, args: &[&OsStr]) -> Result<Output> {
-        let output = Command::new(self.name)
-            .args(args)
-            .env("LC_ALL", "C")
-            .stdin(Stdio::null())
-            .output();
+        let output = Command::new(self.name).args(args).env("LC_ALL", "C").stdin(Stdio::null()).output();
         output.map_err(|e| match e.kind() {
             ErrorKind::NotFound => Error::precondition(
                 format!("program {}", self.name),

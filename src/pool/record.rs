@@ -122,8 +122,12 @@ mod tests {
             Kind::Device { device: "/dev/vdb".into() },
             Kind::Directory { path: "/srv/pool".into() },
         ] {
-            let record =
-                Record { version: VERSION, made: kind.word() == "image", uuid: uuid(Id::random().unwrap()), kind };
+            let record = Record {
+                version: VERSION,
+                made: kind.word() == "image",
+                uuid: uuid(Id::random().unwrap()),
+                kind,
+            };
             record.write(root.path()).unwrap();
             assert_eq!(Record::read(root.path()).unwrap(), Some(record));
         }

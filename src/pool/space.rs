@@ -9,8 +9,8 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
 
-use super::mount;
 use super::RESERVE;
+use super::mount;
 use crate::layer::ioctl;
 
 /// An image gets more when it has less than this left ...

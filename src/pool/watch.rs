@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 /// How long after a step that failed, or that the host had no room for, it is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 /// How long nothing is to be written before an image gives something back, and between two times.
-const QUIET: Duration = Duration::from_secs(30);
+const QUIET: Duration = Duration::from_secs(15);
 
 /// Wakes the thread before its time.
 #[derive(Debug, Default)]

@@ -20,15 +20,17 @@ use crate::containerd::{Brancher, Target};
 use crate::error::{Error, Kind, Result};
 use crate::operation::Operations;
 use crate::protos::admin::{
-    self as proto, CancelOperationRequest, CancelOperationResponse, CheckRequest, CheckResponse, CloneRequest, CloneResponse,
-    CommitRequest, CommitResponse, CreatePoolRequest, CreatePoolResponse, DiffRequest, DiffResponse, ExportRequest, ExportResponse, ForkRequest,
-    ForkResponse, GetOperationRequest, GetOperationResponse, GetRequest, GetResponse, GrowPoolRequest, GrowPoolResponse, ImagesRequest,
-    ImagesResponse, ImportRequest, ImportResponse, LineageRequest, LineageResponse, ListOperationsRequest,
-    ListOperationsResponse, ListRequest, ListResponse, MoveToPoolRequest, MoveToPoolResponse, PinRequest, PinResponse, PortableRequest,
-    PortableResponse, PromoteRequest, PromoteResponse, PruneRequest, PruneResponse, RemoveRequest,
-    RemoveResponse, ResumeRequest, ResumeResponse, RollbackRequest, RollbackResponse, SnapshotRequest,
-    SnapshotResponse, StatusRequest, StatusResponse, TagRequest, TagResponse, UnpinRequest, UnpinResponse,
-    WatchOperationsRequest, WatchOperationsResponse,
+    self as proto, CancelOperationRequest, CancelOperationResponse, CheckRequest, CheckResponse,
+    CloneRequest, CloneResponse, CommitRequest, CommitResponse, CreatePoolRequest, CreatePoolResponse,
+    DiffRequest, DiffResponse, DiskUsageRequest, DiskUsageResponse, ExportRequest, ExportResponse,
+    ForkRequest, ForkResponse, GetOperationRequest, GetOperationResponse, GetRequest, GetResponse,
+    GrowPoolRequest, GrowPoolResponse, ImagesRequest, ImagesResponse, ImportRequest, ImportResponse,
+    LimitRequest, LimitResponse, LineageRequest, LineageResponse, ListOperationsRequest,
+    ListOperationsResponse, ListRequest, ListResponse, MoveToPoolRequest, MoveToPoolResponse, PinRequest,
+    PinResponse, PortableRequest, PortableResponse, PromoteRequest, PromoteResponse, PruneRequest,
+    PruneResponse, RemoveRequest, RemoveResponse, ResumeRequest, ResumeResponse, RollbackRequest,
+    RollbackResponse, SnapshotRequest, SnapshotResponse, StatusRequest, StatusResponse, TagRequest,
+    TagResponse, UnpinRequest, UnpinResponse, WatchOperationsRequest, WatchOperationsResponse,
 };
 use crate::protos::admin_ttrpc;
 use crate::snapshot::{Pruned, Seen, Size, Snapshots};
@@ -36,7 +38,9 @@ use crate::store::{Id, Operation, Time};
 
 mod archive;
 mod check;
+mod df;
 mod image;
+mod limit;
 mod message;
 mod pool;
 mod request;
@@ -405,6 +409,19 @@ impl admin_ttrpc::Admin for Admin {
         send_all(&sender, stream::iter(self.told(gone).await.into_iter().map(Ok)), answer).await
     }
 
+    async fn limit(&self, _: &TtrpcContext, request: LimitRequest) -> ttrpc::Result<LimitResponse> {
+        self.limit_container(request).await
+    }
+
+    async fn disk_usage(
+        &self,
+        _: &TtrpcContext,
+        _: DiskUsageRequest,
+        sender: ServerStreamSender<DiskUsageResponse>,
+    ) -> ttrpc::Result<()> {
+        self.all_disk_usage(&sender).await
+    }
+
     async fn get_operation(
         &self,
         _: &TtrpcContext,
@@ -504,6 +521,7 @@ impl admin_ttrpc::Admin for Admin {
             status.root_filesystem = layers.root_filesystem();
             status.pool = layers.pool().map(|pool| pool.to_string_lossy().into_owned()).unwrap_or_default();
             (status.method, status.method_why) = (method.to_string(), why);
+            status.seals = layers.seals();
             status.pool_state = core.pool_seen()?.map(pool::pool).into();
             (status.listed, status.held, status.layers) = (counts.listed, counts.held, counts.layers);
             Ok(status)

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::chores::Chore;
+use super::commit::set_sealed;
 use super::moment;
 use super::prepare::standing;
 use super::remove::end_layers;
@@ -112,7 +113,7 @@ impl Snapshots {
         let id = layer_of(state)?;
         let copied = copy(top, id)?;
         state.taken = Some(copied.taken);
-        let layer = Layer::new(id, top.home, top.base, Stage::Writable);
+        let layer = Layer { max_size: top.max_size, ..Layer::new(id, top.home, top.base, Stage::Writable) };
         self.insert(layer, state.clone())?;
         Ok(copied)
     }
@@ -126,7 +127,8 @@ impl Snapshots {
         copy: &mut dyn FnMut(&Layer, LayerId) -> Result<Copied>,
     ) -> Result<Copied> {
         let id = layer_of(state)?;
-        let filling = Layer::new(id, top.home, top.base, Stage::Filling);
+        // Nothing is written to it; what is made of it later has the same limit.
+        let filling = Layer { max_size: top.max_size, ..Layer::new(id, top.home, top.base, Stage::Filling) };
         self.store.write({
             let filling = filling.clone();
             move |rows| {
@@ -147,7 +149,7 @@ impl Snapshots {
                 {
                     return Err(Error::SnapshotNotFound(source.to_string()));
                 }
-                rows.update_layer(&Layer { stage: Stage::Sealed, ..filling })?;
+                set_sealed(rows, filling.id)?;
                 rows.insert(&state)
             })?;
             Ok(copied)

@@ -62,6 +62,7 @@ impl Snapshots {
     /// Lets the core go and waits, at most so long, until the database is closed: what was in its log is in
     /// its file then. Whoever else has the core must let it go too.
     pub fn close(core: Arc<Self>, patience: Duration) {
+        core.flat.close();
         let ended = lock(&core.chores_ended).take();
         drop(core);
         // The thread ends when the last one has let the core go; nothing is ever sent.

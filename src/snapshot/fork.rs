@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::branch::branched;
 use super::prepare::{New, below, fresh, place, still_below};
-use super::{FORK_LABEL, Freezer, Keep, Made, Snapshots, Still, Take, key, lock};
+use super::{FORK_LABEL, Freezer, Keep, Made, Snapshots, Still, Take, key, limit, lock};
 use crate::error::{Error, Result};
 use crate::layer::{Access, Method, Mount};
 use crate::store::{Id, Kind, Layer, Rows, Snapshot, Stage};
@@ -84,6 +84,7 @@ impl Snapshots {
                 "the configuration (fork_label.deny) refuses {FORK_LABEL} in namespace {namespace:?}; use `loom fork`"
             )));
         }
+        let asked = limit::asked(&labels)?;
         let snapshot = fresh(key, Kind::Active, labels)?;
         let (mut snapshot, origin) = self.store.read(|rows| {
             let snapshot = below(rows, snapshot, parent)?;
@@ -107,8 +108,8 @@ impl Snapshots {
         snapshot.captured.clone_from(&origin.snapshot.captured);
         (snapshot.source, snapshot.taken) = branched(&origin.snapshot);
         match origin.snapshot.kind {
-            Kind::Committed => self.fork_state(snapshot, origin),
-            Kind::Active => self.fork_live(snapshot, &origin, of),
+            Kind::Committed => self.fork_state(snapshot, origin, asked),
+            Kind::Active => self.fork_live(snapshot, &origin, of, asked),
             Kind::View => Err(Error::WrongKind {
                 key: of.to_owned(),
                 kind: Kind::View,
@@ -117,26 +118,36 @@ impl Snapshots {
         }
     }
 
-    /// Forks a state: on its layers, or with them where it was taken for this one alone.
-    fn fork_state(&self, snapshot: Snapshot, origin: Origin) -> Result<Vec<Mount>> {
+    /// Forks a state: on its layers, or with them where it was taken for this one alone. `asked` is the limit that the
+    /// request names.
+    fn fork_state(&self, snapshot: Snapshot, origin: Origin, asked: Option<i64>) -> Result<Vec<Mount>> {
+        let max_size = self.limit_of(origin.chain.first(), asked);
         if origin.chain.first().is_some_and(|top| top.stage == Stage::Writable) {
-            return self.take_over(snapshot, origin);
+            return self.take_over(snapshot, origin, max_size);
         }
         let (home, base) = place(origin.chain, false, self.layers.pool().is_some());
-        self.make(New { snapshot, home, base })
+        self.make(New { snapshot, home, base, max_size })
     }
 
     /// The new snapshot takes the bytes of a state that was taken for it alone.
-    fn take_over(&self, mut snapshot: Snapshot, origin: Origin) -> Result<Vec<Mount>> {
+    fn take_over(&self, mut snapshot: Snapshot, origin: Origin, max_size: Option<i64>) -> Result<Vec<Mount>> {
         let mounts = self.mounts_of(&snapshot.title(), &origin.chain, Access::Write)?;
         let state = origin.snapshot;
         snapshot.layer = state.layer;
+        let top = origin.chain.first().filter(|top| top.max_size != max_size);
+        let top = top.map(|top| Layer { max_size, ..top.clone() });
+        if let Some(top) = &top {
+            self.layers.limit(top)?;
+        }
         let made = snapshot.clone();
         self.store.write(move |rows| {
             if rows.snapshot(state.id)?.is_none_or(|row| row.layer != state.layer) {
                 return Err(Error::SnapshotNotFound(state.id.to_string()));
             }
             still_below(rows, &snapshot)?;
+            if let Some(top) = &top {
+                rows.update_layer(top)?;
+            }
             rows.delete(state.id)?;
             rows.insert(&snapshot)
         })?;
@@ -147,7 +158,13 @@ impl Snapshots {
     }
 
     /// Forks an active snapshot in one step, its container standing still meanwhile.
-    fn fork_live(&self, mut snapshot: Snapshot, origin: &Origin, of: &str) -> Result<Vec<Mount>> {
+    fn fork_live(
+        &self,
+        mut snapshot: Snapshot,
+        origin: &Origin,
+        of: &str,
+        asked: Option<i64>,
+    ) -> Result<Vec<Mount>> {
         let mut freezer: Box<dyn Freezer> =
             match (self.freezers.get(), origin.snapshot.key.as_deref().and_then(key::parts)) {
                 (Some(freezers), Some((namespace, client))) => freezers.of(namespace, client)?,
@@ -169,7 +186,7 @@ impl Snapshots {
         if sealed {
             let id = state.id;
             (snapshot.source, snapshot.taken) = branched(&state);
-            let forked = self.fork_state(snapshot, Origin { snapshot: state, chain, granted: true });
+            let forked = self.fork_state(snapshot, Origin { snapshot: state, chain, granted: true }, asked);
             self.release(id)?;
             return forked;
         }
@@ -184,8 +201,12 @@ impl Snapshots {
                     .to_owned(),
             });
         }
+        let max_size = self.limit_of(Some(top), asked);
+        if max_size.is_some() {
+            self.layers.ready_for_limits(top.home)?;
+        }
         let id = self.layers.next_id();
-        let layer = Layer::new(id, top.home, top.base, Stage::Writable);
+        let layer = Layer { max_size, ..Layer::new(id, top.home, top.base, Stage::Writable) };
         let mut chain = vec![layer.clone()];
         chain.extend_from_slice(rest);
         let mounts = self.mounts_of(&snapshot.title(), &chain, Access::Write)?;

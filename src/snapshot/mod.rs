@@ -50,10 +50,12 @@ mod branch;
 mod chores;
 mod commit;
 pub mod filter;
+mod flatten;
 mod fork;
 mod guard;
 mod hold;
 pub mod key;
+mod limit;
 mod moment;
 mod pool;
 mod prepare;
@@ -69,10 +71,12 @@ mod start;
 pub(crate) mod tell;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 pub use asked::Listening;
 pub use fork::Grant;
 pub use guard::{Chain, Needed};
+pub use limit::{LIMIT_LABEL, Limited};
 pub use size::Size;
 
 /// The label on Prepare that makes the new snapshot continue from another one.
@@ -220,11 +224,21 @@ pub struct Pruned {
     pub container: Option<(String, String)>,
 }
 
-/// The limits of the fork label, from the configuration.
-#[derive(Debug, Clone, Default)]
+/// What the configuration says.
+#[derive(Debug, Clone)]
 pub struct Rules {
     /// Namespaces in which the fork label is refused.
     pub deny_fork_label: Vec<String>,
+    /// Layers of loom's own that may lie on each other before some become one; at least 2.
+    pub flat_depth: usize,
+    /// The most bytes that may be written to a container's layer, where nothing else is said.
+    pub limit: Option<i64>,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { deny_fork_label: Vec::new(), flat_depth: 16, limit: None }
+    }
 }
 
 /// How many there are.
@@ -282,10 +296,14 @@ pub struct Snapshots {
     reading: Mutex<HashMap<LayerId, guard::Readers>>,
     /// Snapshots that requests under way may come back to.
     needs: guard::Needs,
+    /// What writable layers took when that was last looked at.
+    known: Mutex<usage::Known>,
     /// What sealed layers shared with others when that was last looked at.
     sharing: Mutex<size::Sharing>,
     /// Grants of the fork label, by token.
     grants: Mutex<HashMap<String, (Id, Made)>>,
+    /// Chains that are or are to be flat.
+    flat: flatten::Flat,
     /// What empties the trash.
     reclaimer: reclaimer::Reclaimer,
     /// The keys that containerd asked for while someone listens ([`Snapshots::listen`]).
@@ -294,6 +312,8 @@ pub struct Snapshots {
     chores: Sender<chores::Chore>,
     /// Closed when that thread has ended.
     chores_ended: Mutex<Option<Receiver<()>>>,
+    /// What is left to the thread that measures layers; it ends when this does.
+    measures: Sender<LayerId>,
 }
 
 impl Snapshots {

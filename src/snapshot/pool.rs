@@ -13,10 +13,10 @@
 
 use std::sync::Arc;
 
+use super::Snapshots;
 use super::prepare::standing;
 use super::remove::{Ended, end_layers};
 use super::replace::keyed;
-use super::Snapshots;
 use crate::config::PoolSize;
 use crate::error::{Error, Result};
 use crate::layer::Method;
@@ -75,14 +75,15 @@ impl Snapshots {
         let layers = &self.layers;
         let filesystem = layers.root_filesystem();
         if layers.pool().is_some() {
-            let why = "writable layers of new containers lie in the pool; `loom pool move` brings older ones in";
+            let why =
+                "writable layers of new containers lie in the pool; `loom pool move` brings older ones in";
             return (Method::Subvolume, why.to_owned());
         }
         let method = layers.method(Home::Plain);
         let why = if method == Method::Copy {
             format!(
-                "there is no pool, and {filesystem} cannot share files' bytes, so a fork copies all that was written; \
-                 with `loom pool create` it costs the same at any size"
+                "there is no pool, and {filesystem} cannot share files' bytes, so a fork of what runs copies all that \
+                 it has written; with `loom pool create` it costs the same at any size"
             )
         } else {
             format!(
@@ -132,6 +133,7 @@ impl Snapshots {
 
     /// Puts an active snapshot on the copy of its layer.
     fn swap_top(&self, key: &str, was: &Snapshot, top: &Layer, moved: &Layer) -> Result<Vec<Ended>> {
+        self.keep_limit(moved)?;
         // What replaces durable content is durable itself.
         self.layers.flush(moved)?;
         // Whoever got the mounts before the key was taken has mounted them by now, or fails to.

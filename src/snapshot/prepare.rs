@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{FORK_LABEL, Snapshots, key};
+use super::{FORK_LABEL, Snapshots, key, limit};
 use crate::error::{Error, Result};
 use crate::layer::{Access, Method, Mount};
 use crate::store::{Home, Id, Kind, Layer, LayerId, Rows, Snapshot, Stage, Time};
@@ -25,6 +25,8 @@ pub(super) struct New {
     pub(super) home: Home,
     /// What its layer is to be made of.
     pub(super) base: Base,
+    /// The most bytes that may be written to it.
+    pub(super) max_size: Option<i64>,
 }
 
 /// A new writable layer that has no row yet.
@@ -50,6 +52,8 @@ impl Snapshots {
             return self.prepare_fork(key, parent, labels, &of);
         }
         let unpack = key::is_unpack(key, &labels);
+        // The default is for containers.
+        let max_size = limit::asked(&labels)?.or(if unpack { None } else { self.rules.limit });
         let snapshot = fresh(key, Kind::Active, labels)?;
         let pooled = self.layers.pool().is_some();
         let new = self.store.read(|rows| {
@@ -59,7 +63,7 @@ impl Snapshots {
             }
             let chain = parent_chain(rows, &snapshot)?;
             let (home, base) = place(chain, unpack, pooled);
-            Ok(New { snapshot, home, base })
+            Ok(New { snapshot, home, base, max_size })
         })?;
         self.make(new)
     }
@@ -82,10 +86,10 @@ impl Snapshots {
             Ok((snapshot, chain))
         })?;
         if chain.is_empty() {
-            return self.make(New { snapshot, home: Home::Plain, base: Base::On(chain) });
+            return self.make(New { snapshot, home: Home::Plain, base: Base::On(chain), max_size: None });
         }
         let mounts = self.mounts_of(key, &chain, Access::Read)?;
-        snapshot.layer = chain.first().map(|layer| layer.id);
+        snapshot.layer = chain.first().map(|layer| self.instead(layer.id));
         self.store.write(move |rows| {
             still_below(rows, &snapshot)?;
             rows.insert(&snapshot)
@@ -95,16 +99,26 @@ impl Snapshots {
 
     /// Makes the layer and then the rows of a new snapshot. Where that fails nothing stays.
     pub(super) fn make(&self, new: New) -> Result<Vec<Mount>> {
-        let New { mut snapshot, home, base } = new;
+        let New { mut snapshot, home, base, max_size } = new;
         let access = if snapshot.kind == Kind::View { Access::Read } else { Access::Write };
-        let laid = self.lay(&snapshot.title(), home, &base, access)?;
+        let laid = self.lay(&snapshot.title(), (home, max_size), &base, access)?;
         snapshot.layer = Some(laid.layer.id);
         self.insert(laid.layer, snapshot)?;
         Ok(laid.mounts)
     }
 
-    /// Makes a writable layer, still without a row, for the snapshot called `title`.
-    pub(super) fn lay(&self, title: &str, home: Home, base: &Base, access: Access) -> Result<Laid> {
+    /// Makes a writable layer in a home, with a limit that is still to be set and no row yet, for the snapshot called
+    /// `title`.
+    pub(super) fn lay(
+        &self,
+        title: &str,
+        (home, max_size): (Home, Option<i64>),
+        base: &Base,
+        access: Access,
+    ) -> Result<Laid> {
+        if max_size.is_some() {
+            self.layers.ready_for_limits(home)?;
+        }
         let id = self.layers.next_id();
         let (below, source) = match base {
             Base::On(chain) => (chain.as_slice(), None),
@@ -115,7 +129,7 @@ impl Snapshots {
                 (rest, Some(first))
             }
         };
-        let layer = Layer::new(id, home, below.first().map(|l| l.id), Stage::Writable);
+        let layer = Layer { max_size, ..Layer::new(id, home, below.first().map(|l| l.id), Stage::Writable) };
         let mut chain = vec![layer.clone()];
         chain.extend_from_slice(below);
         let mounts = self.mounts_of(title, &chain, access)?;
@@ -142,7 +156,11 @@ impl Snapshots {
     /// Writes the rows of a layer that is in place; where that fails the layer goes.
     pub(super) fn insert(&self, layer: Layer, snapshot: Snapshot) -> Result<()> {
         let (home, id) = (layer.home, layer.id);
-        let written = crate::fault::point("snapshot.insert").and_then(|()| self.note(&snapshot, &layer)).and_then(|()| {
+        let layer = self.on_flat(layer);
+        // The limit last: what is told of a layer that is full cannot be written into it.
+        let told = crate::fault::point("snapshot.insert").and_then(|()| self.note(&snapshot, &layer));
+        let kept = told.and_then(|()| self.keep_limit(&layer));
+        let written = kept.and_then(|()| {
             self.store.write(move |rows| {
                 still_below(rows, &snapshot)?;
                 if let Some(base) = layer.base {
@@ -160,9 +178,11 @@ impl Snapshots {
 
     /// The mounts of a chain, or the reason why there can be none.
     pub(super) fn mounts_of(&self, title: &str, chain: &[Layer], access: Access) -> Result<Vec<Mount>> {
-        self.layers
-            .mounts(chain, access)
-            .ok_or_else(|| Error::TooDeep { key: title.to_owned(), depth: chain.len() })
+        self.flat.look_at(chain);
+        match self.layers.mounts(chain, access) {
+            Some(mounts) => Ok(mounts),
+            None => self.mounts_of_flat(title, chain, access),
+        }
     }
 }
 

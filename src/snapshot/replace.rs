@@ -16,6 +16,7 @@
 //! | one transaction swaps the rows          | done; an old layer that is not kept is trash  |
 
 use super::branch::branched;
+use super::commit::set_sealed;
 use super::prepare::{Laid, fresh, place, standing, still_below};
 use super::remove::{Ended, collect};
 use super::{Kept, Replaced, Snapshots, key};
@@ -78,16 +79,17 @@ impl Snapshots {
 
     /// Makes what the new row is to stand on, or takes over what was made for it alone.
     pub(super) fn top_of(&self, looked: &Looked) -> Result<Top> {
-        let Looked { key, state, chain, .. } = looked;
+        let Looked { key, state, chain, layer: Layer { max_size, .. }, .. } = looked;
+        let max_size = *max_size;
         let Some(first) = chain.first() else { return Err(Error::SnapshotNotFound(state.title())) };
         if first.stage == Stage::Writable {
             self.mounts_of(key, chain, Access::Write)?;
             let method = self.layers.method(first.home);
-            return Ok(Top { layer: first.clone(), made: false, method });
+            return Ok(Top { layer: Layer { max_size, ..first.clone() }, made: false, method });
         }
         crate::fault::point("snapshot.replace.lay")?;
         let (home, base) = place(chain.clone(), false, self.layers.pool().is_some());
-        let Laid { layer, method, .. } = self.lay(key, home, &base, Access::Write)?;
+        let Laid { layer, method, .. } = self.lay(key, (home, max_size), &base, Access::Write)?;
         Ok(Top { layer, made: true, method })
     }
 
@@ -99,6 +101,8 @@ impl Snapshots {
         kept: &Kept,
         operation: Option<Id>,
     ) -> Result<Replaced> {
+        // The container keeps the limit that it has; a state that is taken over may have another.
+        self.layers.limit(&top.layer)?;
         // What replaces durable content is durable itself.
         self.layers.flush(&top.layer)?;
         let sealing = looked.old.pinned || *kept != Kept::Discarded;
@@ -108,7 +112,7 @@ impl Snapshots {
             self.unmounted(&looked.key, &looked.layer)?;
             crate::fault::point("snapshot.replace.swap")?;
             let (state, old, layer) = (looked.state.clone(), looked.old.clone(), looked.layer.clone());
-            let (top, made, kept) = (top.layer.clone(), top.made, kept.clone());
+            let (top, made, kept) = (self.on_flat(top.layer.clone()), top.made, kept.clone());
             self.store.write(move |rows| {
                 let now = rows.snapshot(old.id)?.filter(|now| {
                     let same = now.key == old.key && now.layer == old.layer && now.kind == old.kind;
@@ -116,17 +120,21 @@ impl Snapshots {
                     same && (sealing || !now.pinned)
                 });
                 let now = now.ok_or_else(|| Error::Busy(format!("snapshot {:?}", old.title())))?;
-                if rows.snapshot(state.id)?.is_none_or(|row| row.layer != state.layer) {
+                // What a state stands on may have been flattened meanwhile; what is taken over was written to.
+                let gone = |row: Snapshot| row.layer.is_none() || (!made && row.layer != state.layer);
+                if rows.snapshot(state.id)?.is_none_or(gone) {
                     return Err(Error::SnapshotNotFound(state.title()));
                 }
                 if sealing {
-                    rows.update_layer(&Layer { stage: Stage::Sealed, ..layer })?;
+                    set_sealed(rows, layer.id)?;
                 }
                 if made {
                     if let Some(base) = top.base {
                         standing(rows, base)?;
                     }
                     rows.insert_layer(&top)?;
+                } else {
+                    rows.update_layer(&top)?;
                 }
                 let new = successor(&now, &state, &top, operation)?;
                 let old = retired(now, &kept);

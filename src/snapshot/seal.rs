@@ -70,7 +70,7 @@ impl Snapshots {
         }
         let (limit, mapping) = (top.max_size, top.mapping.clone());
         let base = Layer::new(layer_of(state)?, Home::Plain, top.base, Stage::Filling);
-        let base = Layer { was: Some(top.id), mapping: mapping.clone(), ..base };
+        let base = Layer { was: Some(top.id), max_size: limit, mapping: mapping.clone(), ..base };
         let empty = Layer::new(self.layers.next_id(), Home::Plain, Some(base.id), Stage::Writable);
         let empty = Layer { max_size: limit, mapping, ..empty };
         let deeper: Vec<_> = [&empty, &base].into_iter().chain(below).cloned().collect();
@@ -107,6 +107,7 @@ impl Snapshots {
         }
         // Before the moment of the state: what is in it later has come behind that.
         self.layers.create(Home::Plain, empty.id, Some(base))?;
+        self.keep_limit(empty)?;
         let copied = at_rest(freezer, |taken| {
             state.taken = Some(taken);
             if self.layers.seal_renamed(base.id, was, &self.manifest(state, base)?)? {
@@ -120,6 +121,8 @@ impl Snapshots {
             let source = state.source.map(|source| rows.snapshot(source)).transpose()?.flatten();
             let source = source.filter(|row| row.kind == Kind::Active && row.layer == Some(was));
             let source = source.ok_or_else(|| Error::SnapshotNotFound(state.title()))?;
+            // What it is stacked on may have been flattened meanwhile.
+            let base = rows.layer(base.id)?.unwrap_or(base);
             rows.update_layer(&Layer { stage: Stage::Sealed, was: None, still: state.taken, ..base })?;
             rows.insert_layer(&empty)?;
             let source = Snapshot { layer: Some(empty.id), ..source };

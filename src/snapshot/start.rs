@@ -8,12 +8,14 @@
 //! | a row `Filling` or `Doomed`             | its directory goes to the trash, then the row goes |
 //! | a row `Writable`, with a `layer.json`   | unsealed: the commit was never answered            |
 //! | a state that only a request kept        | released                                           |
+//! | a layer that another has the place of   | ended                                              |
 //! | a row without a directory               | reported; its mounts fail, nothing is guessed      |
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, mpsc};
 
 use super::chores::Chore;
+use super::flatten::{Flat, end_all_replaced};
 use super::reclaimer::Reclaimer;
 use super::remove::collect;
 use super::{Rules, Snapshots};
@@ -41,11 +43,14 @@ impl Snapshots {
     /// Opens the core over a store and layers, and puts right what a crash left.
     pub fn open(store: Store, layers: Layers, rules: Rules) -> Result<Arc<Self>> {
         let (chores, left) = mpsc::channel();
+        let (ask, asked) = mpsc::channel();
+        let (measures, measured) = mpsc::channel();
         let layers = Arc::new(layers);
         let reclaimer = Reclaimer::start(&layers)?;
         let core = Arc::new(Self {
             store: Arc::new(store),
             layers,
+            flat: Flat::new(rules.flat_depth, ask),
             rules,
             freezers: OnceLock::new(),
             pool: OnceLock::new(),
@@ -54,14 +59,18 @@ impl Snapshots {
             reading: Mutex::default(),
             grants: Mutex::default(),
             needs: Arc::default(),
+            known: Mutex::default(),
             sharing: Mutex::default(),
             reclaimer,
             asked: Mutex::default(),
             chores,
             chores_ended: Mutex::default(),
+            measures,
         });
         core.put_right()?;
         Self::do_chores(&core, left)?;
+        Self::make_flat(&core, asked)?;
+        Self::do_measures(&core, measured)?;
         Ok(core)
     }
 
@@ -85,8 +94,10 @@ impl Snapshots {
             self.layers.found()?.into_iter().map(|found| ((found.home, found.id), found.seal)).collect();
         let known: HashSet<_> = rows.iter().map(|layer| (layer.home, layer.id)).collect();
         let unknown = || found.iter().filter(|(place, _)| !known.contains(*place));
-        let mut strays: Vec<_> =
-            unknown().filter(|(_, seal)| **seal == Seal::Own).map(|((home, id), _)| format!("{home} layer {id}")).collect();
+        let mut strays: Vec<_> = unknown()
+            .filter(|(_, seal)| **seal == Seal::Own)
+            .map(|((home, id), _)| format!("{home} layer {id}"))
+            .collect();
         let root = self.layers.root().display();
         if !strays.is_empty() {
             strays.sort();
@@ -118,10 +129,11 @@ impl Snapshots {
             }
         }
         self.forget_doomed(doomed)?;
+        self.keep_limits(&rows);
         self.release_left()
     }
 
-    /// Ends the holds of requests that a crash cut off.
+    /// Ends the holds of requests that a crash cut off, and layers that others have the place of.
     fn release_left(&self) -> Result<()> {
         let ended = self.store.write(|rows| {
             let mut ended = Vec::new();
@@ -130,6 +142,7 @@ impl Snapshots {
                 rows.update(&row)?;
                 ended.extend(collect(rows, row)?);
             }
+            ended.extend(end_all_replaced(rows)?);
             Ok(ended)
         })?;
         self.end(ended);

@@ -38,9 +38,12 @@ impl Snapshots {
         // One that has ended is on its way to the trash.
         let Some((_reading, layer)) = self.read_layer(id)? else { return Ok(()) };
         let Ok(said) = self.layers.manifest(layer.home, id) else { return Ok(()) };
-        let wanted = self.store.read(|rows| telling(rows, &layer))?;
+        let (followed, wanted) = self.store.read(|rows| {
+            let wanted = telling(rows, &layer)?;
+            Ok((followed(rows, said.clone(), &wanted)?, wanted))
+        })?;
         // Where they differ in what never changes, one of them is damaged: a check tells of it.
-        let old = !says(&said, &wanted) && conflicts(&said, &wanted).is_empty();
+        let old = !says(&said, &wanted) && conflicts(&followed, &wanted).is_empty();
         if layer.stage == Stage::Sealed && old { again(&self.store, &self.layers, id) } else { Ok(()) }
     }
 
@@ -70,6 +73,14 @@ pub(crate) fn again(store: &Store, layers: &Layers, id: LayerId) -> Result<()> {
 /// True where a manifest says what another does, but for the lineage, which was what it was when the layer was sealed.
 pub(crate) fn says(said: &Manifest, wanted: &Manifest) -> bool {
     *said == Manifest { path: said.path.clone(), ..wanted.clone() }
+}
+
+/// A manifest with the base that the rows have, where that has the place of the one that it names.
+pub(crate) fn followed(rows: &Rows<'_>, said: Manifest, wanted: &Manifest) -> Result<Manifest> {
+    let base = wanted.base.map(|base| rows.layer(LayerId(base))).transpose()?.flatten();
+    let in_place = |said: i64| base.as_ref().is_some_and(|base| base.instead_of.contains(&LayerId(said)));
+    let base = if said.base.is_some_and(in_place) { wanted.base } else { said.base };
+    Ok(Manifest { base, ..said })
 }
 
 /// What never changes once a layer is sealed, and is otherwise in the rows than a manifest has it.
@@ -104,6 +115,7 @@ pub(crate) fn telling(rows: &Rows<'_>, layer: &Layer) -> Result<Manifest> {
             snapshot: Told::default(),
             others: Vec::new(),
             path: Vec::new(),
+            instead_of: layer.instead_of.clone(),
             max_size: layer.max_size,
             mapping: layer.mapping.clone(),
         };
@@ -122,6 +134,7 @@ pub(crate) fn manifest(rows: &Rows<'_>, snapshot: &Snapshot, layer: &Layer) -> R
         snapshot: told(snapshot),
         others: Vec::new(),
         path: path(rows, snapshot)?,
+        instead_of: layer.instead_of.clone(),
         max_size: layer.max_size,
         mapping: layer.mapping.clone(),
     })

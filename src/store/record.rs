@@ -66,7 +66,8 @@ impl FromStr for Id {
 }
 
 /// A layer's id and the name of its directory; never used twice under one root.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
 pub struct LayerId(pub i64);
 
 impl fmt::Display for LayerId {
@@ -215,12 +216,31 @@ pub struct Layer {
     /// Of one that was sealed as it lay, below a snapshot that lives on: the moment that nothing in it changed
     /// behind.
     pub still: Option<Time>,
+    /// How many layers were made one in it; 1 for one that is what was written.
+    pub merged: i64,
+    /// Where several were: the usage of the topmost alone.
+    pub own: Option<Usage>,
+    /// The layers that it has the place of: what says that it is stacked on one of these is stacked on it.
+    pub instead_of: Vec<LayerId>,
 }
 
 impl Layer {
     /// One that is not measured, limited or mapped.
     pub fn new(id: LayerId, home: Home, base: Option<LayerId>, stage: Stage) -> Self {
-        Self { id, home, base, stage, usage: None, was: None, max_size: None, mapping: None, still: None }
+        Self {
+            id,
+            home,
+            base,
+            stage,
+            usage: None,
+            was: None,
+            max_size: None,
+            mapping: None,
+            still: None,
+            merged: 1,
+            own: None,
+            instead_of: Vec::new(),
+        }
     }
 }
 

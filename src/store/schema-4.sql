@@ -8,3 +8,10 @@ ALTER TABLE layers ADD COLUMN max_size INTEGER;
 ALTER TABLE layers ADD COLUMN mapping TEXT;
 -- Of one that was sealed as it lay: the moment that nothing in it changed behind.
 ALTER TABLE layers ADD COLUMN still INTEGER;
+-- How many layers were made one in it.
+ALTER TABLE layers ADD COLUMN merged INTEGER NOT NULL DEFAULT 1;
+-- Where several were: what the topmost took alone.
+ALTER TABLE layers ADD COLUMN own_size INTEGER;
+ALTER TABLE layers ADD COLUMN own_inodes INTEGER;
+-- And the layers that it has the place of: a JSON array.
+ALTER TABLE layers ADD COLUMN instead_of TEXT;

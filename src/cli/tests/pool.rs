@@ -54,7 +54,10 @@ fn a_pool_is_told_line_by_line() {
         let (_, out, err) = loom("pool grow 9G --json");
         let told: Value = serde_json::from_str(&out).unwrap();
         assert_eq!(told["size"], json!(9_u64 << 30));
-        assert_eq!((&told["refuses"], &told["reserve"], err.as_str()), (&json!("the host is full"), &json!(1_000_000_000), ""));
+        assert_eq!(
+            (&told["refuses"], &told["reserve"], err.as_str()),
+            (&json!("the host is full"), &json!(1_000_000_000), "")
+        );
         assert_eq!(loom("pool create --device /dev/full").0, Exit::Conflict);
         // Of none there is only why that is so.
         let none = "loom: there is no pool; copy: there is no pool\n";

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::Receiver;
 use crate::containerd::client::Client;
-use crate::containerd::manifest::{Manifest, absent};
+use crate::containerd::image::manifest::{Manifest, absent};
 use crate::error::{Error, Result};
 
 /// A tar's unit.
@@ -143,7 +143,7 @@ mod tests {
     use std::io::Read as _;
 
     use super::*;
-    use crate::containerd::image_config::Documents;
+    use crate::containerd::image::config::Documents;
 
     fn blob(digit: &str) -> Descriptor {
         let media_type = "application/vnd.oci.image.layer.v1.tar".to_owned();

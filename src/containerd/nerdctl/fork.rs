@@ -96,7 +96,7 @@ impl Brancher {
         let forks = forks?;
         // From here on the containers' labels are enough to undo it.
         if forks.iter().any(|fork| fork.error.is_none()) {
-            image::remove(order.client, work.id()).await?;
+            image::empty::remove(order.client, work.id()).await?;
             trail.end()?;
         }
         Ok((forks, cost))
@@ -157,7 +157,8 @@ impl Brancher {
     ) -> Result<Vec<Forked>> {
         work.step("containers")?;
         let platform = order.captured.labels.get("nerdctl/platform").map(String::as_str);
-        let image = image::empty(order.client, work.id(), platform, self.core.layers().root()).await?;
+        let image =
+            image::empty::create(order.client, work.id(), platform, self.core.layers().root()).await?;
         let made = Made { operation: Some(work.id()), expires: order.options.expires() };
         let grant = self.core.grant(state.id, made)?;
         let label = grant.label();

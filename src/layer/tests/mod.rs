@@ -8,11 +8,13 @@ mod compare;
 mod difference;
 #[cfg(feature = "fault-points")]
 mod faults;
+mod flatten;
 pub(crate) mod holder;
 mod hostile;
 pub(crate) mod image;
 mod life;
 mod outside;
+mod quota;
 mod rounds;
 mod sealed;
 mod shape;
@@ -91,6 +93,7 @@ fn manifest(id: LayerId) -> Manifest {
         },
         others: Vec::new(),
         path: Vec::new(),
+        instead_of: Vec::new(),
         max_size: None,
         mapping: None,
     }

@@ -163,10 +163,7 @@ pub(super) fn set_times(status: &Statx, dir: BorrowedFd<'_>, name: &CStr) -> rus
 }
 
 fn times(status: &Statx) -> Timestamps {
-    Timestamps {
-        last_access: timespec(&status.stx_atime),
-        last_modification: timespec(&status.stx_mtime),
-    }
+    Timestamps { last_access: timespec(&status.stx_atime), last_modification: timespec(&status.stx_mtime) }
 }
 
 /// The permissions, with setuid, setgid and sticky.

@@ -49,12 +49,7 @@ pub(in crate::layer) fn empty(dir: BorrowedFd<'_>, at: &Path) -> Result<()> {
     walk(opened, at, &mut Remove(None))
 }
 
-fn attempt(
-    parent: BorrowedFd<'_>,
-    name: &CStr,
-    at: &Path,
-    pace: Option<&mut Pace<'_>>,
-) -> Result<()> {
+fn attempt(parent: BorrowedFd<'_>, name: &CStr, at: &Path, pace: Option<&mut Pace<'_>>) -> Result<()> {
     let mut remove = Remove(pace);
     let wrong = |e: io::Error| Error::io::<io::Error>("remove", at)(e);
     let opened = match directory(parent, name) {

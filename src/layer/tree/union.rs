@@ -29,7 +29,7 @@ use rustix::io::Errno;
 use super::{OPEN, READ, Trail, directory, magic, pin, status, vanished};
 use crate::error::{Error, Result};
 
-const OPAQUE: &CStr = c"trusted.overlay.opaque";
+pub(super) const OPAQUE: &CStr = c"trusted.overlay.opaque";
 const REDIRECT: &CStr = c"trusted.overlay.redirect";
 const METACOPY: &CStr = c"trusted.overlay.metacopy";
 const WHITEOUT: &CStr = c"trusted.overlay.whiteout";

@@ -12,8 +12,8 @@ use crate::containerd::{Brancher, Moved};
 use crate::error::{Error, Result};
 use crate::pool::{Make, Seen};
 use crate::protos::admin::{
-    self as proto, CreatePoolRequest, CreatePoolResponse, GrowPoolRequest, GrowPoolResponse, MoveToPoolRequest,
-    MoveToPoolResponse,
+    self as proto, CreatePoolRequest, CreatePoolResponse, GrowPoolRequest, GrowPoolResponse,
+    MoveToPoolRequest, MoveToPoolResponse,
 };
 
 /// Containers that were moved and not told yet.
@@ -62,7 +62,10 @@ fn make(request: CreatePoolRequest) -> Result<Make> {
         (size, "", "") => Ok(Make::Image(Some(size))),
         (0, device, "") => absolute(device).map(Make::Device),
         (0, "", path) => absolute(path).map(Make::Directory),
-        _ => Err(Error::invalid("the pool", "it is an image of a size, a device or a directory: name one of these")),
+        _ => Err(Error::invalid(
+            "the pool",
+            "it is an image of a size, a device or a directory: name one of these",
+        )),
     }
 }
 
@@ -71,7 +74,10 @@ fn absolute(path: &str) -> Result<PathBuf> {
     if path.is_absolute() {
         return Ok(path);
     }
-    Err(Error::invalid(format!("path {:?}", path.display()), "it must be an absolute one: loomd runs elsewhere"))
+    Err(Error::invalid(
+        format!("path {:?}", path.display()),
+        "it must be an absolute one: loomd runs elsewhere",
+    ))
 }
 
 fn answer(moved: Moved) -> MoveToPoolResponse {
@@ -123,7 +129,9 @@ mod tests {
         ] {
             assert_eq!(make(asked).unwrap(), made);
         }
-        for wrong in [request(7, "/dev/vdb", ""), request(0, "/d", "/p"), request(0, "vdb", ""), request(0, "", "x")] {
+        for wrong in
+            [request(7, "/dev/vdb", ""), request(0, "/d", "/p"), request(0, "vdb", ""), request(0, "", "x")]
+        {
             make(wrong).unwrap_err();
         }
     }

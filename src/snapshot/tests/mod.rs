@@ -3,7 +3,9 @@
 
 mod branch;
 mod crash;
+mod flatten;
 mod lifecycle;
+mod limit;
 mod model;
 mod publish;
 mod races;
@@ -14,6 +16,7 @@ mod replace_faults;
 mod retain;
 mod seal;
 mod size;
+mod usage;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -142,8 +145,14 @@ pub(super) fn open(root: &Path) -> Result<Arc<Snapshots>> {
 }
 
 fn open_with(root: &Path, pool: Option<&Path>) -> Result<Arc<Snapshots>> {
+    open_limited(root, pool, None)
+}
+
+/// With a default of what may be written to a layer.
+fn open_limited(root: &Path, pool: Option<&Path>, limit: Option<i64>) -> Result<Arc<Snapshots>> {
     let layers = Layers::open(root, pool)?;
-    let rules = Rules { deny_fork_label: vec!["k8s.io".to_owned()] };
+    let deny_fork_label = vec!["k8s.io".to_owned()];
+    let rules = Rules { deny_fork_label, limit, ..Rules::default() };
     Snapshots::open(Store::open(&root.join("loom.db"))?, layers, rules)
 }
 

@@ -58,7 +58,10 @@ fn the_layer_itself_becomes_the_state() {
     let sealed = house.core.layers().fs(Home::Plain, stands[1].id);
     assert_eq!(inode(sealed.join("log")), file, "nothing was copied");
     assert!(!old.exists(), "a mount that was told before fails");
-    assert_eq!(house.core.layers().manifest(Home::Plain, stands[1].id).unwrap().snapshot.id, state.id.to_string());
+    assert_eq!(
+        house.core.layers().manifest(Home::Plain, stands[1].id).unwrap().snapshot.id,
+        state.id.to_string()
+    );
 
     assert!(house.core.changed_since(web, state.taken.unwrap(), 9).unwrap().is_empty());
     house.write(WEB, "log", "two");
@@ -67,7 +70,10 @@ fn the_layer_itself_becomes_the_state() {
     assert_eq!((house.text(web, "log"), house.text(state.id, "log")), (b"two".to_vec(), b"one".to_vec()));
     // And so on: the state goes, and what lies below stays.
     house.core.forget(state.id).unwrap();
-    assert_eq!(house.core.snapshot(web, &take(Keep::ForClones), &mut Still).unwrap().1.method, Method::Sealed);
+    assert_eq!(
+        house.core.snapshot(web, &take(Keep::ForClones), &mut Still).unwrap().1.method,
+        Method::Sealed
+    );
     assert_eq!((house.text(web, "log"), chain(&house, web).len()), (b"two".to_vec(), before.len() + 2));
     house.core.remove(WEB).unwrap();
 }
@@ -97,9 +103,7 @@ fn what_is_mounted_is_copied() {
     let web = web(&house);
     let before = ids(&house, web);
     let mount = house.core.mounts(WEB).unwrap().remove(0);
-    for (n, holder) in
-        [Holder::new, |mount: &_, _: &str| Holder::detached(mount)].into_iter().enumerate()
-    {
+    for (n, holder) in [Holder::new, |mount: &_, _: &str| Holder::detached(mount)].into_iter().enumerate() {
         let holder = holder(&mount, "");
         let (state, cost) = house.core.snapshot(web, &named(&format!("{n}")), &mut Still).unwrap();
         assert_ne!(cost.method, Method::Sealed);
@@ -154,16 +158,24 @@ fn an_empty_layer_is_not_sealed_again() {
     // A state that is kept has a layer, and with it a `layer.json`, of its own.
     let (state, cost) = house.core.snapshot(web, &named("again"), &mut Still).unwrap();
     assert_eq!((cost.method, ids(&house, web)), (Method::Sealed, stands.clone()));
-    assert_eq!((ids(&house, state.id)[1..].to_vec(), house.text(state.id, "log")), (stands[1..].to_vec(), b"one".to_vec()));
+    assert_eq!(
+        (ids(&house, state.id)[1..].to_vec(), house.text(state.id, "log")),
+        (stands[1..].to_vec(), b"one".to_vec())
+    );
     let own = chain(&house, state.id).remove(0);
-    assert_eq!(house.core.layers().manifest(Home::Plain, own.id).unwrap().snapshot.name.as_deref(), Some("again"));
+    assert_eq!(
+        house.core.layers().manifest(Home::Plain, own.id).unwrap().snapshot.name.as_deref(),
+        Some("again")
+    );
 }
 
 #[test]
 fn a_stopped_one_is_forked_by_label_where_every_byte_would_be_copied() {
     let house = House::new();
     let web = web(&house);
-    let fork = |key: &str| house.core.prepare(key, "default/1/base", labels(FORK_LABEL, WEB.split('/').next_back().unwrap()));
+    let fork = |key: &str| {
+        house.core.prepare(key, "default/1/base", labels(FORK_LABEL, WEB.split('/').next_back().unwrap()))
+    };
     if house.core.layers().method(Home::Plain) == Method::Copy {
         let holder = Holder::new(&house.core.mounts(WEB).unwrap()[0], "");
         assert!(fork("default/3/fork").unwrap_err().to_string().contains("`loom snapshot`"));
@@ -173,7 +185,10 @@ fn a_stopped_one_is_forked_by_label_where_every_byte_would_be_copied() {
         let mounts = fork(key).unwrap();
         assert_eq!(mounts, house.core.mounts(key).unwrap());
         let row = house.core.by_key(key).unwrap().unwrap();
-        assert_eq!((row.source, row.taken.is_some(), house.text(row.id, "log")), (Some(web), true, b"one".to_vec()));
+        assert_eq!(
+            (row.source, row.taken.is_some(), house.text(row.id, "log")),
+            (Some(web), true, b"one".to_vec())
+        );
     }
     assert_eq!(chain(&house, web).len(), 3, "the second found nothing new");
     let rows = house.core.all().unwrap();
@@ -235,7 +250,14 @@ fn a_seal_that_was_cut_off_is_undone() {
         let (was, base, empty) = (before.1[0].clone(), layers.next_id(), layers.next_id());
         let filling = Layer::new(base, Home::Plain, was.base, Stage::Filling);
         let filling = Layer { was: Some(was.id), ..filling };
-        house.core.store().write({ let filling = filling.clone(); move |rows| rows.insert_layer(&filling) }).unwrap();
+        house
+            .core
+            .store()
+            .write({
+                let filling = filling.clone();
+                move |rows| rows.insert_layer(&filling)
+            })
+            .unwrap();
         if steps > 1 {
             assert!(!layers.rename(was.id, base).unwrap());
         }

@@ -95,6 +95,9 @@ fn every_column_comes_back() {
             max_size: Some(i64::MAX),
             mapping: Some("{}".into()),
             still: Some(Time(9)),
+            merged: 4,
+            own: Some(Usage { size: 1, inodes: 2 }),
+            instead_of: vec![LayerId(1), LayerId(2)],
         },
         Layer { stage: Stage::Filling, was: Some(LayerId(3)), ..layer(5, None) },
     ];

@@ -16,9 +16,9 @@ use rustix::io::Errno;
 
 use super::super::attributes::{self, Attributes};
 use super::super::{READ, directory, is_directory, pin, remove, status, vanished};
+use super::Copy;
 use super::crew::Crew;
 use super::record::{Entries, Entry, Seen};
-use super::Copy;
 use crate::error::{Error, Result};
 use crate::fault;
 
@@ -83,7 +83,11 @@ impl Open {
 
     /// What stays open for the directories in this one.
     fn near(self: &Arc<Self>) -> Option<Arc<Self>> {
-        if self.depth.is_multiple_of(self.depth / NEAR + 1) { Some(Arc::clone(self)) } else { self.near.clone() }
+        if self.depth.is_multiple_of(self.depth / NEAR + 1) {
+            Some(Arc::clone(self))
+        } else {
+            self.near.clone()
+        }
     }
 }
 

@@ -10,12 +10,19 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, Statx};
 
 use super::super::attributes::{Attributes, mode};
 use super::super::{data, magic, pin, status};
-use super::record::{Entry, Inode, Seen};
 use super::Copy;
+use super::record::{Entry, Inode, Seen};
+use crate::layer::ioctl;
 
 impl Copy {
     /// Makes a copy of what is pinned, as `name` in `dir`, which has no such name.
-    pub(super) fn put(&self, pinned: BorrowedFd<'_>, found: &Statx, dir: BorrowedFd<'_>, name: &CStr) -> io::Result<Entry> {
+    pub(super) fn put(
+        &self,
+        pinned: BorrowedFd<'_>,
+        found: &Statx,
+        dir: BorrowedFd<'_>,
+        name: &CStr,
+    ) -> io::Result<Entry> {
         if found.stx_nlink < 2 {
             let (seen, settled) = self.make(pinned, found, dir, name)?;
             return Ok(Entry::Other { seen, settled });
@@ -37,7 +44,13 @@ impl Copy {
     }
 
     /// Answers what was copied, and whether a later change would show.
-    fn make(&self, pinned: BorrowedFd<'_>, found: &Statx, dir: BorrowedFd<'_>, name: &CStr) -> io::Result<(Seen, bool)> {
+    fn make(
+        &self,
+        pinned: BorrowedFd<'_>,
+        found: &Statx,
+        dir: BorrowedFd<'_>,
+        name: &CStr,
+    ) -> io::Result<(Seen, bool)> {
         let kind = FileType::from_raw_mode(found.stx_mode.into());
         if kind == FileType::RegularFile {
             return self.file(pinned, found, dir, name);
@@ -56,7 +69,13 @@ impl Copy {
         Ok((seen, settled))
     }
 
-    fn file(&self, pinned: BorrowedFd<'_>, found: &Statx, dir: BorrowedFd<'_>, name: &CStr) -> io::Result<(Seen, bool)> {
+    fn file(
+        &self,
+        pinned: BorrowedFd<'_>,
+        found: &Statx,
+        dir: BorrowedFd<'_>,
+        name: &CStr,
+    ) -> io::Result<(Seen, bool)> {
         // It is a regular file for sure, so opening it waits for nobody but a lease's holder.
         let flags = OFlags::RDONLY | OFlags::NOATIME | OFlags::CLOEXEC;
         let source = rustix::fs::openat(CWD, magic(pinned), flags, Mode::empty())?;
@@ -82,7 +101,7 @@ impl Copy {
         if !seen.changed_before(before) {
             return Ok((found, false));
         }
-        rustix::fs::fdatasync(source)?;
+        ioctl::write_out(source)?;
         let found = status(source)?;
         Ok((found, Seen::of(&found).changed_before(before)))
     }

@@ -3,9 +3,9 @@
 use containerd_client::types::Descriptor;
 use serde_json::Value;
 
-use super::client::Client;
-use super::content;
-use super::image_config::{Documents, architecture};
+use super::config::{Documents, architecture};
+use crate::containerd::client::Client;
+use crate::containerd::content;
 use crate::error::{Error, Result};
 
 /// How deep indexes may lie in each other.
@@ -13,21 +13,21 @@ const DEEPEST: usize = 4;
 
 /// An image's blobs.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Manifest {
+pub(in crate::containerd) struct Manifest {
     /// Its own.
-    pub(super) descriptor: Descriptor,
+    pub(in crate::containerd) descriptor: Descriptor,
     /// That of its configuration.
-    pub(super) config: Descriptor,
+    pub(in crate::containerd) config: Descriptor,
     /// Those of its layers, the lowest first.
-    pub(super) layers: Vec<Descriptor>,
+    pub(in crate::containerd) layers: Vec<Descriptor>,
     /// What these say.
-    pub(super) documents: Documents,
+    pub(in crate::containerd) documents: Documents,
 }
 
 impl Manifest {
     /// That which a descriptor leads to: its own, or this machine's of an index. Its documents must be here, and
     /// say the same.
-    pub(super) async fn read(client: &Client, target: &Descriptor) -> Result<Self> {
+    pub(in crate::containerd) async fn read(client: &Client, target: &Descriptor) -> Result<Self> {
         let mut descriptor = target.clone();
         let mut document = document(client, &descriptor.digest).await?;
         for _ in 0..DEEPEST {
@@ -61,7 +61,7 @@ impl Manifest {
     }
 
     /// Its operating system and architecture.
-    pub(super) fn platform(&self) -> Value {
+    pub(in crate::containerd) fn platform(&self) -> Value {
         let part = |part: &'static str| {
             let value = self.documents.config.get(part).and_then(Value::as_str)?;
             (!value.is_empty()).then(|| (part.to_owned(), value.into()))
@@ -70,7 +70,7 @@ impl Manifest {
     }
 
     /// The first of its layers that is not here.
-    pub(super) async fn missing(&self, client: &Client) -> Result<Option<&str>> {
+    pub(in crate::containerd) async fn missing(&self, client: &Client) -> Result<Option<&str>> {
         for layer in &self.layers {
             if !content::has(client, &layer.digest).await? {
                 return Ok(Some(&layer.digest));
@@ -106,7 +106,7 @@ fn for_this_machine(all: &[Value]) -> Option<String> {
 }
 
 /// Reads a descriptor.
-pub(super) fn described(descriptor: &Value) -> Result<Descriptor> {
+pub(in crate::containerd) fn described(descriptor: &Value) -> Result<Descriptor> {
     let text = |field: &str| descriptor[field].as_str().unwrap_or_default().to_owned();
     let (media_type, digest) = (text("mediaType"), text("digest"));
     match descriptor["size"].as_i64() {
@@ -123,7 +123,7 @@ async fn document(client: &Client, digest: &str) -> Result<Value> {
 }
 
 /// A blob that an image needs is not here.
-pub(super) fn absent(digest: &str) -> Error {
+pub(in crate::containerd) fn absent(digest: &str) -> Error {
     wrong(digest, "it is not here, and the image is not whole without it")
 }
 
