@@ -61,9 +61,14 @@ pub const NEVER: &[(Layout, &str, &str)] = &[
     (Layout::Ext4, "layer.copy_tree.sync", NERDCTL),
 ];
 /// What the points begin with that another program walks through, since no sweep can take back what they do.
-pub const ELSEWHERE: &[(&str, &str)] =
-    &[("pool.", POOL), ("layer.transfer.", POOL), ("snapshot.move.", POOL), ("layer.quota.enable", ONCE),
-    ("layer.quota.adopt", PROJECTS), ("layer.quota.project", PROJECTS)];
+pub const ELSEWHERE: &[(&str, &str)] = &[
+    ("pool.", POOL),
+    ("layer.transfer.", POOL),
+    ("snapshot.move.", POOL),
+    ("layer.quota.enable", ONCE),
+    ("layer.quota.adopt", PROJECTS),
+    ("layer.quota.project", PROJECTS),
+];
 /// Without project quotas nothing keeps a limit there.
 const LIMIT: &str = "it has no project quotas, so that a limit is refused";
 /// A root's pool is made once.

@@ -78,7 +78,11 @@ mod tests {
             limit,
             ..DiskUsage::default()
         };
-        let rows = vec![row("new", None, 0), row("small", Some((4096, 1 << 20)), 0), row("web", Some((5 << 20, 0)), 10 << 30)];
+        let rows = vec![
+            row("new", None, 0),
+            row("small", Some((4096, 1 << 20)), 0),
+            row("web", Some((5 << 20, 0)), 10 << 30),
+        ];
         assert_eq!(
             things(&Look::plain(), rows),
             "KIND        NAME       OWN   SHARED   LIMIT\n\
@@ -90,7 +94,8 @@ mod tests {
 
     #[test]
     fn what_was_not_measured_to_its_end_is_marked() {
-        let home = HomeUsage { path: "/pool".into(), layers: 1_000_000, partial: true, ..HomeUsage::default() };
+        let home =
+            HomeUsage { path: "/pool".into(), layers: 1_000_000, partial: true, ..HomeUsage::default() };
         assert!(places(&Look::plain(), &[home]).contains("≥ 1.0 MB"));
     }
 }

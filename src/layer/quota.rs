@@ -69,11 +69,14 @@ pub(super) fn ready(area: &Area) -> Result<()> {
         return Ok(());
     }
     if area.home() == Home::Plain {
-        let on = super::area::magic_number(area.layers()).map_or_else(|_| "its filesystem".into(), super::filesystem);
+        let on = super::area::magic_number(area.layers())
+            .map_or_else(|_| "its filesystem".into(), super::filesystem);
         return Err(refused(
             area,
-            format!("{on} keeps no limit here without project quotas; make a pool with `loom pool create`, or mount \
-                     it with prjquota where the kernel has that"),
+            format!(
+                "{on} keeps no limit here without project quotas; make a pool with `loom pool create`, or mount \
+                     it with prjquota where the kernel has that"
+            ),
         ));
     }
     if groups(area)?.is_some() {
@@ -106,7 +109,10 @@ pub(super) fn limit(area: &Area, id: LayerId, bytes: Option<i64>) -> Result<()> 
             if limit.is_none() {
                 return Ok(());
             }
-            return Err(refused(area, format!("layer {id} was made before its filesystem had project quotas")));
+            return Err(refused(
+                area,
+                format!("layer {id} was made before its filesystem had project quotas"),
+            ));
         };
         fault::point("layer.quota.project")?;
         return quota::limit_project(area.layers(), project, limit).map_err(Error::io("limit layer", &at));
@@ -137,9 +143,8 @@ pub(super) fn written(area: &Area, id: LayerId) -> Result<Option<Written>> {
     }
     let group = groups.shown.join(format!("0_{}", subvolume.tree));
     // What is still in memory only is reserved.
-    Ok(number(&group, "referenced").map(|bytes| {
-        Written { bytes: bytes + number(&group, "rsv_data").unwrap_or(0), inodes: None }
-    }))
+    Ok(number(&group, "referenced")
+        .map(|bytes| Written { bytes: bytes + number(&group, "rsv_data").unwrap_or(0), inodes: None }))
 }
 
 /// Gives the directory of a new plain layer to a project of its own, where its filesystem limits those.

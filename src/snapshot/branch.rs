@@ -112,8 +112,7 @@ impl Snapshots {
         let id = layer_of(state)?;
         let copied = copy(top, id)?;
         state.taken = Some(copied.taken);
-        let layer =
-            Layer { max_size: top.max_size, ..Layer::new(id, top.home, top.base, Stage::Writable) };
+        let layer = Layer { max_size: top.max_size, ..Layer::new(id, top.home, top.base, Stage::Writable) };
         self.insert(layer, state.clone())?;
         Ok(copied)
     }
@@ -128,8 +127,7 @@ impl Snapshots {
     ) -> Result<Copied> {
         let id = layer_of(state)?;
         // Nothing is written to it; what is made of it later has the same limit.
-        let filling =
-            Layer { max_size: top.max_size, ..Layer::new(id, top.home, top.base, Stage::Filling) };
+        let filling = Layer { max_size: top.max_size, ..Layer::new(id, top.home, top.base, Stage::Filling) };
         self.store.write({
             let filling = filling.clone();
             move |rows| {

@@ -130,12 +130,7 @@ impl Snapshots {
     }
 
     /// The new snapshot takes the bytes of a state that was taken for it alone.
-    fn take_over(
-        &self,
-        mut snapshot: Snapshot,
-        origin: Origin,
-        max_size: Option<i64>,
-    ) -> Result<Vec<Mount>> {
+    fn take_over(&self, mut snapshot: Snapshot, origin: Origin, max_size: Option<i64>) -> Result<Vec<Mount>> {
         let mounts = self.mounts_of(&snapshot.title(), &origin.chain, Access::Write)?;
         let state = origin.snapshot;
         snapshot.layer = state.layer;
@@ -191,8 +186,7 @@ impl Snapshots {
         if sealed {
             let id = state.id;
             (snapshot.source, snapshot.taken) = branched(&state);
-            let forked = 
-                self.fork_state(snapshot, Origin { snapshot: state, chain, granted: true }, asked);
+            let forked = self.fork_state(snapshot, Origin { snapshot: state, chain, granted: true }, asked);
             self.release(id)?;
             return forked;
         }

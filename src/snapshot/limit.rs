@@ -51,7 +51,10 @@ impl Snapshots {
             });
         };
         if key::is_unpack(key, &row.labels) {
-            return Err(Error::invalid(format!("snapshot {key:?}"), "an image that is unpacked has no limit"));
+            return Err(Error::invalid(
+                format!("snapshot {key:?}"),
+                "an image that is unpacked has no limit",
+            ));
         }
         // Neither a seal nor another change of it comes between what is set and what is written down.
         let _seal = self.take_seal(key)?;

@@ -84,7 +84,8 @@ fn quota_groups_go_when_nothing_is_left_of_a_layer() {
     let groups = || {
         let uuid = ioctl::btrfs_uuid(place.layers.pool.get().unwrap().layers()).unwrap();
         let shown = format!("/sys/fs/btrfs/{}/qgroups", super::super::quota::hyphened(uuid));
-        let names = fs::read_dir(shown).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let names =
+            fs::read_dir(shown).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
         names.filter(|name| name.starts_with("0_") && name != "0_5").count()
     };
     place.layers.ready_for_limits(Home::Pool).unwrap();
@@ -112,7 +113,9 @@ fn where_nothing_keeps_a_limit_it_is_refused() {
     for root in ["ext4", "xfs", "btrfs"] {
         let place = Place::new(root, false);
         let layer = place.create(Home::Plain);
-        for refused in [place.layers.ready_for_limits(Home::Plain), place.layers.limit(&limited(&layer, Some(1)))] {
+        for refused in
+            [place.layers.ready_for_limits(Home::Plain), place.layers.limit(&limited(&layer, Some(1)))]
+        {
             let refused = refused.unwrap_err();
             assert_eq!(refused.kind(), Kind::FailedPrecondition);
             let said = refused.to_string();
@@ -125,7 +128,9 @@ fn where_nothing_keeps_a_limit_it_is_refused() {
 
 #[test]
 fn a_home_counts_each_byte_once() {
-    for (root, pool, home) in [("ext4", false, Home::Plain), ("xfs", false, Home::Plain), ("ext4", true, Home::Pool)] {
+    for (root, pool, home) in
+        [("ext4", false, Home::Plain), ("xfs", false, Home::Plain), ("ext4", true, Home::Pool)]
+    {
         let place = Place::new(root, pool);
         let used = || {
             let long = Instant::now() + std::time::Duration::from_mins(1);

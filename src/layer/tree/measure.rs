@@ -120,12 +120,16 @@ impl Measure<'_> {
         let until = self.until;
         let late = || until.is_some_and(|until| Instant::now() >= until);
         let (extents, mut shared) = (&mut self.extents, 0);
-        let all = ioctl::shared_extents(file, || !late(), |place, length| {
-            shared += length;
-            if let Some(extents) = extents {
-                extents.0.push((place, length));
-            }
-        })?;
+        let all = ioctl::shared_extents(
+            file,
+            || !late(),
+            |place, length| {
+                shared += length;
+                if let Some(extents) = extents {
+                    extents.0.push((place, length));
+                }
+            },
+        )?;
         if !all {
             return Err(io::ErrorKind::TimedOut.into());
         }

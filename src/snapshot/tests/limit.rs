@@ -57,8 +57,7 @@ fn a_limit_goes_with_forks_clones_and_what_replaces_a_container() {
     house.fork("default/4/fork", "default/1/base", house.id("default/2/web"));
     house.is_full_at("default/4/fork", 20);
     let take = |keep| Take { keep, ..named("") };
-    let (one, _) =
-        house.core.snapshot(house.id("default/2/web"), &take(Keep::ForOne), &mut Still).unwrap();
+    let (one, _) = house.core.snapshot(house.id("default/2/web"), &take(Keep::ForOne), &mut Still).unwrap();
     house.fork("default/5/one", "default/1/base", one.id);
     house.is_full_at("default/5/one", 20);
     for (keep, key) in [(Keep::ForOne, "default/6/own"), (Keep::ForClones, "default/7/own")] {
@@ -76,8 +75,7 @@ fn a_limit_goes_with_forks_clones_and_what_replaces_a_container() {
     house.core.replace(house.id("default/2/web"), state.id, &Kept::Discarded, None).unwrap();
     assert_eq!(house.limit("default/2/web"), Some(12 * MIB));
     house.is_full_at("default/2/web", 12);
-    let (one, _) =
-        house.core.snapshot(house.id("default/3/clone"), &take(Keep::ForOne), &mut Still).unwrap();
+    let (one, _) = house.core.snapshot(house.id("default/3/clone"), &take(Keep::ForOne), &mut Still).unwrap();
     let kept = Kept::Named { name: "was".into(), labels: BTreeMap::new(), expires: None, captured: None };
     let replaced = house.core.replace(house.id("default/2/web"), one.id, &kept, None).unwrap();
     assert_eq!(house.limit("default/2/web"), Some(12 * MIB));
