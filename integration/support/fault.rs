@@ -79,6 +79,8 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
     ("layer.quota.adopt", PROJECTS),
     ("layer.quota.project", PROJECTS),
 ];
+/// Without project quotas nothing keeps a limit there.
+const LIMIT: &str = "it has no project quotas, so that a limit is refused";
 /// A root's pool is made once.
 const POOL: &str = "integration/pool.rs";
 /// No loomd runs while a database is made anew, and what lies in `layers/` by another hand every verb would count.
