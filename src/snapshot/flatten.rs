@@ -405,7 +405,7 @@ fn next(chain: &[Part], depth: usize, urgent: bool) -> Option<Range<usize>> {
 /// The lowest neighbours, of layers of these weights, topmost first, that become one where [`FAN`] of one size do, and
 /// again what comes of that.
 fn group(weights: &[i64]) -> Option<Range<usize>> {
-    let size = |weight: i64| weight.max(1).ilog(FAN as i64);
+    let size = |weight: i64| weight.max(1).ilog2() / FAN.ilog2();
     // The weights and numbers of what they become, the lowest first.
     let mut made: Vec<(i64, usize)> = Vec::new();
     for weight in weights.iter().rev() {
