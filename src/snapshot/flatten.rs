@@ -197,7 +197,7 @@ impl Snapshots {
     }
 
     /// Makes the topmost `count` layers of a chain one, which takes the place of the first.
-    pub(super) fn merge(&self, chain: &[Layer], count: usize, urgent: bool) -> Result<()> {
+    pub(crate) fn merge(&self, chain: &[Layer], count: usize, urgent: bool) -> Result<()> {
         let run = chain.get(..count).unwrap_or_default();
         let (Some(top), Some(lowest)) = (run.first(), run.last()) else { return Ok(()) };
         let changed = || Error::Busy(format!("layer {}", run.first().map_or(LayerId(0), |top| top.id)));

@@ -133,7 +133,7 @@ fn requests_that_looked_before_build_on_what_is_there_now() {
     let looked = |key: &str| {
         let snapshot = fresh(key, Kind::Active, BTreeMap::new()).unwrap();
         let snapshot = house.core.store().read(|rows| below(rows, snapshot, "default/3/g3")).unwrap();
-        New { snapshot, home: Home::Plain, base: Base::On(house.layers_of(last)) }
+        New { snapshot, home: Home::Plain, base: Base::On(house.layers_of(last)), max_size: None }
     };
     let (soon, late) = (looked("default/5/soon"), looked("default/5/late"));
     house.prepare("default/5/work", "default/3/g3");
