@@ -78,9 +78,6 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
     ("layer.quota.enable", ONCE),
     ("layer.quota.adopt", PROJECTS),
     ("layer.quota.project", PROJECTS),
-];
-/// Without project quotas nothing keeps a limit there.
-const LIMIT: &str = "it has no project quotas, so that a limit is refused";
     ("layer.flatten.", FLAT),
     ("snapshot.flatten.", FLAT),
 ];
