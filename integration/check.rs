@@ -49,7 +49,8 @@ impl House {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         let all: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}{said}"));
         let word = |one: &Value, field: &str| one[field].as_str().unwrap().to_owned();
-        let found = all.as_array().unwrap().iter();
+        // What was removed just before a stop is reclaimed by a repair.
+        let found = all.as_array().unwrap().iter().filter(|one| one["code"] != "trash");
         let found = found.map(|one| (word(one, "code"), word(one, "repair"), one.clone())).collect();
         (output.status.code().unwrap(), found)
     }

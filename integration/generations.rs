@@ -1,4 +1,4 @@
-//! 2,000 generations, each made of the last with one file changed: every file of every hundredth is right, and the
+//! 2,000 generations, each forked from the last with one file changed: every file of every hundredth is right, and the
 //! last costs no more than one of the first. containerd adds nothing to that, so that loomd is asked itself; writes and
 //! reads go through mounts as containerd makes them.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // Tests panic.
@@ -29,17 +29,8 @@ const ROUNDS: usize = 21;
 /// A machine that others use is not judged by less.
 const NOISE: Duration = Duration::from_millis(1);
 
-/// How a generation is made of the last.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Make {
-    /// The last goes on, and the next continues from it.
-    Fork,
-    /// The last is committed, and the next stands on it.
-    Clone,
-}
-
+/// The generations, and where they are.
 struct Line {
-    make: Make,
     place: Place,
     doors: Doors,
     at: PathBuf,
@@ -48,7 +39,7 @@ struct Line {
 }
 
 impl Line {
-    fn new(layout: Layout, make: Make) -> Line {
+    fn new(layout: Layout) -> Line {
         let scratch = Scratch::new();
         let place = layout.make(&scratch);
         let run = scratch.dir("run");
@@ -56,7 +47,7 @@ impl Line {
         loomd.start();
         let doors = Doors::new(loomd.socket(), loomd.ttrpc_socket());
         let at = scratch.dir("at");
-        Line { make, place, doors, at, _loomd: loomd, _scratch: scratch }
+        Line { place, doors, at, _loomd: loomd, _scratch: scratch }
     }
 
     /// Shows `work` what a snapshot is.
@@ -109,40 +100,29 @@ impl Line {
 
     /// Makes a generation of the one before.
     fn generation(&self, n: usize, files: &mut BTreeMap<String, String>) {
-        let last = n.checked_sub(1).map(key);
-        let active = match (self.make, last) {
-            (Make::Fork, Some(last)) => {
-                self.doors.prepare(&key(n), "base", &[(FORK, &last)]).unwrap();
-                key(n)
-            }
-            (Make::Fork, None) => {
-                self.doors.prepare(&key(n), "base", &[]).unwrap();
-                key(n)
-            }
-            (Make::Clone, last) => {
-                self.doors.prepare("work", last.as_deref().unwrap_or("base"), &[]).unwrap();
-                "work".to_owned()
-            }
-        };
+        match n.checked_sub(1).map(key) {
+            Some(last) => self.fork(&key(n), &last),
+            None => self.doors.prepare(&key(n), "base", &[]).unwrap(),
+        }
         // Another file each time, and now and then one goes.
         let name = format!("{}/{}", n * 7 % 10, n * 7 % FILES);
         let gone = n % 9 == 8 && files.remove(&name).is_some();
-        self.mounted(&active, |root| {
+        self.mounted(&key(n), |root| {
             if gone { fs::remove_file(root.join(&name)) } else { fs::write(root.join(&name), key(n)) }
                 .unwrap();
         });
         if !gone {
             files.insert(name, key(n));
         }
-        if self.make == Make::Clone {
-            self.doors.commit(&key(n), &active, &[]).unwrap();
-        }
+    }
+
+    fn fork(&self, key: &str, of: &str) {
+        self.doors.prepare(key, "base", &[(FORK, of)]).unwrap();
     }
 
     /// Every file of a generation.
     fn files(&self, n: usize) -> BTreeMap<String, String> {
-        let key = self.view(n);
-        let files = self.mounted(&key, |root| {
+        self.mounted(&key(n), |root| {
             let mut files = BTreeMap::new();
             for directory in fs::read_dir(root).unwrap().map(Result::unwrap) {
                 for file in fs::read_dir(directory.path()).unwrap().map(Result::unwrap) {
@@ -151,33 +131,13 @@ impl Line {
                 }
             }
             files
-        });
-        self.end(&key);
-        files
+        })
     }
 
-    /// What can be mounted of a generation.
-    fn view(&self, n: usize) -> String {
-        if self.make == Make::Fork {
-            return key(n);
-        }
-        self.doors.view("look", &key(n)).unwrap();
-        "look".to_owned()
-    }
-
-    fn end(&self, view: &str) {
-        if view == "look" {
-            self.doors.remove(view).unwrap();
-        }
-    }
-
-    /// How long another one of a generation takes, and the reading of a file that was there from the beginning.
+    /// How long another fork of a generation takes, and the reading of a file that was there from the beginning.
     fn cost(&self, n: usize) -> [Duration; 2] {
         let begun = Instant::now();
-        match self.make {
-            Make::Fork => self.doors.prepare("next", "base", &[(FORK, &key(n))]).unwrap(),
-            Make::Clone => self.doors.prepare("next", &key(n), &[]).unwrap(),
-        }
+        self.fork("next", &key(n));
         let fork = begun.elapsed();
         let read = self.mounted("next", |root| {
             let begun = Instant::now();
@@ -202,8 +162,8 @@ fn median(mut times: Vec<Duration>) -> Duration {
     times[times.len() / 2]
 }
 
-fn generations(layout: Layout, make: Make) {
-    let line = Line::new(layout, make);
+fn generations(layout: Layout) {
+    let line = Line::new(layout);
     let mut files = line.begin();
     let mut wanted = BTreeMap::new();
     let begun = Instant::now();
@@ -235,10 +195,10 @@ fn generations(layout: Layout, make: Make) {
 
 #[test]
 fn two_thousand_forks_with_a_pool() {
-    generations(Layout::Ext4Pool, Make::Fork);
+    generations(Layout::Ext4Pool);
 }
 
 #[test]
-fn two_thousand_clones_without_a_pool() {
-    generations(Layout::Ext4, Make::Clone);
+fn two_thousand_forks_without_a_pool() {
+    generations(Layout::Ext4);
 }

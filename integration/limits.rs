@@ -127,7 +127,8 @@ fn a_limit_is_set_raised_lowered_and_ended(mut stage: Stage) {
     assert_eq!(write(&stage, "shop", "none", 60).0, 60 * MIB);
 
     let doors = stage.doors();
-    let parent = stage.containerd.snapshots("loom").into_iter().find(|key| key.starts_with("sha256:")).unwrap();
+    let parent =
+        stage.containerd.snapshots("loom").into_iter().find(|key| key.starts_with("sha256:")).unwrap();
     let parent = stage.loom_json(&["ls", "--all"]).as_array().unwrap().iter().find_map(|row| {
         let key = row["key"].as_str()?;
         key.ends_with(&parent).then(|| key.to_owned())

@@ -34,7 +34,7 @@ use support::wait::wait_until;
 /// The attempts on sources that are started and stopped all the time.
 const ATTEMPTS: usize = 1200;
 /// Those sources.
-const SOURCES: usize = 4;
+const SOURCES: usize = 8;
 
 /// A source, and what is known of it from outside.
 struct Source {
@@ -72,11 +72,19 @@ fn upper(options: &str) -> PathBuf {
     options.split(',').find_map(|option| option.strip_prefix("upperdir=")).unwrap().into()
 }
 
+/// An option with the names of lowers as seen from the directory of layers.
+fn shortened(core: &Snapshots, option: &str) -> String {
+    let layers = format!("{}/layers/", core.layers().root().display());
+    if option.starts_with("lowerdir=") { option.replace(&layers, "") } else { option.to_owned() }
+}
+
 /// Starts and stops a source at random: a mount in a namespace of this thread's own, and writes to it.
 fn start_and_stop(core: &Snapshots, source: &Source, place: &Path, stop: &AtomicBool, counts: &Counts) {
     unshare(CloneFlags::CLONE_NEWNS).unwrap();
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+    // This thread's own too: the names of layers are told from here, as containerd does it, to have room for many.
+    std::env::set_current_dir(core.layers().root().join("layers")).unwrap();
     let mut random = Random::seeded(&source.key);
     while !stop.load(Ordering::SeqCst) {
         source.turns.fetch_add(1, Ordering::SeqCst);
@@ -88,7 +96,9 @@ fn start_and_stop(core: &Snapshots, source: &Source, place: &Path, stop: &Atomic
 
 fn session(core: &Snapshots, source: &Source, place: &Path, random: &mut Random, counts: &Counts) {
     let options = loop {
-        let told = core.mounts(&source.key).unwrap().remove(0).options.join(",");
+        let told = core.mounts(&source.key).unwrap().remove(0).options;
+        let told: Vec<_> = told.iter().map(|option| shortened(core, option)).collect();
+        let told = told.join(",");
         // Whoever got them may take its time.
         std::thread::sleep(Duration::from_millis(random.below(40) as u64));
         match mount(Some("overlay"), place, Some("overlay"), MsFlags::empty(), Some(told.as_str())) {

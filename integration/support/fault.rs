@@ -83,7 +83,11 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
     ("layer.quota.enable", ONCE),
     ("layer.quota.adopt", PROJECTS),
     ("layer.quota.project", PROJECTS),
+    ("layer.flatten.", FLAT),
+    ("snapshot.flatten.", FLAT),
 ];
+/// Chains become flat in the background, and a minute behind that what they were of goes.
+const FLAT: &str = "src/snapshot/tests/flatten_faults.rs";
 /// A root's pool is made once.
 const POOL: &str = "integration/pool.rs";
 /// No loomd runs while a database is made anew, and what lies in `layers/` by another hand every verb would count.

@@ -293,7 +293,8 @@ impl Look<'_> {
         let mut stale: BTreeMap<(LayerId, &str), &Mounted> = BTreeMap::new();
         for mount in &self.mounts {
             let known = self.rows.get(&mount.layer).is_some_and(|row| row.home == mount.home);
-            if mount.trashed || (!known && !(self.running && self.layers.gave(mount.layer))) {
+            // A layer is handed out to be mounted when its row is there, which the next look sees.
+            if mount.trashed || !known {
                 stale.entry((mount.layer, &mount.point)).or_insert(mount);
             }
             if mount.role == Role::Upper {

@@ -75,6 +75,10 @@ pub fn offline(root: &Path, pool: Option<&Path>, how: How) -> Result<Vec<Finding
         layers.start_above(highest.id);
     }
     cases.extend(compare::look(&store, &layers, false)?);
+    if how != How::Repair {
+        // What waits in the trash is no damage: a start of loomd goes on with it.
+        cases.retain(|case| case.finding.code != Code::Trash || case.fix.is_none());
+    }
     conclude(&store, &layers, cases, how == How::Repair)
 }
 

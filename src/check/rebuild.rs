@@ -318,10 +318,11 @@ fn write(path: &Path, rows: &Rows) -> Result<Option<PathBuf>> {
     let (layers, snapshots): (Vec<Layer>, Vec<Snapshot>) =
         (rows.layers.values().cloned().collect(), rows.snapshots.values().cloned().collect());
     store.write(move |rows| {
-        for layer in &layers {
-            rows.insert_layer(layer)?;
-        }
         // What a row names must be there before it.
+        for layer in &layers {
+            rows.insert_layer(&Layer { base: None, ..layer.clone() })?;
+        }
+        layers.iter().try_for_each(|layer| rows.update_layer(layer))?;
         for row in &snapshots {
             rows.insert(&Snapshot { parent: None, source: None, ..row.clone() })?;
         }

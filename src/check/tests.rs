@@ -312,3 +312,29 @@ fn what_nobody_knows_is_kept_under_a_name() {
         fs::read_dir(house.root()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert_eq!(kept.filter(|name| name.starts_with("loom.db.")).count(), 1);
 }
+
+#[test]
+fn a_flat_chain_is_made_anew_of_what_it_says() {
+    let house = House::new(None);
+    let id = |key: &str| house.core.by_key(key).unwrap().unwrap().id;
+    let web = id("default/3/web");
+    let chain = house.core.get(web).unwrap().chain;
+    assert_eq!(chain.len(), 4, "each state was sealed as it lay");
+    house.core.merge(&chain[1..], 2, false).unwrap();
+    let (texts, names) = (["first", "second", "now"], ["first", "second", "default/3/web"]);
+    let read = |house: &House| names.map(|name| house.text(house.core.resolve(name).unwrap().id));
+    assert_eq!(read(&house), texts);
+    let before = house.core.get(web).unwrap().chain.len();
+    // What was replaced is still there: it is none of the new database's.
+    let (house, found) = house.offline(How::Look);
+    assert_eq!(found, []);
+    let House { core, pool, dir } = house;
+    Snapshots::close(core, Duration::from_secs(30));
+    let found = offline(dir.path(), None, How::Rebuild).unwrap();
+    assert_eq!(codes(&found), [(Code::DatabaseRebuilt, Repair::Done)], "{found:?}");
+    let house = House { core: open(dir.path(), None), pool, dir };
+    assert_eq!(read(&house), texts);
+    assert_eq!(house.core.get(web).unwrap().chain.len(), before);
+    assert_eq!(house.core.all().unwrap().len(), 4, "no state is told twice");
+    assert_eq!(house.running(false), []);
+}

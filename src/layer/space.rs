@@ -55,8 +55,8 @@ pub(super) fn space(
                 Err(error) => return Err(error),
             }
         }
-        let shared = extents.as_mut().map_or(0, tree::Extents::cover);
-        *sum = u64::try_from(alone).unwrap_or(0) + shared;
+        let covered = extents.as_mut().map_or(0, tree::Extents::cover);
+        *sum = u64::try_from(alone).unwrap_or(0) + covered;
     }
     let stat = rustix::fs::fstatvfs(area.layers()).map_err(inspect())?;
     let [layers, all] = sums;

@@ -180,8 +180,8 @@ impl Pool {
             Ok((made, answer))
         });
         match built {
-            Ok((made, answer)) => {
-                self.set(made)?;
+            Ok((pool, answer)) => {
+                self.set(pool)?;
                 Ok(answer)
             }
             Err(error) => {

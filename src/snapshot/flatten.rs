@@ -197,7 +197,7 @@ impl Snapshots {
     }
 
     /// Makes the topmost `count` layers of a chain one, which takes the place of the first.
-    pub(super) fn merge(&self, chain: &[Layer], count: usize, urgent: bool) -> Result<()> {
+    pub(crate) fn merge(&self, chain: &[Layer], count: usize, urgent: bool) -> Result<()> {
         let run = chain.get(..count).unwrap_or_default();
         let (Some(top), Some(lowest)) = (run.first(), run.last()) else { return Ok(()) };
         let changed = || Error::Busy(format!("layer {}", run.first().map_or(LayerId(0), |top| top.id)));
@@ -405,7 +405,7 @@ fn next(chain: &[Part], depth: usize, urgent: bool) -> Option<Range<usize>> {
 /// The lowest neighbours, of layers of these weights, topmost first, that become one where [`FAN`] of one size do, and
 /// again what comes of that.
 fn group(weights: &[i64]) -> Option<Range<usize>> {
-    let size = |weight: i64| weight.max(1).ilog(FAN as i64);
+    let size = |weight: i64| weight.max(1).ilog2() / FAN.ilog2();
     // The weights and numbers of what they become, the lowest first.
     let mut made: Vec<(i64, usize)> = Vec::new();
     for weight in weights.iter().rev() {

@@ -16,6 +16,8 @@
 //! - A layer has a *base*, what is really stacked below it. An active snapshot owns its top layer alone;
 //!   any number of snapshots stand on a sealed one. A layer goes when no snapshot stands on it and no
 //!   layer is stacked on it.
+//! - A layer may come to have the place of another that shows the same (`flatten`): a chain of generations stays
+//!   shallow.
 //! - containerd owns what has a key; loom *holds* what has a name, a pin, or a request under way.
 //! - A key may move to a new row, with other content (`replace`); the row that had it keeps its id and lineage.
 //! - A state has the moment that its source stood still (`moment`): what its source changed since can be told.

@@ -78,9 +78,11 @@ impl Snapshots {
         let empty = Layer::new(self.layers.next_id(), Home::Plain, Some(base.id), Stage::Writable);
         let empty = Layer { max_size: limit, ..empty };
         let deeper: Vec<_> = [&empty, &base].into_iter().chain(below).cloned().collect();
-        if self.layers.mounts(&deeper, Access::Write).is_none() {
+        if let Err(Error::TooDeep { .. }) = self.mounts_of(key, &deeper, Access::Write) {
             return Ok(None);
         }
+        // Which may have been made flat for that.
+        let base = self.on_flat(base);
         self.store.write({
             let base = base.clone();
             move |rows| rows.insert_layer(&base)

@@ -44,7 +44,7 @@ impl Snapshots {
     pub fn open(store: Store, layers: Layers, rules: Rules) -> Result<Arc<Self>> {
         let (chores, left) = mpsc::channel();
         let (ask, asked) = mpsc::channel();
-        let (measures, measured) = mpsc::channel();
+        let (measures, to_measure) = mpsc::channel();
         let layers = Arc::new(layers);
         let reclaimer = Reclaimer::start(&layers)?;
         let core = Arc::new(Self {
@@ -70,7 +70,7 @@ impl Snapshots {
         core.put_right()?;
         Self::do_chores(&core, left)?;
         Self::make_flat(&core, asked)?;
-        Self::do_measures(&core, measured)?;
+        Self::do_measures(&core, to_measure)?;
         Ok(core)
     }
 

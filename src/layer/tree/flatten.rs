@@ -148,8 +148,8 @@ impl Flatten<'_> {
             }
             Ok(made)
         };
-        let made = make().map_err(&wrong)?;
-        self.targets.push(made).map_err(|e| wrong(e.into()))?;
+        let target = make().map_err(&wrong)?;
+        self.targets.push(target).map_err(|e| wrong(e.into()))?;
         self.unset.push(attributes);
         Ok(true)
     }

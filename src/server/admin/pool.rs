@@ -39,7 +39,7 @@ impl Admin {
         let target = self.target(request.containerd.into_option());
         let (tell, mut told) = mpsc::channel(WAITING);
         let references = request.references;
-        let moved = self.branch(|brancher: Arc<Brancher>| async move {
+        let moves = self.branch(|brancher: Arc<Brancher>| async move {
             brancher.move_to_pool(&target, references, tell).await
         });
         let send = async {
@@ -48,7 +48,7 @@ impl Admin {
             }
             Ok(())
         };
-        let (moved, sent) = tokio::join!(moved, send);
+        let (moved, sent) = tokio::join!(moves, send);
         moved?;
         sent
     }

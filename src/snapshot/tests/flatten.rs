@@ -22,7 +22,7 @@ impl House {
     }
 
     /// A generation: the one before with a file of its own name, and its number in another.
-    fn generation(&self, n: usize) -> Id {
+    pub(super) fn generation(&self, n: usize) -> Id {
         let (name, key) = (format!("default/{n}/g{n}"), format!("default/{n}/work{n}"));
         let parent = n.checked_sub(1).map(|n| format!("default/{n}/g{n}")).unwrap_or_default();
         self.prepare(&key, &parent);
@@ -43,7 +43,7 @@ impl House {
         self.core.end_replaced(Duration::ZERO).unwrap();
     }
 
-    fn is_generation(&self, id: Id, n: usize) {
+    pub(super) fn is_generation(&self, id: Id, n: usize) {
         assert_eq!(self.text(id, "number"), n.to_string().as_bytes());
         for file in 0..=n {
             assert_eq!(self.text(id, &format!("file{file}")), file.to_string().as_bytes(), "{file} of {n}");

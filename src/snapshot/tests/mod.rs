@@ -4,6 +4,8 @@
 mod branch;
 mod crash;
 mod flatten;
+#[cfg(feature = "fault-points")]
+mod flatten_faults;
 mod lifecycle;
 mod limit;
 mod mapped;
