@@ -497,9 +497,8 @@ fn sweep(layout: Layout, version: Version) -> usize {
     let chosen = |name: &str| only.as_deref().is_none_or(|only| only.split(',').any(|one| one == name));
     let mut sweep = Sweep::new(layout, version);
     let baseline = sweep.steady(true);
-    let here = |verb: &&Verb| {
-        (!verb.nerdctls || layout == NERDCTLS) && (!verb.pool || layout == Layout::Ext4Pool)
-    };
+    let here =
+        |verb: &&Verb| (!verb.nerdctls || layout == NERDCTLS) && (!verb.pool || layout == Layout::Ext4Pool);
     for verb in VERBS.iter().filter(here).filter(|verb| chosen(verb.name)) {
         sweep.verb(verb, &baseline);
     }

@@ -120,7 +120,7 @@ impl Look<'_> {
                 continue;
             }
             let Some((_, seal)) = self.found.get(&(row.id, word(row.home))) else {
-                cases.push(self.missing(row, what, upon));
+                cases.push(Self::missing(row, what, upon));
                 continue;
             };
             cases.extend(match (row.stage, seal) {
@@ -152,7 +152,7 @@ impl Look<'_> {
     }
 
     /// A row without its directory.
-    fn missing(&self, row: &Layer, what: String, upon: &[String]) -> Case {
+    fn missing(row: &Layer, what: String, upon: &[String]) -> Case {
         if upon.is_empty() {
             let message = "its directory is not there, and nothing stands on it";
             return Case::fixed_by(Fix::Forget(row.id), Code::LayerMissing, what, message);
@@ -275,12 +275,11 @@ impl Look<'_> {
                 }
                 _ => None,
             };
-            let case = match told {
-                Some(message) => Case::told(code, what, message),
-                None => {
-                    let message = "loom makes nothing of this name, and refers to none";
-                    Case::fixed_by(Fix::ThrowAway(stray), code, what, message)
-                }
+            let case = if let Some(message) = told {
+                Case::told(code, what, message)
+            } else {
+                let message = "loom makes nothing of this name, and refers to none";
+                Case::fixed_by(Fix::ThrowAway(stray), code, what, message)
             };
             self.cases.push(case.weighed(path));
         }

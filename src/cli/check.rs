@@ -70,13 +70,14 @@ fn answer(findings: &[Finding], look: &Look, json: bool) -> Result<Answer, Failu
     };
     if left > 0 {
         let possible = findings.iter().filter(|finding| finding.repair == "possible").count();
-        let mut message = match left {
+        let counted = match left {
             1 => "1 finding is left".to_owned(),
             left => format!("{left} findings are left"),
         };
-        if possible > 0 {
-            message += &format!("; --repair puts {possible} right");
-        }
+        let message = match possible {
+            0 => counted,
+            possible => format!("{counted}; --repair puts {possible} right"),
+        };
         answer.failures.push(Failure::new(Code::FAILED_PRECONDITION, message).exits(Exit::Failed));
     }
     Ok(answer)
@@ -95,12 +96,11 @@ fn table(look: &Look, findings: &[Finding]) -> String {
     });
     let drawn = draw(look, &columns, rows.collect());
     let mut lines = drawn.lines();
-    let mut text = String::new();
-    text.extend(lines.next().map(|head| format!("{head}\n")));
-    for (line, finding) in lines.zip(findings) {
-        text += &format!("{line}\n    {}\n", look.faint(&clean(&finding.message)));
-    }
-    text
+    let head = lines.next().map(|head| format!("{head}\n"));
+    let told = lines
+        .zip(findings)
+        .map(|(line, finding)| format!("{line}\n    {}\n", look.faint(&clean(&finding.message))));
+    head.into_iter().chain(told).collect()
 }
 
 #[cfg(test)]

@@ -128,16 +128,16 @@ impl Brancher {
             // An image has the owners that its containers see, whatever user namespace its source runs in.
             let operation = Some(work.id());
             let plain = blocking(&self.core, move |core| core.unmapped(state, operation)).await?;
-            let made = async {
+            let image = async {
                 let lease = Lease::take(&client, self.core.layers().root(), work.id()).await?;
                 let source = Source { state: plain.clone(), ..source };
                 self.make_image(&work, &lease, &commit, source, begun).await
             };
-            let made = made.await;
+            let image = image.await;
             if plain.id != state {
                 self.release(plain.id).await;
             }
-            made
+            image
         };
         let made = self.close_image(&work, &client, &plan, made.await).await;
         if transient {

@@ -67,9 +67,9 @@ use rustix::fs::{CWD, Mode, OFlags};
 
 use self::area::Area;
 pub use self::change::{Aspect, Change, ChangeKind, Node};
-use self::probe::Probe;
 pub use self::copying::Copying;
 pub use self::lock::lock;
+use self::probe::Probe;
 pub use self::space::Space;
 pub use self::strays::Stray;
 use crate::error::{Error, Result};

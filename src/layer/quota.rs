@@ -217,12 +217,6 @@ fn number(directory: &Path, name: &str) -> Option<u64> {
 
 /// A UUID as it is written.
 pub(super) fn hyphened(uuid: [u8; 16]) -> String {
-    let mut text = String::new();
-    for (at, byte) in uuid.iter().enumerate() {
-        if matches!(at, 4 | 6 | 8 | 10) {
-            text.push('-');
-        }
-        text.push_str(&format!("{byte:02x}"));
-    }
-    text
+    let hyphen = |at| if matches!(at, 4 | 6 | 8 | 10) { "-" } else { "" };
+    uuid.iter().enumerate().map(|(at, byte)| format!("{}{byte:02x}", hyphen(at))).collect()
 }

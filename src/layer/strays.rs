@@ -49,11 +49,8 @@ impl Area {
         }
         if self.home() == Home::Pool {
             for id in area::numbers(self.layers()).map_err(Error::io("list", self.path().join("layers")))? {
-                let layer = match self.open_layer(id) {
-                    Ok(layer) => layer,
-                    // It went meanwhile, or is no directory.
-                    Err(_) => continue,
-                };
+                // It went meanwhile, or is no directory.
+                let Ok(layer) = self.open_layer(id) else { continue };
                 strays.extend(self.nested(id, layer.as_fd())?);
             }
         }

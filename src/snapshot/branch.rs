@@ -54,14 +54,13 @@ impl Snapshots {
             });
         }
         let mut state = self.new_state(&source, take, name)?;
-        let copied = match self.seal_as_it_lies(&mut state, &source, &take.keep, freezer)? {
-            Some(sealed) => sealed,
-            None => {
-                let gone = || Error::SnapshotNotFound(source.title());
-                let (_reading, top) = self.read_top(source.id)?.ok_or_else(gone)?;
-                let mut copy = |top: &Layer, id| self.copy_live(top, id, freezer);
-                self.state_of(&mut state, &top, &take.keep, &mut copy)?
-            }
+        let copied = if let Some(sealed) = self.seal_as_it_lies(&mut state, &source, &take.keep, freezer)? {
+            sealed
+        } else {
+            let gone = || Error::SnapshotNotFound(source.title());
+            let (_reading, top) = self.read_top(source.id)?.ok_or_else(gone)?;
+            let mut copy = |top: &Layer, id| self.copy_live(top, id, freezer);
+            self.state_of(&mut state, &top, &take.keep, &mut copy)?
         };
         Ok((state, Cost { method: copied.method, paused: copied.paused, total: began.elapsed() }))
     }

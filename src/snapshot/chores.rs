@@ -119,16 +119,16 @@ fn until_dropped(core: &Weak<Snapshots>, chores: &Receiver<Chore>) {
     let (shortest, longest) = AGAIN;
     let (mut wait, mut left) = (shortest, Vec::new());
     loop {
-        let first = if !left.is_empty() {
+        let first = if left.is_empty() {
+            match chores.recv() {
+                Ok(first) => Some(first),
+                Err(_) => return,
+            }
+        } else {
             match chores.recv_timeout(wait) {
                 Ok(first) => Some(first),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
-            }
-        } else {
-            match chores.recv() {
-                Ok(first) => Some(first),
-                Err(_) => return,
             }
         };
         wait = if first.is_some() { shortest } else { (wait * 2).min(longest) };

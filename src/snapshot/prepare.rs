@@ -144,11 +144,8 @@ impl Snapshots {
                 (rest, Some(first))
             }
         };
-        let layer = Layer {
-            mapping,
-            max_size,
-            ..Layer::new(id, home, below.first().map(|l| l.id), Stage::Writable)
-        };
+        let layer =
+            Layer { mapping, max_size, ..Layer::new(id, home, below.first().map(|l| l.id), Stage::Writable) };
         let mut chain = vec![layer.clone()];
         chain.extend_from_slice(below);
         let mounts = self.mounts_of(title, &chain, access)?;

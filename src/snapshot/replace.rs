@@ -99,8 +99,7 @@ impl Snapshots {
         }
         crate::fault::point("snapshot.replace.lay")?;
         let (home, base) = place(chain.clone(), false, self.layers.pool().is_some())?;
-        let Laid { layer, method, .. } =
-            self.lay(key, (home, max_size), &base, mapping, Access::Write)?;
+        let Laid { layer, method, .. } = self.lay(key, (home, max_size), &base, mapping, Access::Write)?;
         Ok(Top { layer, made: true, method })
     }
 

@@ -260,7 +260,11 @@ fn stores_to_a_mapped_file_are_seen() {
             wait_for_a_tick();
         };
         store(1);
-        trees.copy.rounds(|| Ok(rustix::fs::syncfs(std::fs::File::open(&root).unwrap()).unwrap())).unwrap();
+        let flush = || {
+            rustix::fs::syncfs(std::fs::File::open(&root).unwrap()).unwrap();
+            Ok(())
+        };
+        trees.copy.rounds(flush).unwrap();
         for value in 2..6 {
             store(value);
             trees.copy.again().unwrap();

@@ -37,20 +37,20 @@ impl Admin {
         sender: &ServerStreamSender<MoveToPoolResponse>,
     ) -> ttrpc::Result<()> {
         let target = self.target(request.containerd.into_option());
-        let (tell, mut told) = mpsc::channel(WAITING);
+        let (tell, mut answers) = mpsc::channel(WAITING);
         let references = request.references;
         let moves = self.branch(|brancher: Arc<Brancher>| async move {
             brancher.move_to_pool(&target, references, tell).await
         });
         let send = async {
-            while let Some(one) = told.recv().await {
+            while let Some(one) = answers.recv().await {
                 sender.send(&answer(one)).await?;
             }
             Ok(())
         };
-        let (moved, sent) = tokio::join!(moves, send);
-        moved?;
-        sent
+        let (done, told) = tokio::join!(moves, send);
+        done?;
+        told
     }
 }
 

@@ -128,12 +128,18 @@ fn what_was_stacked_on_the_topmost_is_stacked_on_the_flat_one() {
 #[test]
 fn requests_that_looked_before_build_on_what_is_there_now() {
     let house = House::new();
-    let last = (0..4).map(|n| house.generation(n)).last().unwrap();
+    let last = (0..4).fold(None, |_, n| Some(house.generation(n))).unwrap();
     let chain = house.layers_of(last);
     let looked = |key: &str| {
         let snapshot = fresh(key, Kind::Active, BTreeMap::new()).unwrap();
         let snapshot = house.core.store().read(|rows| below(rows, snapshot, "default/3/g3")).unwrap();
-        New { snapshot, home: Home::Plain, base: Base::On(house.layers_of(last)), mapping: None, max_size: None }
+        New {
+            snapshot,
+            home: Home::Plain,
+            base: Base::On(house.layers_of(last)),
+            mapping: None,
+            max_size: None,
+        }
     };
     let (soon, late) = (looked("default/5/soon"), looked("default/5/late"));
     house.prepare("default/5/work", "default/3/g3");
@@ -157,7 +163,7 @@ fn requests_that_looked_before_build_on_what_is_there_now() {
 #[test]
 fn a_chain_that_changed_meanwhile_is_left_as_it_is() {
     let house = House::flat(2);
-    let last = (0..4).map(|n| house.generation(n)).last().unwrap();
+    let last = (0..4).fold(None, |_, n| Some(house.generation(n))).unwrap();
     let chain = house.layers_of(last);
     house.core.remove("default/3/g3").unwrap();
     assert!(house.core.merge(&chain, 4, false).is_err());
@@ -223,7 +229,7 @@ fn images_keep_their_layers() {
 #[test]
 fn a_replace_and_its_undoing_go_on_with_flat_layers() {
     let house = House::flat(2);
-    let last = (0..4).map(|n| house.generation(n)).last().unwrap();
+    let last = (0..4).fold(None, |_, n| Some(house.generation(n))).unwrap();
     house.prepare("default/5/web", "default/3/g3");
     house.write("default/5/web", "own", "web");
     let web = house.id("default/5/web");

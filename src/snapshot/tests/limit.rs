@@ -26,7 +26,7 @@ impl House {
         let Ok(mut file) = std::fs::File::create(path) else { return 0 };
         let mut written = 0;
         while written < 60 * MIB {
-            match file.write(&[7; 1 << 16]) {
+            match file.write(&vec![7; 1 << 16]) {
                 Ok(count) => written += i64::try_from(count).unwrap(),
                 Err(_) => break,
             }

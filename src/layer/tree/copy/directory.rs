@@ -34,11 +34,11 @@ pub(super) enum Task {
     /// A directory, beneath one that is open or the root.
     Directory { number: usize, near: Option<Arc<Open>> },
     /// Names in one.
-    Names { of: Arc<Open>, names: Vec<Name> },
+    Names { of: Arc<Open>, names: Vec<Listed> },
 }
 
 /// A name as the source's directory tells it.
-pub(super) struct Name {
+pub(super) struct Listed {
     inode: u64,
     kind: FileType,
     name: CString,
@@ -135,14 +135,14 @@ impl Copy {
         }
         let mut names = names.into_iter();
         crew.add(std::iter::from_fn(|| {
-            let part: Vec<Name> = names.by_ref().take(PART).collect();
+            let part: Vec<Listed> = names.by_ref().take(PART).collect();
             (!part.is_empty()).then(|| Task::Names { of: Arc::clone(&open), names: part })
         }));
         Ok(())
     }
 
     /// Deals with some of the names in a directory, and where they are the last ones, with the directory.
-    fn part(&self, open: &Arc<Open>, names: &[Name], crew: &Crew<Task, Error>) -> Result<()> {
+    fn part(&self, open: &Arc<Open>, names: &[Listed], crew: &Crew<Task, Error>) -> Result<()> {
         let mut entries = Vec::with_capacity(names.len());
         for name in names {
             fault::point("layer.copy.entry")?;
@@ -163,7 +163,7 @@ impl Copy {
     }
 
     /// Makes a name in the copy what it is in the source; none where it is no longer there.
-    fn name(&self, open: &Open, name: &Name) -> Result<Option<Entry>> {
+    fn name(&self, open: &Open, name: &Listed) -> Result<Option<Entry>> {
         let wrong = |e: io::Error| self.wrong(open.number, &name.name, e);
         let old = open.old.get(&name.name).copied();
         let (pinned, found) = match self.look(open, name, old).map_err(wrong)? {
@@ -181,7 +181,7 @@ impl Copy {
         self.put(pinned.as_fd(), &found, target.as_fd(), &name.name).map(Some).map_err(wrong)
     }
 
-    fn look(&self, open: &Open, Name { kind, name, .. }: &Name, old: Option<Entry>) -> io::Result<Look> {
+    fn look(&self, open: &Open, Listed { kind, name, .. }: &Listed, old: Option<Entry>) -> io::Result<Look> {
         match old {
             // What it is shows when it is opened.
             Some(Entry::Directory(_)) if *kind == FileType::Directory => return Ok(Look::Same(old)),
@@ -315,7 +315,7 @@ fn beneath(at: BorrowedFd<'_>, names: &[CString]) -> rustix::io::Result<OwnedFd>
 }
 
 /// The names in a directory, each once, in the order in which their inodes lie on disk.
-fn list(dir: BorrowedFd<'_>) -> rustix::io::Result<Vec<Name>> {
+fn list(dir: BorrowedFd<'_>) -> rustix::io::Result<Vec<Listed>> {
     let mut buffer = vec![MaybeUninit::uninit(); READ];
     let mut names = Vec::new();
     let mut entries = RawDir::new(dir, &mut buffer);
@@ -328,7 +328,7 @@ fn list(dir: BorrowedFd<'_>) -> rustix::io::Result<Vec<Name>> {
         };
         let name = entry.file_name();
         if name != c"." && name != c".." {
-            names.push(Name { inode: entry.ino(), kind: entry.file_type(), name: name.to_owned() });
+            names.push(Listed { inode: entry.ino(), kind: entry.file_type(), name: name.to_owned() });
         }
     }
     // A directory that changes while it is read may show one name twice.
