@@ -68,7 +68,7 @@ pub(super) const LIMIT: &str = "\
 It holds from now on, also while the container runs: a write behind it fails with \"disk quota exceeded\", \
 deleting always works. What the container has written counts as long as it lies on disk: what a snapshot or \
 a fork of it still has is not free when the container deletes it. A fork starts at nothing, under the same \
-limit.
+limit. What was written in a pool before its first limit does not count.
 
 A limit is kept in a pool, and by XFS or ext4 with project quotas; elsewhere it is refused.
 

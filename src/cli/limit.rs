@@ -25,6 +25,9 @@ fn note(limited: &LimitResponse) -> String {
     let LimitResponse { bytes: most, written, .. } = limited;
     match (*most, *written) {
         (0, _) => "no limit\n".to_owned(),
+        (most, 0) => {
+            format!("it may write {} from now on; what it has written before does not count\n", bytes(most))
+        }
         (most, written) if written > most => format!(
             "it has written {} already, more than {}: it can write nothing until it has deleted enough\n",
             bytes(written),
@@ -42,6 +45,7 @@ mod tests {
     fn what_is_full_is_said() {
         let note = |most, written| note(&LimitResponse { bytes: most, written, ..LimitResponse::default() });
         assert_eq!(note(0, 7), "no limit\n");
+        assert!(note(10_000_000, 0).contains("10 MB from now on"));
         assert_eq!(note(10_000_000, 2_000_000), "it has written 2.0 MB of 10 MB\n");
         assert!(note(1_000_000, 2_000_000).contains("can write nothing until"));
     }

@@ -22,7 +22,8 @@ pub const LIMIT_LABEL: &str = "containerd.io/snapshot/max-size";
 pub struct Limited {
     /// The most bytes that may be written now.
     pub max_size: Option<i64>,
-    /// Those that were written already, where that is known.
+    /// Those that were written already and count, where the filesystem has counted from the layer's beginning. Else
+    /// what is written from now on counts.
     pub written: Option<i64>,
 }
 
@@ -79,8 +80,7 @@ impl Snapshots {
         }
         written?;
         let counted = self.layers.written(&layer).ok().flatten().map(|(bytes, _)| bytes);
-        let known = counted.or_else(|| self.usage_of(&layer).ok().map(|usage| usage.size));
-        Ok(Limited { max_size, written: known })
+        Ok(Limited { max_size, written: counted })
     }
 
     /// The limit of a branch of a layer: what its request asks for, else the layer's, else the default.
