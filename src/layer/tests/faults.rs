@@ -51,7 +51,7 @@ fn run(image: &Image, pool: Option<&Image>, first: i64, fault: &str) -> (String,
     for base in [Some(image), pool].into_iter().flatten() {
         sh(
             base.path(),
-            "for s in layers/* trash/*; do [ ! -e $s ] || btrfs -q subvolume delete $s 2>/dev/null || rm -rf $s; done",
+            "for s in layers/* trash/* reclaim/*; do [ ! -e $s ] || btrfs -q subvolume delete $s 2>/dev/null || rm -rf $s; done",
         );
     }
     let seen = image.path().join("seen");
