@@ -1,5 +1,6 @@
 //! Archives: trees and images out of loom, and into it, whole or not at all.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // Tests panic.
+#![allow(clippy::needless_pass_by_value)] // A stage ends with its test.
 
 mod support;
 
@@ -29,7 +30,7 @@ fn text(path: &Path) -> &str {
 
 /// The tree of an image, as the stage's containerd mounts it.
 fn tree(stage: &Stage, image: &str) -> Tree {
-    image_tree(&stage.containerd, &stage.scratch.dir("mounted"), image).as_layer()
+    image_tree(&stage.containerd, &stage.scratch.dir("mounted"), image).into_layer()
 }
 
 /// The blobs of the stage's containerd, in order.
@@ -89,7 +90,7 @@ fn a_tree_goes_out_and_comes_in(stage: Stage) {
         "tar",
         &["--xattrs", "--xattrs-include=*", "--numeric-owner", "-xpf", text(&tar), "-C", text(&unpacked)],
     );
-    Tree::read(&unpacked).as_layer().assert_same(&was, "unpacked by tar");
+    Tree::read(&unpacked).into_layer().assert_same(&was, "unpacked by tar");
 
     // And back: plain, and compressed by others.
     for (suffix, by) in [("tar", None), ("gz", Some("gzip")), ("zst", Some("zstd"))] {
@@ -360,13 +361,19 @@ fn an_import_that_ends_early_leaves_nothing(mut stage: Stage) {
     wait_until_again(&stage, &before, "all of them");
 }
 
-fn a_full_content_store(stage: Stage) {
+/// Commits a container of 60 MiB as `loom.test/large:1`; answers the image that it was made of.
+fn large_image(stage: &Stage) -> String {
     let image = stage.import(&small());
     stage.containerd.ctr(&["run", "-d", "--snapshotter", "loom", &image, "origin", "sleep", "10000"]);
     stage
         .containerd
         .exec("origin", &["sh", "-c", "dd if=/dev/urandom of=/root/large bs=1M count=60 2>/dev/null"]);
     stage.loom_json(&["commit", "origin", "loom.test/large:1"]);
+    image
+}
+
+fn a_full_content_store(stage: Stage) {
+    let image = large_image(&stage);
     let mut large = vec![0; 60 << 20];
     getrandom::fill(&mut large).unwrap();
     let archive = stage.scratch.path().join("large.tar");
@@ -375,8 +382,8 @@ fn a_full_content_store(stage: Stage) {
     // All but a little of containerd's filesystem is taken.
     let filler = stage.place.filesystem.join("filler");
     let space = rustix::fs::statvfs(&stage.place.filesystem).unwrap();
-    let filled = (space.f_bfree * space.f_frsize).saturating_sub(20 << 20);
-    run("fallocate", &["-l", &filled.to_string(), text(&filler)]);
+    let taken = (space.f_bfree * space.f_frsize).saturating_sub(20 << 20);
+    run("fallocate", &["-l", &taken.to_string(), text(&filler)]);
     for (what, args) in [
         ("portable", vec!["portable", "loom.test/large:1"]),
         ("import", vec!["import", text(&archive), MADE]),
@@ -395,12 +402,7 @@ fn a_full_content_store(stage: Stage) {
 }
 
 fn an_export_that_nobody_reads_leaves_nothing(stage: Stage) {
-    let image = stage.import(&small());
-    stage.containerd.ctr(&["run", "-d", "--snapshotter", "loom", &image, "origin", "sleep", "10000"]);
-    stage
-        .containerd
-        .exec("origin", &["sh", "-c", "dd if=/dev/urandom of=/root/large bs=1M count=60 2>/dev/null"]);
-    stage.loom_json(&["commit", "origin", "loom.test/large:1"]);
+    let image = large_image(&stage);
     let before = everything(&stage);
     for args in [
         vec!["export", "origin"],

@@ -1,6 +1,7 @@
 //! Forks of nerdctl's containers are nerdctl's containers: each with its own name, address, hostname, log and
 //! volumes, and without a trace once it is removed.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // Tests panic.
+#![allow(clippy::needless_pass_by_value)] // A stage ends with its test.
 
 mod support;
 

@@ -1,6 +1,7 @@
 //! An image of a state, made portable, is the same everywhere: saved and loaded into another containerd, pushed to a
 //! registry and pulled by a third, both on overlayfs. What compares is a walk that shares nothing with loom's own.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // Tests panic.
+#![allow(clippy::needless_pass_by_value)] // A stage ends with its test.
 
 mod support;
 
@@ -29,7 +30,7 @@ fn root(stage: &Stage, container: &str) -> PathBuf {
 
 /// The tree of an image, as the stage's containerd mounts it.
 fn tree(stage: &Stage, image: &str) -> Tree {
-    image_tree(&stage.containerd, &stage.scratch.dir("mounted"), image).as_layer()
+    image_tree(&stage.containerd, &stage.scratch.dir("mounted"), image).into_layer()
 }
 
 /// Starts a container with every kind of file in it; answers what is in it.
@@ -41,7 +42,7 @@ fn zoo(stage: &Stage) -> Tree {
     make_all(&root.join("srv/kinds"));
     // In a layer it would delete something.
     fs::remove_file(root.join("srv/kinds/.wh.name")).unwrap();
-    Tree::read(&root).as_layer().without(&MOUNTED)
+    Tree::read(&root).into_layer().without(&MOUNTED)
 }
 
 /// What nerdctl cannot do with an image that is this node's alone, and can do with a portable one.
@@ -97,15 +98,15 @@ fn the_same_everywhere(stage: Stage) {
         Version::Debian => Version::Current,
         Version::Current => Version::Debian,
     };
-    let all = tree(&stage, &name).as_unpacked();
+    let all = tree(&stage, &name).into_unpacked();
     for (archive, peer) in [(saved, "second"), (exported, "loaded")] {
         let peer = Peer::start(&stage, peer, other);
         peer.containerd.import("overlayfs", Path::new(archive));
-        peer.tree(&stage, &name).as_layer().as_unpacked().assert_same(&all, archive);
+        peer.tree(&stage, &name).into_layer().into_unpacked().assert_same(&all, archive);
     }
     let third = Peer::start(&stage, "third", stage.containerd.version);
     third.containerd.ctr(&["images", "pull", "--plain-http", "--snapshotter", "overlayfs", &name]);
-    third.tree(&stage, &name).as_layer().as_unpacked().assert_same(&all, "pulled");
+    third.tree(&stage, &name).into_layer().into_unpacked().assert_same(&all, "pulled");
     drop(third);
 
     stage.containerd.remove(&["origin", "before", "behind"]);
@@ -149,7 +150,7 @@ fn other_tools_take_it(stage: Stage) {
     // Debian's umoci knows no zstd.
     let bundle = at("bundle");
     run("umoci", &["unpack", "--image", &format!("{}:v1", at("gzip")), &bundle]);
-    let unpacked = Tree::read(&Path::new(&bundle).join("rootfs")).as_layer();
+    let unpacked = Tree::read(&Path::new(&bundle).join("rootfs")).into_layer();
     let image = tree(&stage, "loom.test/gzip:v1");
     let paths = |tree: &Tree| tree.entries.keys().cloned().collect::<Vec<_>>();
     assert_eq!(paths(&unpacked), paths(&image));
@@ -207,7 +208,7 @@ fn several_layers_become_one(stage: Stage) {
     assert_eq!(seen["Layers"].as_array().unwrap().len(), 2, "{seen}");
     let peer = Peer::start(&stage, "second", stage.containerd.version);
     peer.containerd.import("overlayfs", &archive);
-    peer.tree(&stage, "loom.test/also:1").as_layer().assert_same(&was, "what was loaded");
+    peer.tree(&stage, "loom.test/also:1").into_layer().assert_same(&was, "what was loaded");
     drop(peer);
     // A state on top of a portable one has that as its base, or at least the image's.
     ctr(&["run", "-d", "--snapshotter", "loom", "loom.test/two:1", "three", "sleep", "10000"]);
@@ -219,7 +220,7 @@ fn several_layers_become_one(stage: Stage) {
     stage.loom(&["save", "loom.test/three:1", "-o", archive.to_str().unwrap()]);
     let peer = Peer::start(&stage, "third", stage.containerd.version);
     peer.containerd.import("overlayfs", &archive);
-    peer.tree(&stage, "loom.test/three:1").as_layer().assert_same(&was, "the third");
+    peer.tree(&stage, "loom.test/three:1").into_layer().assert_same(&was, "the third");
     drop(peer);
     let names = ["one", "two", "also", "three"].map(|name| format!("loom.test/{name}:1"));
     stage.containerd.remove(&["one", "two", "three"]);

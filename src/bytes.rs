@@ -34,6 +34,22 @@ pub fn parse(text: &str) -> Result<u64, String> {
     Ok(bytes.unsigned_abs())
 }
 
+/// A size as a message tells it: `1.5 GiB`.
+pub(crate) fn about(bytes: u64) -> String {
+    let (mut tenths, mut unit) = (u128::from(bytes) * 10, None);
+    for next in UNITS {
+        if tenths < 10_240 {
+            break;
+        }
+        (tenths, unit) = (tenths / 1024, Some(next));
+    }
+    match unit {
+        None => format!("{bytes} B"),
+        Some(unit) if tenths < 100 => format!("{}.{} {unit}iB", tenths / 10, tenths % 10),
+        Some(unit) => format!("{} {unit}iB", tenths / 10),
+    }
+}
+
 /// What a unit stands for.
 fn factor(unit: &str) -> Option<u128> {
     let mut letters = unit.chars();
@@ -111,8 +127,18 @@ mod tests {
     }
 
     #[test]
+    fn a_message_tells_a_size_in_two_or_three_digits() {
+        for (bytes, text) in
+            [(0, "0 B"), (1023, "1023 B"), (1 << 20, "1.0 MiB"), (3 << 29, "1.5 GiB"), (500 << 20, "500 MiB")]
+        {
+            assert_eq!(about(bytes), text);
+        }
+    }
+
+    #[test]
     fn what_is_no_size_is_refused() {
-        for text in ["", "G", "-1G", "1.G", ".5G", "1..5G", "1,5G", "5X", "5Gi", "5BB", "5 G B", "10%", "1e3"] {
+        for text in ["", "G", "-1G", "1.G", ".5G", "1..5G", "1,5G", "5X", "5Gi", "5BB", "5 G B", "10%", "1e3"]
+        {
             assert!(parse(text).unwrap_err().contains("512M"), "{text}");
         }
         for text in ["8192P", "99999999999999999999", "999999999999999999999999999999999999999999P"] {

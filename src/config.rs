@@ -9,8 +9,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 
 /// The file that is read where no other is named. It may be missing.
@@ -38,6 +39,10 @@ pub struct Config {
     pub containerd: Containerd,
     /// Limits of the label that forks on Prepare.
     pub fork_label: ForkLabel,
+    /// How deep layers lie on each other.
+    pub flat: Flat,
+    /// What containers may write.
+    pub limit: Limit,
     /// What is logged.
     pub log: Log,
 }
@@ -46,8 +51,43 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Pool {
-    /// A directory on a btrfs that is not the root's filesystem; absolute. None: all layers are plain.
+    /// A directory on a btrfs that is not the root's filesystem; absolute. None: the pool is what `loom pool create`
+    /// made, if it did.
     pub path: Option<PathBuf>,
+    /// Where there is no pool yet, a start makes an image of this size. None: it makes none.
+    pub size: Option<PoolSize>,
+    /// What a pool's image leaves of its host's filesystem. None: 1 GiB, or a tenth of that filesystem where that is
+    /// less.
+    pub reserve: Option<Bytes>,
+}
+
+/// How large a pool's image may grow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PoolSize {
+    /// A fifth of what is free on the root's filesystem, 5 to 30 GiB.
+    Auto,
+    /// So many bytes.
+    Bytes(Bytes),
+}
+
+impl Serialize for PoolSize {
+    fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => to.serialize_str("auto"),
+            Self::Bytes(bytes) => bytes.serialize(to),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for PoolSize {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
+        match String::deserialize(from)?.as_str() {
+            "auto" => Ok(Self::Auto),
+            text => text.parse().map(Self::Bytes).map_err(|why| {
+                serde::de::Error::custom(format!("the size of a pool is `auto`, or in bytes: {why}"))
+            }),
+        }
+    }
 }
 
 /// The containerd that loom serves.
@@ -64,6 +104,22 @@ pub struct Containerd {
 pub struct ForkLabel {
     /// containerd's namespaces in which it is refused.
     pub deny: Vec<String>,
+}
+
+/// How deep layers lie on each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Flat {
+    /// Plain layers of loom's own on each other before neighbours become one, in the background.
+    pub depth: u8,
+}
+
+/// What containers may write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limit {
+    /// The most that may be written to a container's layer, where nothing else is said. None: what its filesystem has.
+    pub default: Option<Bytes>,
 }
 
 /// What is logged.
@@ -137,6 +193,8 @@ impl Default for Config {
             pool: Pool::default(),
             containerd: Containerd::default(),
             fork_label: ForkLabel::default(),
+            flat: Flat::default(),
+            limit: Limit::default(),
             log: Log::default(),
         }
     }
@@ -145,6 +203,13 @@ impl Default for Config {
 impl Default for Containerd {
     fn default() -> Self {
         Self { address: "/run/containerd/containerd.sock".into() }
+    }
+}
+
+impl Default for Flat {
+    fn default() -> Self {
+        // A mount looks a name up in each layer until one has it.
+        Self { depth: 16 }
     }
 }
 
@@ -222,6 +287,18 @@ impl Config {
             }
         }
         let config: Self = toml::from_str(text).map_err(wrong)?;
+        if config.limit.default == Some(Bytes(0)) {
+            return Err(Error::Config(format!(
+                "configuration {}: limit.default is nothing; leave it out for no limit",
+                file.display()
+            )));
+        }
+        if config.pool.path.is_some() && config.pool.size.is_some() {
+            return Err(Error::Config(format!(
+                "configuration {}: pool.path names a pool and pool.size asks for another; keep one of them",
+                file.display()
+            )));
+        }
         for (key, path) in [
             ("root", Some(&config.root)),
             ("state", Some(&config.state)),
@@ -278,9 +355,18 @@ mod tests {
         assert_eq!(load(Config::default_toml()).unwrap(), Config::default());
         // Every key is in it, the optional one as a comment.
         let mut every = Config::default();
-        every.pool.path = Some("/srv/loom-pool".into());
-        let uncommented = Config::default_toml().replace("# path =", "path =");
+        every.limit.default = Some(Bytes(10 << 30));
+        every.pool.reserve = Some(Bytes(1 << 30));
+        every.pool.size = Some(PoolSize::Auto);
+        let uncommented = Config::default_toml().replace("# reserve =", "reserve =");
+        let uncommented = uncommented.replace("# default =", "default =");
+        assert_eq!(load(&uncommented.replace("# size =", "size =")).unwrap(), every);
+        (every.pool.size, every.pool.path) = (None, Some("/srv/loom-pool".into()));
+        let uncommented = uncommented.replace("# path =", "path =");
         assert_eq!(load(&uncommented).unwrap(), every);
+        // Of these two only one can be there.
+        every.pool.size = Some(PoolSize::Auto);
+        let uncommented = uncommented.replace("# size =", "size =");
         let keys = |text: &str| toml::from_str::<toml::Table>(text).unwrap();
         assert_eq!(keys(&uncommented), keys(&every.to_toml().unwrap()));
     }
@@ -290,9 +376,14 @@ mod tests {
         let config = Config {
             root: "/data/größe \"x\"".into(),
             state: "/run/other".into(),
-            pool: Pool { path: Some("/pool".into()) },
+            pool: Pool {
+                path: None,
+                size: Some(PoolSize::Bytes(Bytes(50 << 30))),
+                reserve: Some(Bytes(1 << 20)),
+            },
             containerd: Containerd { address: "/run/k3s/containerd.sock".into() },
             fork_label: ForkLabel { deny: Vec::new() },
+            limit: Limit { default: Some(Bytes(3 << 29)) },
             log: Log { level: Level::Trace },
             ..Config::default()
         };
@@ -349,6 +440,11 @@ mod tests {
             ("version = 1\nroot = \"\"\n", &["root is \"\"", "absolute"]),
             ("version = 1\nstate = \"./x\"\n", &["state is", "absolute"]),
             ("version = 1\n[pool]\npath = \"x\"\n", &["pool.path is", "absolute"]),
+            ("version = 1\n[limit]\ndefault = \"0\"\n", &["limit.default"]),
+            ("version = 1\n[limit]\ndefault = \"much\"\n", &["line 3", "512M"]),
+            ("version = 1\n[pool]\npath = \"/x\"\nsize = \"auto\"\n", &["pool.path", "pool.size"]),
+            ("version = 1\n[pool]\nsize = \"much\"\n", &["line 3", "`auto`", "512M"]),
+            ("version = 1\n[pool]\nreserve = 7\n", &["line 3"]),
             ("version = 1\n[containerd]\naddress = \"x\"\n", &["containerd.address is", "absolute"]),
         ] {
             let error = load(text).unwrap_err();

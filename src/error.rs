@@ -220,6 +220,17 @@ pub enum Error {
         /// True where the disk is full.
         full: bool,
     },
+    /// There is too little space for it, though the disk is not full.
+    #[error("{0}")]
+    NoRoom(String),
+    /// A program of others' failed.
+    #[error("{program}: {message}")]
+    Program {
+        /// Its name.
+        program: &'static str,
+        /// What it said.
+        message: String,
+    },
     /// The daemon cannot use what it was configured with.
     #[error("{0}")]
     Config(String),
@@ -331,8 +342,8 @@ impl Error {
                 }
                 _ => Kind::Internal,
             },
-            Self::Store { full: true, .. } => Kind::ResourceExhausted,
-            Self::Store { .. } | Self::Fault(_) | Self::Internal(_) => Kind::Internal,
+            Self::Store { full: true, .. } | Self::NoRoom(_) => Kind::ResourceExhausted,
+            Self::Store { .. } | Self::Program { .. } | Self::Fault(_) | Self::Internal(_) => Kind::Internal,
         }
     }
 
@@ -361,6 +372,8 @@ impl Error {
             Self::Containerd { .. } => "CONTAINERD",
             Self::Nerdctl { .. } => "NERDCTL",
             Self::Config(_) => "CONFIG",
+            Self::NoRoom(_) => "NO_SPACE",
+            Self::Program { .. } => "PROGRAM",
             Self::Io { .. } | Self::Store { .. } if self.kind() == Kind::ResourceExhausted => "NO_SPACE",
             Self::Io { .. } => "IO",
             Self::Store { .. } => "STORE",

@@ -444,6 +444,21 @@ _arguments "${_arguments_options[@]}" : \
 '--help[Print help]' \
 && ret=0
 ;;
+(check)
+_arguments "${_arguments_options[@]}" : \
+'--root=[This root, which no loomd has, instead of the one that loomd serves]:DIR:_files -/' \
+'--pool=[Where that root'\''s pool is, if it has one that loom did not make]:DIR:_files -/' \
+'--address=[loomd'\''s ttrpc socket]:PATH:_files' \
+'--containerd=[containerd'\''s socket; without it, the one in loomd'\''s configuration]:PATH:_files' \
+'-n+[containerd'\''s namespace]:NAME:_default' \
+'--namespace=[containerd'\''s namespace]:NAME:_default' \
+'--repair[Put right what needs no guess]' \
+'(--repair)--rebuild[Make that root'\''s database anew of what the layers say; the one that is there is kept]' \
+'--json[Print JSON for programs, errors too]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
 (operations)
 _arguments "${_arguments_options[@]}" : \
 '(-w --watch)--limit=[At most so many]:N:_default' \
@@ -483,6 +498,114 @@ _arguments "${_arguments_options[@]}" : \
 '--help[Print help]' \
 ':id -- Its id, or the first four or more of its digits:_default' \
 && ret=0
+;;
+(pool)
+_arguments "${_arguments_options[@]}" : \
+'--address=[loomd'\''s ttrpc socket]:PATH:_files' \
+'--containerd=[containerd'\''s socket; without it, the one in loomd'\''s configuration]:PATH:_files' \
+'-n+[containerd'\''s namespace]:NAME:_default' \
+'--namespace=[containerd'\''s namespace]:NAME:_default' \
+'--json[Print JSON for programs, errors too]' \
+'-h[Print help]' \
+'--help[Print help]' \
+":: :_loom__subcmd__pool_commands" \
+"*::: :->pool" \
+&& ret=0
+
+    case $state in
+    (pool)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:loom-pool-command-$line[1]:"
+        case $line[1] in
+            (create)
+_arguments "${_arguments_options[@]}" : \
+'(--device --path)--size=[An image in loomd'\''s root that may grow to this size, such as 50G \[default\: a fifth of what is free there, 5 to 30 GiB\]]:SIZE:_default' \
+'(--path)--device=[A block device with nothing on it, which is made a btrfs]:DEVICE:_files' \
+'--path=[A directory on a btrfs that is not the one of loomd'\''s root]:DIR:_files -/' \
+'--address=[loomd'\''s ttrpc socket]:PATH:_files' \
+'--containerd=[containerd'\''s socket; without it, the one in loomd'\''s configuration]:PATH:_files' \
+'-n+[containerd'\''s namespace]:NAME:_default' \
+'--namespace=[containerd'\''s namespace]:NAME:_default' \
+'--json[Print JSON for programs, errors too]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+(grow)
+_arguments "${_arguments_options[@]}" : \
+'--address=[loomd'\''s ttrpc socket]:PATH:_files' \
+'--containerd=[containerd'\''s socket; without it, the one in loomd'\''s configuration]:PATH:_files' \
+'-n+[containerd'\''s namespace]:NAME:_default' \
+'--namespace=[containerd'\''s namespace]:NAME:_default' \
+'--json[Print JSON for programs, errors too]' \
+'-h[Print help]' \
+'--help[Print help]' \
+':size -- The new size, such as 100G:_default' \
+&& ret=0
+;;
+(status)
+_arguments "${_arguments_options[@]}" : \
+'--address=[loomd'\''s ttrpc socket]:PATH:_files' \
+'--containerd=[containerd'\''s socket; without it, the one in loomd'\''s configuration]:PATH:_files' \
+'-n+[containerd'\''s namespace]:NAME:_default' \
+'--namespace=[containerd'\''s namespace]:NAME:_default' \
+'--json[Print JSON for programs, errors too]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+(move)
+_arguments "${_arguments_options[@]}" : \
+'--address=[loomd'\''s ttrpc socket]:PATH:_files' \
+'--containerd=[containerd'\''s socket; without it, the one in loomd'\''s configuration]:PATH:_files' \
+'-n+[containerd'\''s namespace]:NAME:_default' \
+'--namespace=[containerd'\''s namespace]:NAME:_default' \
+'--json[Print JSON for programs, errors too]' \
+'-h[Print help]' \
+'--help[Print help]' \
+'*::containers -- Containers; without any, all of the namespace that are stopped:_default' \
+&& ret=0
+;;
+(help)
+_arguments "${_arguments_options[@]}" : \
+":: :_loom__subcmd__pool__subcmd__help_commands" \
+"*::: :->help" \
+&& ret=0
+
+    case $state in
+    (help)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:loom-pool-help-command-$line[1]:"
+        case $line[1] in
+            (create)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(grow)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(status)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(move)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(help)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+        esac
+    ;;
+esac
+;;
+        esac
+    ;;
+esac
 ;;
 (completion)
 _arguments "${_arguments_options[@]}" : \
@@ -604,6 +727,10 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
+(check)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
 (operations)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
@@ -615,6 +742,38 @@ _arguments "${_arguments_options[@]}" : \
 (cancel)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
+;;
+(pool)
+_arguments "${_arguments_options[@]}" : \
+":: :_loom__subcmd__help__subcmd__pool_commands" \
+"*::: :->pool" \
+&& ret=0
+
+    case $state in
+    (pool)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:loom-help-pool-command-$line[1]:"
+        case $line[1] in
+            (create)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(grow)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(status)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(move)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+        esac
+    ;;
+esac
 ;;
 (completion)
 _arguments "${_arguments_options[@]}" : \
@@ -660,9 +819,11 @@ _loom_commands() {
 'export:Write the files of a state, or an image, as an archive' \
 'import:Make an image of an archive' \
 'prune:Remove the snapshots that loom keeps by name, but for pinned ones' \
+'check:Compare what is on disk, in the database, mounted and known to containerd' \
 'operations:List operations, newest first\: every branch is one' \
 'operation:Show an operation\: its steps, warnings and error' \
 'cancel:Stop an operation at its next step, and undo it' \
+'pool:Make, enlarge and show the place where forks cost nothing' \
 'completion:Print a shell'\''s completions' \
 'help:Print this message or the help of the given subcommand(s)' \
     )
@@ -672,6 +833,11 @@ _loom_commands() {
 _loom__subcmd__cancel_commands() {
     local commands; commands=()
     _describe -t commands 'loom cancel commands' commands "$@"
+}
+(( $+functions[_loom__subcmd__check_commands] )) ||
+_loom__subcmd__check_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom check commands' commands "$@"
 }
 (( $+functions[_loom__subcmd__clone_commands] )) ||
 _loom__subcmd__clone_commands() {
@@ -730,9 +896,11 @@ _loom__subcmd__help_commands() {
 'export:Write the files of a state, or an image, as an archive' \
 'import:Make an image of an archive' \
 'prune:Remove the snapshots that loom keeps by name, but for pinned ones' \
+'check:Compare what is on disk, in the database, mounted and known to containerd' \
 'operations:List operations, newest first\: every branch is one' \
 'operation:Show an operation\: its steps, warnings and error' \
 'cancel:Stop an operation at its next step, and undo it' \
+'pool:Make, enlarge and show the place where forks cost nothing' \
 'completion:Print a shell'\''s completions' \
 'help:Print this message or the help of the given subcommand(s)' \
     )
@@ -742,6 +910,11 @@ _loom__subcmd__help_commands() {
 _loom__subcmd__help__subcmd__cancel_commands() {
     local commands; commands=()
     _describe -t commands 'loom help cancel commands' commands "$@"
+}
+(( $+functions[_loom__subcmd__help__subcmd__check_commands] )) ||
+_loom__subcmd__help__subcmd__check_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom help check commands' commands "$@"
 }
 (( $+functions[_loom__subcmd__help__subcmd__clone_commands] )) ||
 _loom__subcmd__help__subcmd__clone_commands() {
@@ -817,6 +990,36 @@ _loom__subcmd__help__subcmd__operations_commands() {
 _loom__subcmd__help__subcmd__pin_commands() {
     local commands; commands=()
     _describe -t commands 'loom help pin commands' commands "$@"
+}
+(( $+functions[_loom__subcmd__help__subcmd__pool_commands] )) ||
+_loom__subcmd__help__subcmd__pool_commands() {
+    local commands; commands=(
+'create:Make the pool, and use it from then on; nothing is restarted' \
+'grow:Let the pool'\''s image grow to a larger size' \
+'status:Show what the pool is, and how full' \
+'move:Bring the files of stopped containers that lie outside of the pool into it' \
+    )
+    _describe -t commands 'loom help pool commands' commands "$@"
+}
+(( $+functions[_loom__subcmd__help__subcmd__pool__subcmd__create_commands] )) ||
+_loom__subcmd__help__subcmd__pool__subcmd__create_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom help pool create commands' commands "$@"
+}
+(( $+functions[_loom__subcmd__help__subcmd__pool__subcmd__grow_commands] )) ||
+_loom__subcmd__help__subcmd__pool__subcmd__grow_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom help pool grow commands' commands "$@"
+}
+(( $+functions[_loom__subcmd__help__subcmd__pool__subcmd__move_commands] )) ||
+_loom__subcmd__help__subcmd__pool__subcmd__move_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom help pool move commands' commands "$@"
+}
+(( $+functions[_loom__subcmd__help__subcmd__pool__subcmd__status_commands] )) ||
+_loom__subcmd__help__subcmd__pool__subcmd__status_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom help pool status commands' commands "$@"
 }
 (( $+functions[_loom__subcmd__help__subcmd__portable_commands] )) ||
 _loom__subcmd__help__subcmd__portable_commands() {
@@ -922,6 +1125,73 @@ _loom__subcmd__operations_commands() {
 _loom__subcmd__pin_commands() {
     local commands; commands=()
     _describe -t commands 'loom pin commands' commands "$@"
+}
+(( $+functions[_loom__subcmd__pool_commands] )) ||
+_loom__subcmd__pool_commands() {
+    local commands; commands=(
+'create:Make the pool, and use it from then on; nothing is restarted' \
+'grow:Let the pool'\''s image grow to a larger size' \
+'status:Show what the pool is, and how full' \
+'move:Bring the files of stopped containers that lie outside of the pool into it' \
+'help:Print this message or the help of the given subcommand(s)' \
+    )
+    _describe -t commands 'loom pool commands' commands "$@"
+}
+(( $+functions[_loom__subcmd__pool__subcmd__create_commands] )) ||
+_loom__subcmd__pool__subcmd__create_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom pool create commands' commands "$@"
+}
+(( $+functions[_loom__subcmd__pool__subcmd__grow_commands] )) ||
+_loom__subcmd__pool__subcmd__grow_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom pool grow commands' commands "$@"
+}
+(( $+functions[_loom__subcmd__pool__subcmd__help_commands] )) ||
+_loom__subcmd__pool__subcmd__help_commands() {
+    local commands; commands=(
+'create:Make the pool, and use it from then on; nothing is restarted' \
+'grow:Let the pool'\''s image grow to a larger size' \
+'status:Show what the pool is, and how full' \
+'move:Bring the files of stopped containers that lie outside of the pool into it' \
+'help:Print this message or the help of the given subcommand(s)' \
+    )
+    _describe -t commands 'loom pool help commands' commands "$@"
+}
+(( $+functions[_loom__subcmd__pool__subcmd__help__subcmd__create_commands] )) ||
+_loom__subcmd__pool__subcmd__help__subcmd__create_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom pool help create commands' commands "$@"
+}
+(( $+functions[_loom__subcmd__pool__subcmd__help__subcmd__grow_commands] )) ||
+_loom__subcmd__pool__subcmd__help__subcmd__grow_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom pool help grow commands' commands "$@"
+}
+(( $+functions[_loom__subcmd__pool__subcmd__help__subcmd__help_commands] )) ||
+_loom__subcmd__pool__subcmd__help__subcmd__help_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom pool help help commands' commands "$@"
+}
+(( $+functions[_loom__subcmd__pool__subcmd__help__subcmd__move_commands] )) ||
+_loom__subcmd__pool__subcmd__help__subcmd__move_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom pool help move commands' commands "$@"
+}
+(( $+functions[_loom__subcmd__pool__subcmd__help__subcmd__status_commands] )) ||
+_loom__subcmd__pool__subcmd__help__subcmd__status_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom pool help status commands' commands "$@"
+}
+(( $+functions[_loom__subcmd__pool__subcmd__move_commands] )) ||
+_loom__subcmd__pool__subcmd__move_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom pool move commands' commands "$@"
+}
+(( $+functions[_loom__subcmd__pool__subcmd__status_commands] )) ||
+_loom__subcmd__pool__subcmd__status_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom pool status commands' commands "$@"
 }
 (( $+functions[_loom__subcmd__portable_commands] )) ||
 _loom__subcmd__portable_commands() {

@@ -62,7 +62,7 @@ impl Containerd {
              disabled_plugins = [\"io.containerd.grpc.v1.cri\", \"io.containerd.nri.v1.nri\"]\n\n\
              [debug]\nlevel = \"warn\"\n\n\
              [grpc]\naddress = {}\n\n\
-             [proxy_plugins.loom]\ntype = \"snapshot\"\naddress = {}\n\n\
+             [proxy_plugins.loom]\ntype = \"snapshot\"\naddress = {}\ncapabilities = [\"remap-ids\"]\n\n\
              [plugins.\"io.containerd.internal.v1.opt\"]\npath = {}\n",
             if version == Version::Debian { 2 } else { 3 },
             quoted(root),
@@ -98,6 +98,13 @@ impl Containerd {
         let mut text = fs::read_to_string(&path).unwrap();
         text += "\n[plugins.\"io.containerd.gc.v1.scheduler\"]\nmutation_threshold = 0\n";
         fs::write(path, text).unwrap();
+    }
+
+    /// Before it is started: its configuration does not say that loom maps owners.
+    pub fn knows_no_mapping(&self) {
+        let path = self.dir.join("containerd.toml");
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(path, text.replace("capabilities = [\"remap-ids\"]\n", "")).unwrap();
     }
 
     /// Its socket.

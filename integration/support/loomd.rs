@@ -56,6 +56,20 @@ impl Loomd {
         self
     }
 
+    /// Adds lines to its configuration, such as a section of their own, from the next start on.
+    pub fn configure(&mut self, lines: &str) -> &mut Loomd {
+        let text = fs::read_to_string(&self.config).unwrap();
+        fs::write(&self.config, text + "\n" + lines + "\n").unwrap();
+        self
+    }
+
+    /// Takes lines out of it that were added.
+    pub fn deconfigure(&mut self, lines: &str) -> &mut Loomd {
+        let text = fs::read_to_string(&self.config).unwrap();
+        fs::write(&self.config, text.replace(lines, "")).unwrap();
+        self
+    }
+
     /// Makes it fail or die at a fault point, from the next start on: "POINT:abort".
     ///
     /// # Panics

@@ -93,7 +93,7 @@ impl Tree {
     }
 
     /// What of it a layer of the OCI can hold: no sockets, and of its root only what is in it.
-    pub fn as_layer(mut self) -> Tree {
+    pub fn into_layer(mut self) -> Tree {
         let (kinds, socket) = (0o170_000, 0o140_000);
         self.entries.retain(|path, entry| entry.mode & kinds != socket && path != Path::new(""));
         self
@@ -101,7 +101,7 @@ impl Tree {
 
     /// What of it containerd unpacks of a layer: no times before 1970 or behind 2262, and no attributes that are root's
     /// alone.
-    pub fn as_unpacked(mut self) -> Tree {
+    pub fn into_unpacked(mut self) -> Tree {
         for entry in self.entries.values_mut() {
             if !(0..=9_223_372_036).contains(&entry.modified.0) {
                 entry.modified = (0, 0);

@@ -39,6 +39,8 @@ pub struct Verb {
     pub lost: &'static [&'static str],
     /// It is about containers of nerdctl's.
     pub nerdctls: bool,
+    /// It needs a pool.
+    pub pool: bool,
 }
 
 impl Verb {
@@ -71,6 +73,7 @@ const VERB: Verb = Verb {
     unset: &[],
     lost: &[],
     nerdctls: false,
+    pool: false,
 };
 
 /// A fork that writes nothing by itself, and ends when it is told to.
@@ -163,6 +166,23 @@ pub const VERBS: &[Verb] = &[
         ..VERB
     },
     Verb {
+        name: "snapshot of a stopped one",
+        under: Under::Each,
+        on: Some(Layout::Ext4),
+        set: &["loom fork source --name still --no-start"],
+        request: &["loom snapshot still --name state --idempotency-key $key --json"],
+        unset: &["loom rm state", "drop still"],
+        ..VERB
+    },
+    Verb {
+        name: "fork of a stopped one",
+        under: Under::Unmet,
+        set: &["loom fork source --name still --no-start"],
+        request: &["loom fork still --name one --no-start --idempotency-key $key --json"],
+        unset: &["drop one", "drop still"],
+        ..VERB
+    },
+    Verb {
         name: "snapshot of an application",
         under: Under::Unmet,
         request: &["loom snapshot source --name state --consistency app --idempotency-key $key --json"],
@@ -226,6 +246,19 @@ pub const VERBS: &[Verb] = &[
         ..VERB
     },
     Verb {
+        name: "image of a container in a user namespace",
+        under: Under::Unmet,
+        set: &[
+            "ctr run -d --snapshotter loom --uidmap 0:200000:65536 --gidmap 0:200000:65536 --remap-labels \
+              $image mapped sleep 10000",
+        ],
+        request: &["loom commit mapped swept --idempotency-key $key --json"],
+        unset: &["drop mapped", "ctr images rm --sync docker.io/library/swept:latest"],
+        // It is not, but only the containerd of those mounts anything under a mapping.
+        nerdctls: true,
+        ..VERB
+    },
+    Verb {
         name: "tag",
         request: &["loom tag $image swept"],
         unset: &["ctr images rm --sync docker.io/library/swept:latest"],
@@ -253,11 +286,36 @@ pub const VERBS: &[Verb] = &[
         request: &["loom export source --format oci --image loom.test/out:1 -o /dev/null"],
         ..VERB
     },
+    // Elsewhere nothing keeps a limit.
+    Verb {
+        name: "limit",
+        request: &["loom limit source 1G"],
+        unset: &["loom limit source none"],
+        pool: true,
+        ..VERB
+    },
+    Verb {
+        name: "fork with a limit",
+        under: Under::Unmet,
+        set: &["loom limit source 1G"],
+        request: &["loom fork source --name kept --idempotency-key $key --json"],
+        unset: &["drop kept", "loom limit source none"],
+        pool: true,
+        ..VERB
+    },
     Verb {
         name: "prune",
         // One: each of several goes by itself.
         set: &["loom snapshot source --name old --label by=sweep"],
         request: &["loom prune --label by=sweep"],
+        ..VERB
+    },
+    Verb {
+        name: "check",
+        under: Under::Unmet,
+        set: &["loom snapshot source --name old", "spoil"],
+        request: &["loom check --repair"],
+        unset: &["loom rm old"],
         ..VERB
     },
 ];

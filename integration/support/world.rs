@@ -95,7 +95,8 @@ pub fn read(stage: &Stage, run: impl Fn(&str) -> Option<String> + Sync) -> Optio
         }
         let (name, kind, home) = (text("name"), text("kind"), text("home"));
         let pinned = if row["pinned"] == true { "pinned" } else { "" };
-        add("loom's snapshot", &format!("{} {name} {kind} {home} {pinned}", key.unwrap_or("-")));
+        let limit = row["limit"].as_u64().map(|limit| format!("limit {limit}")).unwrap_or_default();
+        add("loom's snapshot", &format!("{} {name} {kind} {home} {pinned} {limit}", key.unwrap_or("-")));
     }
     add("rows that only lineage keeps:", &lineage.to_string());
     add("pauses:", &pauses(stage).to_string());

@@ -4,17 +4,14 @@
 //! lets no one in any more, waits for the requests under way and ends. It leaves no container paused;
 //! mounts stay as they are, so that containers run on, and a start puts right whatever a crash left.
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{IsTerminal, Read, Write};
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use rustix::fs::{FlockOperation, Mode};
-use rustix::io::Errno;
+use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit};
 use sd_notify::NotifyState;
 use tokio::runtime::Runtime;
@@ -26,11 +23,11 @@ use tracing_subscriber::util::SubscriberInitExt;
 use loom_snapshotter::config::{Config, Level, Overrides};
 use loom_snapshotter::containerd::Brancher;
 use loom_snapshotter::error::{Error, Result};
-use loom_snapshotter::layer::Layers;
+use loom_snapshotter::layer::{Layers, Method, lock};
 use loom_snapshotter::operation::Operations;
+use loom_snapshotter::pool::Pool;
 use loom_snapshotter::server::{Served, Server, Sockets};
 use loom_snapshotter::snapshot::{Rules, Snapshots};
-use loom_snapshotter::store::Store;
 
 /// How long a stop waits for the requests under way.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -148,37 +145,6 @@ fn raise_open_files() {
     }
 }
 
-/// Makes the root where it is missing, and takes it for this daemon as long as the answer lives.
-fn lock(root: &Path) -> Result<File> {
-    // Root's alone: layers hold setuid programs of whatever image there is.
-    DirBuilder::new().recursive(true).mode(0o700).create(root).map_err(Error::io("create", root))?;
-    let path = root.join("lock");
-    let mut file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .open(&path)
-        .map_err(Error::io("open", &path))?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(Errno::WOULDBLOCK) => {
-            let mut pid = String::new();
-            file.read_to_string(&mut pid).map_err(Error::io("read", &path))?;
-            return Err(Error::Config(format!(
-                "root {} is in use by the loomd with pid {}; stop that one, or choose another --root",
-                root.display(),
-                pid.trim()
-            )));
-        }
-        Err(e) => return Err(Error::io("lock", &path)(e)),
-    }
-    file.set_len(0)
-        .and_then(|()| writeln!(file, "{}", std::process::id()))
-        .map_err(Error::io("write", &path))?;
-    Ok(file)
-}
-
 /// From an open store to a drained one.
 async fn serve(config: &Config, core: &Arc<Snapshots>, mut signals: Signals) -> Result<()> {
     let sockets = Sockets::open(&config.state).await?;
@@ -230,9 +196,22 @@ async fn serve(config: &Config, core: &Arc<Snapshots>, mut signals: Signals) -> 
 /// Opens what is served.
 fn open(config: &Config) -> Result<Arc<Snapshots>> {
     // The pool first: while it is missing the database is not even opened.
-    let layers = Layers::open(&config.root, config.pool.path.as_deref())?;
-    let store = Store::open(&config.root.join("loom.db"))?;
-    Snapshots::open(store, layers, Rules { deny_fork_label: config.fork_label.deny.clone() })
+    let pool = Pool::open(&config.root, &config.pool)?;
+    let layers = Layers::open(&config.root, pool.path().as_deref())?;
+    let store = Snapshots::open_store(&layers)?;
+    let limit = config.limit.default.map(|bytes| i64::try_from(bytes.0).unwrap_or(i64::MAX));
+    let flat_depth = usize::from(config.flat.depth);
+    let rules = Rules { deny_fork_label: config.fork_label.deny.clone(), flat_depth, limit };
+    let core = Snapshots::open(store, layers, rules)?;
+    core.keep_in(pool);
+    if let Some(size) = config.pool.size {
+        core.want_pool(size);
+    }
+    core.check_default_limit()?;
+    if let (Method::Copy, why) = core.how() {
+        tracing::warn!("forks will copy: {why}");
+    }
+    Ok(core)
 }
 
 /// The signals that loomd does not die of.
@@ -291,20 +270,5 @@ mod tests {
     fn the_arguments_are_sound() {
         use clap::CommandFactory;
         Args::command().debug_assert();
-    }
-
-    #[test]
-    fn a_root_has_one_daemon() {
-        let dir = tempfile::tempdir().unwrap();
-        let root = dir.path().join("root");
-        let held = lock(&root).unwrap();
-        let refused = lock(&root).unwrap_err().to_string();
-        assert!(refused.contains(&root.display().to_string()), "{refused}");
-        assert!(refused.contains(&format!("pid {}", std::process::id())), "{refused}");
-        drop(held);
-        // A longer pid of a daemon before leaves nothing behind.
-        std::fs::write(root.join("lock"), "999999999999\n").unwrap();
-        drop(lock(&root).unwrap());
-        assert_eq!(std::fs::read_to_string(root.join("lock")).unwrap(), format!("{}\n", std::process::id()));
     }
 }

@@ -1,6 +1,7 @@
 //! What can be typed: the verbs of `loom`, their arguments, and what is refused before loomd hears of it.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, CommandFactory as _, Parser, Subcommand, ValueEnum, ValueHint};
@@ -11,6 +12,7 @@ use super::help;
 
 mod branch;
 mod image;
+mod pool;
 
 pub use branch::{
     Asked, Changes, Clone, Consistency, Fork, Kept, Once, Policy, Promote, Resume, Rollback, Snapshot, Start,
@@ -19,6 +21,8 @@ pub use branch::{
 pub use image::{
     Commit, Compression, Described, Diff, Export, Format, Import, Output, Portable, Push, Save, Tag,
 };
+
+pub use pool::{Create as CreatePool, Pool};
 
 /// The socket that loomd serves the admin service on, unless told otherwise.
 pub const DEFAULT_ADDRESS: &str = "/run/loom/loom.sock.ttrpc";
@@ -180,6 +184,15 @@ pub enum Verb {
     /// Remove the snapshots that loom keeps by name, but for pinned ones
     #[command(after_help = help::PRUNE)]
     Prune(Prune),
+    /// Show what containers, snapshots and images take on disk
+    #[command(after_help = help::DF)]
+    Df,
+    /// Set or end the limit of what a container may write
+    #[command(after_help = help::LIMIT)]
+    Limit(Limit),
+    /// Compare what is on disk, in the database, mounted and known to containerd
+    #[command(after_help = help::CHECK)]
+    Check(Check),
     /// List operations, newest first: every branch is one
     #[command(after_help = help::OPERATIONS)]
     Operations {
@@ -207,6 +220,13 @@ pub enum Verb {
         #[arg(value_name = "ID", value_parser = reference)]
         id: String,
     },
+    /// Make, enlarge and show the place where forks cost nothing
+    #[command(after_help = help::POOL)]
+    Pool {
+        /// What to do
+        #[command(subcommand)]
+        verb: Pool,
+    },
     /// Print a shell's completions
     #[command(after_help = help::COMPLETION)]
     Completion {
@@ -230,6 +250,43 @@ pub enum Drawing {
     Mermaid,
     /// A picture
     Svg,
+}
+
+/// `loom limit`.
+#[derive(Debug, Clone, PartialEq, Eq, ClapArgs)]
+pub struct Limit {
+    /// A container
+    #[arg(value_name = "CONTAINER", value_parser = reference)]
+    pub reference: String,
+    /// The most that it may write, such as 512M or 10G, or "none"
+    #[arg(value_name = "SIZE", value_parser = limit)]
+    pub bytes: Most,
+}
+
+/// The most that may be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Most {
+    /// So many bytes.
+    Bytes(u64),
+    /// What there is room for.
+    None,
+}
+
+/// `loom check`.
+#[derive(Debug, Clone, PartialEq, Eq, ClapArgs)]
+pub struct Check {
+    /// Put right what needs no guess
+    #[arg(long)]
+    pub repair: bool,
+    /// This root, which no loomd has, instead of the one that loomd serves
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub root: Option<PathBuf>,
+    /// Where that root's pool is, if it has one that loom did not make
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, requires = "root")]
+    pub pool: Option<PathBuf>,
+    /// Make that root's database anew of what the layers say; the one that is there is kept
+    #[arg(long, requires = "root", conflicts_with = "repair")]
+    pub rebuild: bool,
 }
 
 /// `loom prune`.
@@ -315,6 +372,11 @@ fn duration(text: &str) -> Result<Duration, String> {
         return Err("it must be a second or more".to_owned());
     }
     Ok(Duration::from_secs(signed.as_secs().unsigned_abs()))
+}
+
+/// A limit: a size, or none.
+fn limit(text: &str) -> Result<Most, String> {
+    if text.trim() == "none" { Ok(Most::None) } else { bytes(text).map(Most::Bytes) }
 }
 
 /// A size in bytes: `512M`, `50G`, `1.5T`.

@@ -193,6 +193,28 @@ impl Client {
         self.admin.status(Context::default(), &request).await.map_err(|e| self.failure(e))
     }
 
+    /// Makes the pool.
+    pub async fn create_pool(&self, request: admin::CreatePoolRequest) -> Result<admin::Pool, Failure> {
+        let response = self.admin.create_pool(Context::default(), &request).await;
+        Ok(response.map_err(|e| self.failure(e))?.pool.unwrap_or_default())
+    }
+
+    /// Lets the pool grow to so many bytes.
+    pub async fn grow_pool(&self, size: u64) -> Result<admin::Pool, Failure> {
+        let request = admin::GrowPoolRequest { size, ..Default::default() };
+        let response = self.admin.grow_pool(Context::default(), &request).await;
+        Ok(response.map_err(|e| self.failure(e))?.pool.unwrap_or_default())
+    }
+
+    /// Brings containers into the pool; all that are stopped where none are named.
+    pub async fn move_to_pool(
+        &self,
+        references: Vec<String>,
+    ) -> Result<Vec<admin::MoveToPoolResponse>, Failure> {
+        let stream = call!(self, move_to_pool, MoveToPoolRequest { references: references })?;
+        self.gather(stream, |one| vec![one]).await
+    }
+
     /// All snapshots, oldest first.
     pub async fn list(&self, all: bool, sizes: bool) -> Result<Vec<Snapshot>, Failure> {
         let request = admin::ListRequest { all, sizes, ..Default::default() };
@@ -235,6 +257,12 @@ impl Client {
         self.gather(stream, |batch| batch.snapshots).await
     }
 
+    /// What does not agree.
+    pub async fn check(&self, repair: bool) -> Result<Vec<admin::Finding>, Failure> {
+        let stream = call!(self, check, CheckRequest { repair: repair })?;
+        self.gather(stream, |batch| batch.findings).await
+    }
+
     branches! {
         /// Makes a snapshot.
         snapshot = snapshot(SnapshotRequest) -> SnapshotResponse;
@@ -252,6 +280,8 @@ impl Client {
         commit = commit(CommitRequest) -> CommitResponse;
         /// Writes what of an image is this node's alone.
         portable = portable(PortableRequest) -> PortableResponse;
+        /// Sets or ends the limit of what a container may write.
+        limit = limit(LimitRequest) -> LimitResponse;
         /// Gives an image another name.
         tag = tag(TagRequest) -> TagResponse;
     }
@@ -260,6 +290,17 @@ impl Client {
     pub async fn images(&self) -> Result<Vec<admin::Image>, Failure> {
         let stream = call!(self, images, ImagesRequest {})?;
         self.gather(stream, |batch| batch.images).await
+    }
+
+    /// What everything takes on disk, and the homes that it lies in.
+    pub async fn disk_usage(&self) -> Result<(Vec<admin::DiskUsage>, Vec<admin::HomeUsage>), Failure> {
+        let mut stream = call!(self, disk_usage, DiskUsageRequest {})?;
+        let (mut rows, mut homes) = (Vec::new(), Vec::new());
+        while let Some(batch) = stream.recv().await.map_err(|e| self.failure(e))? {
+            rows.extend(batch.rows);
+            homes.extend(batch.homes);
+        }
+        Ok((rows, homes))
     }
 
     /// The containerd that requests are about: its socket, and its namespace.

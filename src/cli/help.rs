@@ -27,6 +27,7 @@ Examples:
   loom pin before                      keep it, whatever is removed
   loom tree                            what was branched from what
   loom ls --json | jq -r '.[].id'      the same for programs
+  loom pool create                     give forks a place where they cost nothing
 
 Exit status:
   0  done
@@ -48,6 +49,32 @@ Examples:
   loom ls
   loom ls --all --json | jq '.[] | select(.pinned) | .name'
   loom rm $(loom ls --json | jq -r '.[] | select(.labels.job == \"nightly\") | .id')";
+
+/// Below `loom df --help`.
+pub(super) const DF: &str = "\
+OWN is what would come free were it alone removed, SHARED the rest of what it stands on: several that share \
+it each show it. The second table counts each byte once: what all layers in a place take, what was removed \
+and is not reclaimed yet, and what the filesystem itself says. That is more by what it keeps beside files, and by \
+what others have there.
+
+\"-\" was not measured, and \"≥\" not to its end: loomd measures for twenty seconds at most.
+
+Examples:
+  loom df
+  loom df --json | jq '.usage | sort_by(-.exclusive) | .[0].name'";
+
+/// Below `loom limit --help`.
+pub(super) const LIMIT: &str = "\
+It holds from now on, also while the container runs: a write behind it fails with \"disk quota exceeded\", \
+deleting always works. What the container has written counts as long as it lies on disk: what a snapshot or \
+a fork of it still has is not free when the container deletes it. A fork starts at nothing, under the same \
+limit.
+
+A limit is kept in a pool, and by XFS or ext4 with project quotas; elsewhere it is refused.
+
+Examples:
+  loom limit web 10G
+  loom limit web none";
 
 /// Below `loom tree --help`.
 pub(super) const TREE: &str = "\
@@ -80,6 +107,26 @@ pub(super) const RM: &str = "\
 A snapshot that containerd has a key for is containerd's to remove (nerdctl rm, nerdctl rmi), and a \
 pinned one must be unpinned first. What cannot be removed does not keep the others from it; the exit \
 status is then that of the first failure.";
+
+/// Below `loom check --help`.
+pub(super) const CHECK: &str = "\
+A finding has a code, what it is about, the bytes that it takes where nothing refers to it, and what is \
+wrong. REPAIR is \"possible\" for what --repair would put right, \"done\" for what it has put right, and \
+\"none\" for what cannot be without a guess: the text says what can be done. --repair removes only what \
+nothing refers to.
+
+Without --root the loomd that runs is asked, and what containerd knows is compared too. With --root the \
+root must have no loomd: for one that refuses to start, or whose database is gone. --rebuild makes loom.db \
+anew of what each layer says of itself, and keeps the one before as loom.db.TIME; no layer is moved or \
+removed. Operations are not known afterwards.
+
+Exit status: 0 where all agrees, or was put right; 1 where something is left.
+
+Examples:
+  loom check
+  loom check --repair
+  loom check --json | jq -r '.[] | select(.repair == \"none\") | .what'
+  loom check --root /var/lib/loom --pool /srv/loom-pool --rebuild";
 
 /// Below `loom snapshot --help`.
 pub(super) const SNAPSHOT: &str = "\
@@ -270,6 +317,59 @@ Examples:
   loom operation 4f2a
   loom operation 4f2a --watch
   loom operation 4f2a --json | jq .result";
+
+/// Below `loom pool --help`.
+pub(super) const POOL: &str = "\
+The pool is a btrfs on which the writable layers of containers lie. A fork of one of those costs the \
+same whatever it has written. Without a pool a fork copies the files, or shares their bytes one by one \
+where the filesystem can.
+
+Examples:
+  loom pool create
+  loom pool status
+  loom pool move";
+
+/// Below `loom pool create --help`.
+pub(super) const POOL_CREATE: &str = "\
+Without options it is an image in loomd's root (pool.img): a file that takes of the disk what is written \
+to it and about 2 GB ahead, and grows to its size. It leaves a reserve of its host's disk alone \
+(pool.reserve); while that is touched, branches are refused and containers run on.
+
+Containers that are there stay where they are; new ones lie in the pool. loomd mounts it at each start. \
+It needs btrfs-progs.
+
+Examples:
+  loom pool create
+  loom pool create --size 50G
+  loom pool create --device /dev/vdb
+  loom pool create --path /srv/btrfs/loom";
+
+/// Below `loom pool grow --help`.
+pub(super) const POOL_GROW: &str = "\
+The image takes more of its host's disk only as it is written to, so a size can be larger than what is \
+free now.
+
+Examples:
+  loom pool grow 100G";
+
+/// Below `loom pool status --help`.
+pub(super) const POOL_STATUS: &str = "\
+An image holds \"used\" of the \"size\" that it may grow to, and \"free\" is what it can still get. \
+\"allocated\" is what it has of its host's disk. Where branches are refused it says why.
+
+Examples:
+  loom pool status
+  loom pool status --json | jq .free";
+
+/// Below `loom pool move --help`.
+pub(super) const POOL_MOVE: &str = "\
+What a container has written is copied into the pool, and stays where it was until that is done and on \
+disk. One that runs, or is mounted, is not moved; nor does it keep the others. It prints the containers \
+that were.
+
+Examples:
+  loom pool move
+  nerdctl stop web && loom pool move web && nerdctl start web";
 
 /// Below `loom completion --help`.
 pub(super) const COMPLETION: &str = "\

@@ -9,9 +9,13 @@ use super::units::time;
 use super::{Answer, operations};
 use crate::protos::admin;
 
+mod disk;
 mod image;
+mod pool;
 
+pub(super) use disk::{Disk, Limited};
 pub(super) use image::{Change, Committed, Image, Imported, Portable, Pushed, Written};
+pub(super) use pool::{Moved, Pool};
 
 /// A snapshot.
 #[derive(Serialize)]
@@ -36,6 +40,7 @@ pub(super) struct Snapshot<'a> {
     expires: Option<String>,
     images: &'a [String],
     size: Option<Size>,
+    limit: Option<u64>,
 }
 
 /// What a snapshot takes on disk.
@@ -68,6 +73,7 @@ impl<'a> From<&'a admin::Snapshot> for Snapshot<'a> {
             expires: time(&snapshot.expires).map(|time| time.to_string()),
             images: &snapshot.images,
             size: snapshot.size.as_ref().map(|size| Size { exclusive: size.exclusive, shared: size.shared }),
+            limit: Some(snapshot.limit).filter(|limit| *limit != 0),
         }
     }
 }
@@ -175,6 +181,23 @@ pub(super) struct Pruned<'a> {
     pub(super) snapshots: Vec<Snapshot<'a>>,
 }
 
+/// Something that does not agree.
+#[derive(Serialize)]
+pub(super) struct Finding<'a> {
+    code: &'a str,
+    what: &'a str,
+    message: &'a str,
+    bytes: u64,
+    repair: &'a str,
+}
+
+impl<'a> From<&'a admin::Finding> for Finding<'a> {
+    fn from(finding: &'a admin::Finding) -> Self {
+        let admin::Finding { code, what, message, bytes, repair, .. } = finding;
+        Self { code, what, message, bytes: *bytes, repair }
+    }
+}
+
 /// What `loom resume` started.
 #[derive(Serialize)]
 pub(super) struct Resumed<'a> {
@@ -207,7 +230,10 @@ pub(super) struct Status<'a> {
     root: &'a str,
     root_filesystem: &'a str,
     pool: Option<&'a str>,
+    pool_state: Option<Pool<'a>>,
     method: &'a str,
+    method_why: &'a str,
+    seals: bool,
     containerd: &'a str,
     listed: u64,
     held: u64,
@@ -223,7 +249,10 @@ impl<'a> From<&'a admin::StatusResponse> for Status<'a> {
             root: &status.root,
             root_filesystem: &status.root_filesystem,
             pool: present(&status.pool),
+            pool_state: status.pool_state.as_ref().map(Pool::from),
             method: &status.method,
+            method_why: &status.method_why,
+            seals: status.seals,
             containerd: &status.containerd,
             listed: status.listed,
             held: status.held,

@@ -5,19 +5,23 @@
 //! Results go to standard output and everything else to standard error, so that a pipe gets results only.
 //!
 //! A verb that branches is an operation of loomd's (`branch`), which can be watched and called off while it
-//! is under way (`track`); `operations` are the verbs about those. `image`, `archive` and `diff` are the verbs about
-//! images, archives and differences.
+//! is under way (`track`); `operations` are the verbs about those. `pool`, `image`, `archive` and `diff` are the verbs about
+//! the pool, images, archives and differences.
 
 mod archive;
 pub mod args;
 mod ask;
 mod branch;
+mod check;
 mod client;
+mod df;
 mod diff;
 mod help;
 mod image;
 mod json;
+mod limit;
 mod operations;
+mod pool;
 mod show;
 mod table;
 mod track;
@@ -127,6 +131,12 @@ fn answer(args: Args, out: &mut impl Write, interrupts: BoxStream<'static, ()>) 
     if let Verb::Completion { shell } = args.verb {
         return Ok(Answer::of(completion(shell)));
     }
+    let look = Look::of_stdout(&args.global.namespace);
+    if let Verb::Check(check) = &args.verb
+        && check.root.is_some()
+    {
+        return check::of_root(check, &look, args.global.json);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -135,7 +145,7 @@ fn answer(args: Args, out: &mut impl Write, interrupts: BoxStream<'static, ()>) 
         let mut run = Run {
             client: Client::connect(&args.global).await?,
             json: args.global.json,
-            look: Look::of_stdout(&args.global.namespace),
+            look,
             out,
             interrupts: Mutex::new(interrupts),
         };
@@ -205,6 +215,7 @@ impl Run<'_> {
             }
             Verb::Rm { references } => remove(client, references, json).await,
             Verb::Prune(args) => prune(client, args, json, look).await,
+            Verb::Check(args) => check::running(client, &args, look, json).await,
             Verb::Snapshot(args) => self.snapshot(args).await,
             Verb::Fork(args) => self.fork(args).await,
             Verb::Clone(args) => self.clone_state(args).await,
@@ -220,9 +231,12 @@ impl Run<'_> {
             Verb::Diff(args) => self.diff(args).await,
             Verb::Export(args) => self.export(args).await,
             Verb::Import(args) => self.import(args).await,
+            Verb::Df => self.df().await,
+            Verb::Limit(args) => self.limit(args).await,
             Verb::Operations { limit, watch } => self.operations(limit, watch).await,
             Verb::Operation { id, watch } => self.operation(id, watch).await,
             Verb::Cancel { id } => self.cancel(id).await,
+            Verb::Pool { verb } => self.pool(verb).await,
             Verb::Completion { shell } => Ok(Answer::of(completion(shell))),
         }
     }

@@ -232,8 +232,16 @@ pub(super) fn status(look: &Look, status: &StatusResponse) -> String {
         ("pid", status.pid.to_string()),
         ("started", age(started, look.now)),
         ("root", format!("{} ({})", status.root, status.root_filesystem)),
-        ("pool", if status.pool.is_empty() { "none".into() } else { status.pool.clone() }),
-        ("method", status.method.clone()),
+        (
+            "pool",
+            match status.pool_state.as_ref() {
+                Some(pool) => super::pool::short(pool),
+                None if status.pool.is_empty() => "none".into(),
+                None => status.pool.clone(),
+            },
+        ),
+        ("method", [status.method.as_str(), &status.method_why].join(": ")),
+        ("stopped", if status.seals { "sealed as they lie" } else { "as those that run" }.to_owned()),
         ("containerd", status.containerd.clone()),
         ("listed", status.listed.to_string()),
         ("held", status.held.to_string()),

@@ -4,7 +4,6 @@
 //! So one and the same search finds it here, where an operation fails, and in the next daemon (`recover`).
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use containerd_client::services::v1::Container;
 use futures::StreamExt as _;
@@ -12,7 +11,8 @@ use futures::StreamExt as _;
 use super::captured::{Captured, Unlike};
 use super::client::Client;
 use super::leases::{self, Lease};
-use super::{Branched, Brancher, Forked, Options, blocking, containers, is_silence, snapshots, task};
+use super::undo::{settle, undo};
+use super::{Branched, Brancher, Forked, Options, blocking, containers, snapshots, task};
 use crate::error::{Error, Result};
 use crate::operation::Work;
 use crate::snapshot::{Cost, Made, key};
@@ -20,11 +20,6 @@ use crate::store::{Id, Time};
 
 /// How many containers are made or started at once.
 const AT_ONCE: usize = 8;
-/// How often an undo is tried where containerd does not answer.
-const UNDOS: u32 = 10;
-/// The time between two tries; no test waits for it.
-const BREATH: Duration = Duration::from_millis(if cfg!(test) { 0 } else { 500 });
-
 /// What all containers of one branch share.
 #[derive(Debug)]
 pub(super) struct Mold {
@@ -124,26 +119,9 @@ impl Brancher {
             work.decided(&branched).await?;
             Ok(branched)
         };
-        match born.await {
-            Ok(branched) => {
-                // One that stays keeps nothing any more, but is there until it expires: once more, then.
-                if nest.lease.end().await.is_err()
-                    && let Err(error) = nest.lease.end().await
-                {
-                    work.warn(format!("a lease is left to expire: {error}"));
-                }
-                Ok(branched)
-            }
-            Err(error) => {
-                let Nest { client, snapshotter, operation, .. } = &nest;
-                match undo(|| self.unmake_all(client, snapshotter, *operation)).await {
-                    Ok(()) => {}
-                    Err(left) if is_silence(&left) => work.leaves(&left),
-                    Err(left) => work.warn(format!("it leaves something behind: {left}")),
-                }
-                Err(error)
-            }
-        }
+        let Nest { client, snapshotter, operation, .. } = &nest;
+        let born = born.await;
+        settle(work, client, born, || self.unmake_all(client, snapshotter, *operation)).await
     }
 
     async fn birth(
@@ -268,59 +246,9 @@ pub(super) async fn unmake(client: &Client, snapshotter: &str, name: &str) -> Re
     snapshots::remove(client, snapshotter, name).await
 }
 
-/// Undoes what a branch that failed has made, in steps that can be taken again: a containerd that is
-/// being restarted is waited for a little.
-pub(super) async fn undo<W: Future<Output = Result<()>>>(steps: impl Fn() -> W) -> Result<()> {
-    let mut tries = 1;
-    while tries < UNDOS {
-        match steps().await {
-            Err(error) if is_silence(&error) => tries += 1,
-            ended => return ended,
-        }
-        tokio::time::sleep(BREATH).await;
-    }
-    steps().await
-}
-
 /// Tells what one container that failed leaves behind, and does not hide why it did.
 fn tell_left(work: &Work, name: &str, undone: Result<()>) {
     if let Err(left) = undone {
         work.warn(format!("fork {name:?} failed and leaves something behind: {left}"));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use std::cell::Cell;
-
-    use super::*;
-
-    /// Undoes while containerd answers with this error `away` times; answers how often it tried.
-    async fn tries(kind: crate::error::Kind, away: u32) -> u32 {
-        let tried = Cell::new(0);
-        let undone = undo(|| async {
-            tried.set(tried.get() + 1);
-            if tried.get() > away {
-                return Ok(());
-            }
-            Err(Error::Containerd { action: "undo".into(), message: "no".into(), kind })
-        });
-        let _ = undone.await;
-        tried.get()
-    }
-
-    #[tokio::test]
-    async fn a_containerd_that_is_away_is_waited_for_a_little() {
-        use crate::error::Kind;
-        for (kind, away, tried) in [
-            (Kind::Unavailable, 0, 1),
-            (Kind::Unavailable, 3, 4),
-            (Kind::Unavailable, u32::MAX, UNDOS),
-            (Kind::Internal, 3, 1),
-        ] {
-            assert_eq!(tries(kind, away).await, tried, "{kind} {away}");
-        }
     }
 }

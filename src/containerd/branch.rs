@@ -101,6 +101,7 @@ impl Brancher {
             });
         }
         let plan = asked.plan(&captured, called)?;
+        blocking(&self.core, |core| core.admit()).await?;
         self.recover_in(client).await?;
         unused(client, &captured.snapshotter, &names).await?;
         let Some(known) = snapshots::stat(client, &captured.snapshotter, &container.snapshot_key).await?
@@ -147,6 +148,7 @@ impl Brancher {
         let called = called.unwrap_or_else(|| captured.id.clone());
         let names = reference::fork_names(&called, asked.options.name.as_deref(), 1)?;
         let plan = asked.plan(&captured, &state.title())?;
+        blocking(&self.core, |core| core.admit()).await?;
         let client = Client::connect(asked.target).await?;
         self.recover_in(&client).await?;
         unused(&client, &captured.snapshotter, &names).await?;

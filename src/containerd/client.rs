@@ -6,6 +6,7 @@ use containerd_client::services::v1::containers_client::ContainersClient;
 use containerd_client::services::v1::content_client::ContentClient;
 use containerd_client::services::v1::diff_client::DiffClient;
 use containerd_client::services::v1::images_client::ImagesClient;
+use containerd_client::services::v1::introspection_client::IntrospectionClient;
 use containerd_client::services::v1::leases_client::LeasesClient;
 use containerd_client::services::v1::namespaces_client::NamespacesClient;
 use containerd_client::services::v1::snapshots::snapshots_client::SnapshotsClient;
@@ -130,6 +131,11 @@ impl Client {
     /// containerd's Diff, which unpacks layers.
     pub(super) fn diff(&self) -> DiffClient<Channel> {
         DiffClient::new(self.channel.clone()).max_decoding_message_size(RECEIVE)
+    }
+
+    /// containerd's Introspection.
+    pub(super) fn introspection(&self) -> IntrospectionClient<Channel> {
+        IntrospectionClient::new(self.channel.clone()).max_decoding_message_size(RECEIVE)
     }
 
     /// containerd's Leases.

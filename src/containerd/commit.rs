@@ -21,16 +21,15 @@ use containerd_client::types::Descriptor;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::birth::undo;
 use super::captured::Captured;
 use super::client::Client;
-use super::image_config::{self, Documents};
+use super::image::config::{self, Documents};
 use super::leases::{self, Lease};
 use super::recover::planned;
 use super::state::Taking;
 use super::{
-    Brancher, Commit, Committed, Holder, Options, Target, blocking, bytes_gone, container_of, image_name,
-    images, is_silence, request, snapshots,
+    Brancher, Commit, Committed, Holder, Options, Target, blocking, bytes_gone, container_of, image, request,
+    snapshots, undo,
 };
 use crate::error::{Error, Result};
 use crate::operation::{Outcome, Work};
@@ -80,8 +79,8 @@ impl Brancher {
         mut commit: Commit,
         options: Options,
     ) -> Result<(Id, Committed)> {
-        commit.image = image_name::whole(&commit.image)?;
-        image_config::apply(&mut json!({}), &commit.changes)?;
+        commit.image = image::name::whole(&commit.image)?;
+        config::apply(&mut json!({}), &commit.changes)?;
         let ask = request::ask(OperationKind::Commit, target, reference, &options, &commit)?;
         let target = Target { namespace: ask.namespace.clone(), ..target.clone() };
         Box::pin(self.operations.run(ask, |work| self.commit_state(work, target, reference, commit, options)))
@@ -104,8 +103,8 @@ impl Brancher {
         self.recover_in(&client).await?;
         let plan = Plan {
             snapshotter: captured.snapshotter.clone(),
-            replaces: match images::get(&client, &commit.image).await? {
-                Some(_) if !commit.replace => return Err(images::exists(&client, &commit.image)),
+            replaces: match image::get(&client, &commit.image).await? {
+                Some(_) if !commit.replace => return Err(image::exists(&client, &commit.image)),
                 old => old.and_then(Replaced::of).into_iter().collect(),
             },
         };
@@ -126,8 +125,19 @@ impl Brancher {
         let (state, transient) = (source.state.id, source.state.transient);
         let made = async {
             work.step("image")?;
-            let lease = Lease::take(&client, self.core.layers().root(), work.id()).await?;
-            self.make_image(&work, &lease, &commit, source, begun).await
+            // An image has the owners that its containers see, whatever user namespace its source runs in.
+            let operation = Some(work.id());
+            let plain = blocking(&self.core, move |core| core.unmapped(state, operation)).await?;
+            let made = async {
+                let lease = Lease::take(&client, self.core.layers().root(), work.id()).await?;
+                let source = Source { state: plain.clone(), ..source };
+                self.make_image(&work, &lease, &commit, source, begun).await
+            };
+            let made = made.await;
+            if plain.id != state {
+                self.release(plain.id).await;
+            }
+            made
         };
         let made = self.close_image(&work, &client, &plan, made.await).await;
         if transient {
@@ -198,11 +208,11 @@ impl Brancher {
         commit: &Commit,
     ) -> Result<(Documents, String)> {
         let Base { mut documents, parent } = self.base_of(work, client, state, captured).await?;
-        let (layer, diff_id) = image_config::of_node(state.id, &client.target().namespace);
+        let (layer, diff_id) = config::of_node(state.id, &client.target().namespace);
         documents.push(layer, &diff_id);
-        image_config::of_container(&mut documents.config, &captured.spec);
-        image_config::apply(&mut documents.config, &commit.changes)?;
-        let created_by = image_config::args(&captured.spec).join(" ");
+        config::of_container(&mut documents.config, &captured.spec);
+        config::apply(&mut documents.config, &commit.changes)?;
+        let created_by = config::args(&captured.spec).join(" ");
         documents.record(Time::now(), &created_by, &commit.author, &commit.message);
         Ok((documents, parent))
     }
@@ -218,10 +228,10 @@ impl Brancher {
     ) -> Result<Base> {
         let image = match captured.image.as_str() {
             "" => None,
-            name => images::get(client, name).await?,
+            name => image::get(client, name).await?,
         };
         let documents = match &image {
-            Some(image) => images::documents(client, image).await?,
+            Some(image) => image::documents(client, image).await?,
             None => None,
         };
         let state = state.id;
@@ -281,15 +291,15 @@ impl Brancher {
         replace: bool,
     ) -> Result<()> {
         crate::fault::point("containerd.commit.name")?;
-        let (leased, image) = (lease.client(), images::record(name, target, operation));
-        if let Some(old) = images::get(leased, name).await?.filter(|_| replace) {
+        let (leased, image) = (lease.client(), image::record(name, target, operation));
+        if let Some(old) = image::get(leased, name).await?.filter(|_| replace) {
             if let Some(target) = old.target {
                 // Until this holds, it may have to come back.
                 lease.keep_content(&target.digest).await?;
             }
-            return images::replace(leased, image).await;
+            return image::replace(leased, image).await;
         }
-        images::create(leased, image).await
+        image::create(leased, image).await
     }
 
     /// Ends the lease of an image that holds; of one that does not, nothing stays.
@@ -300,28 +310,15 @@ impl Brancher {
         plan: &Plan,
         made: Result<T>,
     ) -> Result<T> {
-        let operation = work.id();
-        let left = match &made {
-            // Once more: one that stays keeps nothing any more, but is there until it expires.
-            Ok(_) if leases::close(client, operation).await.is_ok() => Ok(()),
-            Ok(_) => leases::close(client, operation).await,
-            Err(_) => undo(|| self.unmake_image(client, operation, plan)).await,
-        };
-        match (left, &made) {
-            (Ok(()), _) => {}
-            (Err(left), Ok(_)) => work.warn(format!("a lease is left to expire: {left}")),
-            (Err(left), Err(_)) if is_silence(&left) => work.leaves(&left),
-            (Err(left), Err(_)) => work.warn(format!("it leaves something behind: {left}")),
-        }
-        made
+        undo::settle(work, client, made, || self.unmake_image(client, work.id(), plan)).await
     }
 
     /// Takes away what an operation made of an image, as far as it came.
     async fn unmake_image(&self, client: &Client, operation: Id, plan: &Plan) -> Result<()> {
-        for made in images::of_operation(client, operation).await? {
+        for made in image::of_operation(client, operation).await? {
             match plan.replaces.iter().find(|old| old.name == made.name) {
-                Some(old) => images::replace(client, old.record()).await?,
-                None => images::remove(client, &made.name).await?,
+                Some(old) => image::replace(client, old.record()).await?,
+                None => image::remove(client, &made.name).await?,
             }
         }
         leases::end(client, &leases::of_operation(operation), true).await?;

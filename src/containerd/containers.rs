@@ -87,6 +87,11 @@ pub(super) async fn nerdctls_names(client: &Client) -> Result<Vec<(String, Strin
     Ok(all.into_iter().map(|container| (container.id.clone(), display_name(&container).to_owned())).collect())
 }
 
+/// The containers that say that they are on one of these snapshotters.
+pub(super) async fn on(client: &Client, snapshotters: &[String]) -> Result<Vec<Container>> {
+    list(client, Vec::new(), |container| snapshotters.contains(&container.snapshotter)).await
+}
+
 /// The containers that carry an operation's label.
 pub(super) async fn of_operation(client: &Client, operation: Id) -> Result<Vec<Container>> {
     let id = operation.to_string();
@@ -149,6 +154,11 @@ pub(super) async fn delete(client: &Client, id: &str) -> Result<()> {
 }
 
 /// Those that any filter lets through and that are wanted. As a stream: a single answer has a limit.
+/// All containers of the namespace.
+pub(super) async fn all(client: &Client) -> Result<Vec<Container>> {
+    list(client, Vec::new(), |_| true).await
+}
+
 async fn list(
     client: &Client,
     filters: Vec<String>,

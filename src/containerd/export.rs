@@ -13,13 +13,13 @@ use tokio::sync::mpsc::Sender;
 
 use super::client::Client;
 use super::commit::Plan;
+use super::image::manifest::Manifest;
 use super::leases::Lease;
-use super::manifest::Manifest;
 use super::reference::Reference;
 use super::state::Taking;
 use super::{
     Archive, Brancher, Commit, Committed, Compression, Holder, Options, Portable, Target, blob, blocking,
-    image_name, images, request,
+    image, request,
 };
 use crate::error::{Error, Result};
 use crate::operation::Work;
@@ -65,7 +65,7 @@ impl Brancher {
         to: Sender<Vec<u8>>,
     ) -> Result<()> {
         options.check()?;
-        let image = image.as_deref().map(image_name::whole).transpose()?;
+        let image = image.as_deref().map(image::name::whole).transpose()?;
         let request = Request { target, reference, compression, image, options };
         let to = Receiver(to);
         match archive {
@@ -170,7 +170,7 @@ impl Brancher {
         to: &Receiver,
     ) -> Result<Option<(Client, Manifest)>> {
         let client = Client::connect(request.target).await?;
-        let record = images::resolve(&client, name).await?;
+        let record = image::resolve(&client, name).await?;
         request.image.get_or_insert(record.name.clone());
         let mut manifest = Manifest::read(&client, &record.target.unwrap_or_default()).await?;
         if manifest.missing(&client).await?.is_some() {
@@ -180,7 +180,7 @@ impl Brancher {
             if self.until_gone(operation, to, made).await?.is_none() {
                 return Ok(None);
             }
-            let record = images::resolve(&client, &record.name).await?;
+            let record = image::resolve(&client, &record.name).await?;
             manifest = Manifest::read(&client, &record.target.unwrap_or_default()).await?;
         }
         Ok(Some((client, manifest)))

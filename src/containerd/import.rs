@@ -16,13 +16,11 @@ use tokio::sync::mpsc::Receiver;
 use super::blob::Blob;
 use super::client::Client;
 use super::commit::Plan;
-use super::image_config::{self, Documents, MANIFEST};
+use super::image::config::{self, Documents, MANIFEST};
+use super::image::manifest::{Manifest, absent, described};
 use super::leases::Lease;
-use super::manifest::{Manifest, absent, described};
 use super::unpack::Unpack;
-use super::{
-    Brancher, Committed, Compression, Options, Target, blob, content, image_name, images, request, snapshots,
-};
+use super::{Brancher, Committed, Compression, Options, Target, blob, content, image, request, snapshots};
 use crate::error::{Error, Result};
 use crate::operation::Work;
 use crate::store::{Id, OperationKind, Time};
@@ -65,7 +63,7 @@ impl Brancher {
     /// Reads the archive to its end; an error in it is one that its sender had. Answers the operation too.
     ///
     /// A plain tar becomes an image of one layer, for this machine's platform. Of an image's archive that has
-    /// several platforms, this machine's is taken; of several images, the one that is named.
+    /// several platforms, this machine's is taken; of several image, the one that is named.
     pub async fn import(
         &self,
         target: &Target,
@@ -73,9 +71,9 @@ impl Brancher {
         options: Options,
         from: Receiver<Result<Vec<u8>>>,
     ) -> Result<(Id, Committed)> {
-        let name = import.image.as_deref().map(image_name::whole).transpose()?;
+        let name = import.image.as_deref().map(image::name::whole).transpose()?;
         // What is wrong with them is told before anything is read.
-        image_config::apply(&mut json!({}), &import.changes)?;
+        config::apply(&mut json!({}), &import.changes)?;
         let subject = name.as_ref().map_or_else(|| "archive".to_owned(), |name| format!("image:{name}"));
         let ask = request::ask(OperationKind::Import, target, &subject, &options, &import)?;
         Box::pin(self.operations.run(ask, |work| self.import_archive(work, target, import, name, from))).await
@@ -143,7 +141,7 @@ impl Brancher {
         work.step("image")?;
         let digest = manifest.digest.clone();
         crate::fault::point("containerd.import.name")?;
-        images::create(leased, images::record(&name, manifest, work.id())).await?;
+        image::create(leased, image::record(&name, manifest, work.id())).await?;
         let made = Committed { image: name, digest, chain_id, snapshot, cost: None };
         work.decided(&made).await?;
         Ok(made)
@@ -216,13 +214,13 @@ fn descriptor(media: &str, digest: String, size: i64) -> Descriptor {
 fn of_archive(name: Option<&str>) -> Result<String> {
     let name =
         name.ok_or_else(|| Error::invalid("the archive", "it does not say how its image is called; say it"))?;
-    image_name::whole(name)
+    image::name::whole(name)
 }
 
 /// Refuses a name that an image has.
 async fn unused(client: &Client, name: &str) -> Result<()> {
-    match images::get(client, name).await? {
-        Some(_) => Err(images::exists(client, name)),
+    match image::get(client, name).await? {
+        Some(_) => Err(image::exists(client, name)),
         None => Ok(()),
     }
 }
@@ -233,10 +231,10 @@ async fn of_tree(unpack: Unpack<'_>, import: &Import, layer: &Descriptor) -> Res
     let mut image = Documents::bare(None);
     // Where a change adds another variable, nobody else would say where programs are.
     image.config["config"]["Env"] = json!([PATH]);
-    let described = image_config::descriptor(&layer.media_type, &layer.digest, layer.size);
+    let described = config::descriptor(&layer.media_type, &layer.digest, layer.size);
     image.push(described, &diff_id);
     image.record(Time::now(), "loom import", "", &import.message);
-    image_config::apply(&mut image.config, &import.changes)?;
+    config::apply(&mut image.config, &import.changes)?;
     Ok((image.write(unpack.leased, unpack.snapshotter).await?, chain_id))
 }
 
@@ -263,7 +261,7 @@ async fn unpack_all(unpack: Unpack<'_>, image: &Manifest) -> Result<String> {
     let size = |layer: &Descriptor| u64::try_from(layer.size).unwrap_or(0);
     let total = image.layers.iter().map(size).sum();
     let mut done = 0;
-    for (layer, diff_id) in image.layers.iter().zip(&image.diff_ids) {
+    for (layer, diff_id) in image.layers.iter().zip(image.documents.diff_ids()) {
         unpack.work.progress(done, total);
         (_, chain_id) = unpack.layer(&chain_id, layer, Some(diff_id)).await?;
         done += size(layer);
@@ -274,9 +272,9 @@ async fn unpack_all(unpack: Unpack<'_>, image: &Manifest) -> Result<String> {
 
 /// Has an image's documents, which stay as they are, keep what they name.
 async fn label(leased: &Client, snapshotter: &str, image: &Manifest, chain_id: &str) -> Result<()> {
-    let keeps = [image_config::keeps_snapshot(snapshotter, chain_id)];
+    let keeps = [config::keeps_snapshot(snapshotter, chain_id)];
     content::label(leased, &image.config.digest, &keeps).await?;
     let layers = image.layers.iter().map(|layer| layer.digest.as_str());
-    let keeps = image_config::keeps_content(&image.config.digest, layers);
+    let keeps = config::keeps_content(&image.config.digest, layers);
     content::label(leased, &image.descriptor.digest, &keeps).await
 }

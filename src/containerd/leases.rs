@@ -10,6 +10,7 @@ use containerd_client::services::v1::{
 };
 
 use super::client::{Client, or_missing};
+use super::undo;
 use crate::error::Result;
 use crate::store::{Id, Time};
 
@@ -81,9 +82,14 @@ impl Lease {
     }
 }
 
-/// Ends that of an operation, as [`Lease::end`].
+/// Ends that of an operation, as [`Lease::end`]. Where that fails, once more: one that stays keeps nothing any more,
+/// but is there until it expires.
 pub(super) async fn close(client: &Client, operation: Id) -> Result<()> {
-    end_at_once(client, &of_operation(operation)).await
+    let lease = of_operation(operation);
+    match end_at_once(client, &lease).await {
+        Ok(()) => Ok(()),
+        Err(_) => end_at_once(client, &lease).await,
+    }
 }
 
 async fn end_at_once(client: &Client, lease: &str) -> Result<()> {
@@ -137,16 +143,13 @@ pub(super) async fn end(client: &Client, lease: &str, collect: bool) -> Result<(
 /// Takes back content that was begun. containerd fails to while it still writes of the last part that it was sent: that
 /// ends soon.
 async fn take_back(client: &Client, begun: &str) -> Result<()> {
-    let mut tries = 1;
-    loop {
+    let abort = || async {
         let request = client.request(AbortRequest { r#ref: begun.to_owned() });
-        match or_missing(client.content().abort(request).await) {
-            Ok(_) => return Ok(()),
-            Err(_) if tries < TRIES => tries += 1,
-            Err(status) => return Err(client.failed(format!("take back content {begun:?}"))(status)),
-        }
-        tokio::time::sleep(BREATH).await;
-    }
+        or_missing(client.content().abort(request).await)
+            .map_err(client.failed(format!("take back content {begun:?}")))?;
+        Ok(())
+    };
+    undo::again(TRIES, BREATH, |_| true, abort).await
 }
 
 async fn resources(client: &Client, lease: &str) -> Result<Vec<Resource>> {

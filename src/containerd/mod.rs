@@ -5,7 +5,7 @@
 //! snapshot with the fork label, and so come back to the core by the way that every client goes.
 //!
 //! - [`reference`]: what people call things, and what containerd takes as a name
-//! - [`client`], [`containers`], [`task`], [`snapshots`], [`leases`], [`image`]: one service of containerd each
+//! - [`client`], [`containers`], [`task`], [`snapshots`], [`leases`]: one service of containerd each
 //! - [`spec`], [`captured`]: what a branch takes over from its source
 //! - [`state`]: the state of a live container
 //! - [`freezer`]: the pause around the last step, and its end whatever happens
@@ -17,17 +17,18 @@
 //! - [`nerdctl`]: the same for containers of nerdctl's, by nerdctl itself
 //! - [`rollback`], [`promote`]: a container's content is replaced; [`swap`]: what they share
 //! - [`commit`], [`portable`], [`import`]: images made of states and of archives; [`export`]: archives of both
-//! - [`images`]: the images of a namespace; [`image_name`], [`image_config`]: what an image is called, and says of
-//!   itself; [`content`], [`blob`]: its documents and layers
+//! - [`image`]: the images of a namespace, what they are called and say of themselves; [`content`], [`blob`]: their
+//!   documents and layers
 //! - [`difference`]: how two states differ; [`patch`]: how a text file does
 //! - [`stop`]: stop and start of a container, whatever made it
 //! - [`retain`]: what expires
-//! - [`recover`]: what a crash leaves of all these
+//! - [`undo`]: the end of what holds, and of what fails; [`recover`]: what a crash leaves of all these
+//! - [`records`]: what containerd knows of our snapshots, for a check
 //!
 //! Every call that changes something runs to its end only if its future does: a server spawns it.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use containerd_client::services::v1::Container;
@@ -50,18 +51,16 @@ mod difference;
 mod export;
 mod freezer;
 mod image;
-mod image_config;
-mod image_name;
-mod images;
 mod import;
 mod label;
 mod leases;
-mod manifest;
 mod nerdctl;
 mod patch;
+mod pool;
 mod portable;
 mod promote;
 mod quiesce;
+mod records;
 mod recover;
 mod reference;
 mod request;
@@ -75,12 +74,14 @@ mod state;
 mod stop;
 mod swap;
 mod task;
+mod undo;
 mod unpack;
 
 pub use containers::NERDCTL_NAME;
 pub use difference::Difference;
-pub use images::ImageSeen;
+pub use image::ImageSeen;
 pub use import::Import;
+pub use pool::Moved;
 pub use request::{
     Archive, Branched, Changes, Commit, Committed, Compression, Consistency, Forked, Options, Portable,
     Resumed, Rolled, Taken, Volumes,
@@ -115,6 +116,8 @@ pub struct Brancher {
     operations: Arc<Operations>,
     turns: Arc<Turns>,
     places: Arc<Places>,
+    /// The chain ids of images, by the digests of their targets: content never changes.
+    chains: Mutex<HashMap<String, String>>,
 }
 
 /// A container and the way to it.
@@ -127,7 +130,7 @@ struct Holder {
 impl Brancher {
     /// Over this core; what it does is tracked by these operations.
     pub fn new(core: Arc<Snapshots>, operations: Arc<Operations>) -> Self {
-        Self { core, operations, turns: Arc::default(), places: Arc::default() }
+        Self { core, operations, turns: Arc::default(), places: Arc::default(), chains: Mutex::default() }
     }
 
     /// The snapshot that a reference means: that of a container, or one by its name, its id or the

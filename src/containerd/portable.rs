@@ -18,11 +18,11 @@ use serde_json::Value;
 use super::blob::Blob;
 use super::client::Client;
 use super::commit::{Plan, Replaced};
-use super::image_config::{self, Documents, chain_ids};
+use super::image::config::{self, Documents, chain_ids};
+use super::image::manifest::Manifest;
 use super::leases::Lease;
-use super::manifest::Manifest;
 use super::{
-    Brancher, Committed, Compression, OPERATION_LABEL, Options, Portable, Target, blocking, content, images,
+    Brancher, Committed, Compression, OPERATION_LABEL, Options, Portable, Target, blocking, content, image,
     request,
 };
 use crate::error::{Error, Result};
@@ -81,12 +81,12 @@ impl Brancher {
         work.step("resolve")?;
         let client = Client::connect(target).await?;
         self.recover_in(&client).await?;
-        let record = images::resolve(&client, image).await?;
+        let record = image::resolve(&client, image).await?;
         let found = self.image_here(&client, record).await?;
         if found.documents.is_portable(&client).await? {
             return Ok(found.unchanged());
         }
-        let records = images::of_target(&client, &found.digest).await?;
+        let records = image::of_target(&client, &found.digest).await?;
         let replaces = records.iter().cloned().filter_map(Replaced::of).collect();
         let plan = Plan { snapshotter: found.snapshotter.clone(), replaces };
         work.plan(&plan).await?;
@@ -107,7 +107,7 @@ impl Brancher {
         image: &str,
         compression: Compression,
     ) -> Result<Portable> {
-        let record = images::resolve(lease.client(), image).await?;
+        let record = image::resolve(lease.client(), image).await?;
         let found = self.image_here(lease.client(), record.clone()).await?;
         if found.documents.is_portable(lease.client()).await? {
             return Ok(found.unchanged());
@@ -121,16 +121,15 @@ impl Brancher {
             let why = "its documents are not here for this machine; pull it again";
             Error::precondition(format!("image {:?}", record.name), why)
         };
-        let target = record.target.clone().ok_or_else(incomplete)?;
-        let documents = Documents::read(client, &target).await?.ok_or_else(incomplete)?;
+        let digest = record.target.as_ref().map(|target| target.digest.clone()).ok_or_else(incomplete)?;
+        let manifest = image::manifest(client, &record).await?.ok_or_else(incomplete)?;
+        let Manifest { config, documents, .. } = manifest;
         let chain_id = documents.chain_id().ok_or_else(incomplete)?;
-        let state =
-            self.top_of(client, &documents).await?.ok_or_else(|| images::not_on_loom(&record.name))?;
-        let manifest = Manifest::read(client, &target).await?;
-        let labels = content::labels(client, &manifest.config.digest).await?;
+        let state = self.top_of(client, &documents).await?.ok_or_else(|| image::not_on_loom(&record.name))?;
+        let labels = content::labels(client, &config.digest).await?;
         let snapshotter =
-            image_config::snapshotter(&labels, &chain_id).ok_or_else(|| images::not_on_loom(&record.name))?;
-        Ok(Found { record, digest: target.digest, documents, chain_id, state: state.id, snapshotter })
+            config::snapshotter(&labels, &chain_id).ok_or_else(|| image::not_on_loom(&record.name))?;
+        Ok(Found { record, digest, documents, chain_id, state: state.id, snapshotter })
     }
 
     /// Writes what has no blob of an image, publishes its state with that, and has the records, of which one is the
@@ -179,7 +178,7 @@ impl Brancher {
         let (kept, count) = self.base(leased, &documents, whole, &chain).await?;
         let below = chain_ids(&documents.diff_ids()).into_iter().take(kept).next_back().unwrap_or_default();
         let layer = self.write_layer(work, leased, chain, count, compression).await?;
-        let described = image_config::descriptor(layer.media, &layer.digest, layer.size);
+        let described = config::descriptor(layer.media, &layer.digest, layer.size);
         collapse(&mut documents, kept, described, &layer.diff_id);
         Ok(Composed { documents, base: below, layer })
     }
@@ -223,7 +222,7 @@ async fn refer(
     target: &Descriptor,
     operation: Id,
 ) -> Result<()> {
-    let now = images::of_target(leased, before).await?;
+    let now = image::of_target(leased, before).await?;
     if !now.iter().any(|record| record.name == name) {
         // Whoever made it another one meanwhile is not to lose that.
         return Err(Error::Busy(format!("image {name:?}")));
@@ -233,7 +232,7 @@ async fn refer(
         let mut labels = record.labels;
         labels.insert(OPERATION_LABEL.to_owned(), operation.to_string());
         let target = Some(target.clone());
-        images::replace(leased, Image { name: record.name, labels, target, ..Image::default() }).await?;
+        image::replace(leased, Image { name: record.name, labels, target, ..Image::default() }).await?;
     }
     Ok(())
 }

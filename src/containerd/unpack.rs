@@ -11,7 +11,7 @@ use containerd_client::services::v1::ApplyRequest;
 use containerd_client::types::{Descriptor, Mount};
 
 use super::client::Client;
-use super::image_config::chain_id;
+use super::image::config::chain_id;
 use super::snapshots;
 use crate::error::{Error, Kind, Result};
 use crate::operation::Work;

@@ -9,13 +9,15 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 
+use super::quota::{self, Quotas};
 use super::sync::Syncs;
-use super::{Found, Measured, Seal, ioctl, manifest, tree};
+use super::{Found, Measured, Method, Seal, ioctl, manifest, tree};
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::store::{Home, LayerId, Time, Usage};
@@ -32,7 +34,12 @@ pub(super) struct Area {
     path: PathBuf,
     layers: OwnedFd,
     trash: OwnedFd,
+    /// In the pool: what is being removed. While a subvolume goes nobody else can change the directory it is in.
+    reclaim: Option<OwnedFd>,
     syncs: Syncs,
+    quotas: Quotas,
+    /// One at a time makes a layer writable again, or rewrites its manifest.
+    unsealing: Mutex<()>,
 }
 
 impl Area {
@@ -49,11 +56,43 @@ impl Area {
         };
         let layers = sub("layers")?;
         let syncs = Syncs::new(sub("layers")?);
-        Ok(Self { home, path: path.to_path_buf(), layers, trash: sub("trash")?, syncs })
+        let reclaim = (home == Home::Pool).then(|| sub("reclaim")).transpose()?;
+        let quotas = Quotas::of(home, &layers);
+        let (path, trash) = (path.to_path_buf(), sub("trash")?);
+        Ok(Self { home, path, layers, trash, reclaim, syncs, quotas, unsealing: Mutex::default() })
+    }
+
+    /// What keeps its limits.
+    pub(super) fn quotas(&self) -> &Quotas {
+        &self.quotas
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    pub(super) fn home(&self) -> Home {
+        self.home
+    }
+
+    /// The directories that have layers in them, with their names.
+    pub(super) fn directories(&self) -> impl Iterator<Item = (&OwnedFd, &'static str)> {
+        std::iter::once((&self.layers, "layers")).chain(self.trashes())
+    }
+
+    /// The directories that removed layers are in, with their names.
+    pub(super) fn trashes(&self) -> impl Iterator<Item = (&OwnedFd, &'static str)> {
+        std::iter::once((&self.trash, "trash")).chain(self.reclaim.as_ref().map(|fd| (fd, "reclaim")))
+    }
+
+    /// Where a layer is removed: moved there, in the pool, from the trash, into which others are moved meanwhile.
+    pub(super) fn to_reclaim(&self, id: LayerId) -> rustix::io::Result<(&OwnedFd, PathBuf)> {
+        let Some(reclaim) = &self.reclaim else { return Ok((&self.trash, self.trashed(id))) };
+        match rustix::fs::renameat(&self.trash, name(id), reclaim, name(id)) {
+            // It is there since an earlier pass.
+            Ok(()) | Err(Errno::NOENT) => Ok((reclaim, self.path.join("reclaim").join(id.to_string()))),
+            Err(e) => Err(e),
+        }
     }
 
     pub(super) fn layers(&self) -> &OwnedFd {
@@ -112,7 +151,8 @@ impl Area {
             Home::Plain => rustix::fs::mkdirat(&self.layers, name(id), Mode::RWXU),
             Home::Pool => ioctl::subvolume_create(self.layers.as_fd(), &name(id)),
         };
-        made.map_err(Error::io("create", self.directory(id)))
+        made.map_err(Error::io("create", self.directory(id)))?;
+        if self.home == Home::Plain { self.or_undo(id, || quota::adopt(self, id)) } else { Ok(()) }
     }
 
     fn make_work(&self, id: LayerId, layer: &OwnedFd) -> Result<()> {
@@ -134,6 +174,55 @@ impl Area {
         if let Err(e) = tree::remove(self.layers.as_fd(), &name(id), &path) {
             tracing::warn!(layer = %id, error = %e, "cannot remove a layer that was not finished");
         }
+    }
+
+    /// Puts the tree of another home's layer in a place here.
+    pub(super) fn receive(&self, home: &Self, source: LayerId, target: LayerId) -> Result<()> {
+        fault::point("layer.transfer.begin")?;
+        self.make(target)?;
+        self.or_undo(target, || {
+            let layer = self.open_layer(target)?;
+            let wrong = || Error::io("create", self.directory(target));
+            for name in [FS, WORK] {
+                rustix::fs::mkdirat(&layer, name, Mode::RWXU).map_err(wrong())?;
+            }
+            let copy = tree::directory(layer.as_fd(), FS).map_err(wrong())?;
+            let stage = tree::directory(layer.as_fd(), WORK).map_err(wrong())?;
+            fault::point("layer.transfer.copy")?;
+            let at = home.directory(source).join("fs");
+            tree::Copy::new(home.open_tree(source)?, copy, stage, &at, false).finish()?;
+            self.remake_work(target, &layer)?;
+            fault::point("layer.transfer.end")
+        })
+    }
+
+    /// Makes of the topmost `count` layers of a view one layer, as `tree::flatten` does. It is still to be sealed.
+    pub(super) fn flatten(
+        &self,
+        view: tree::View,
+        count: usize,
+        target: LayerId,
+        method: Method,
+        tell: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Method> {
+        fault::point("layer.flatten.begin")?;
+        self.make(target)?;
+        self.or_undo(target, || {
+            let layer = self.open_layer(target)?;
+            let at = self.directory(target).join("fs");
+            let wrong = || Error::io("create", &at);
+            // What is left in `work` goes when the layer is sealed.
+            for name in [FS, WORK] {
+                rustix::fs::mkdirat(&layer, name, Mode::RWXU).map_err(wrong())?;
+            }
+            let made = tree::directory(layer.as_fd(), FS).map_err(wrong())?;
+            let stage = tree::directory(layer.as_fd(), WORK).map_err(wrong())?;
+            let reflink = method == Method::Reflink;
+            let to = tree::Target { tree: made, stage: stage.as_fd(), at: &at, reflink };
+            let shared = tree::flatten(view, count, to, tell)?;
+            fault::point("layer.flatten.end")?;
+            Ok(if shared { Method::Reflink } else { Method::Copy })
+        })
     }
 
     /// Makes a read-only snapshot of a pool layer, as it lies; nothing else may know it.
@@ -167,8 +256,36 @@ impl Area {
         rustix::fs::syncfs(&self.layers).map_err(Error::io("sync", &self.path))
     }
 
+    /// True where there is nothing in a layer.
+    pub(super) fn is_empty(&self, id: LayerId) -> Result<bool> {
+        let tree = self.open_tree(id)?;
+        let mut buffer = vec![MaybeUninit::uninit(); 4 * 1024];
+        let mut entries = RawDir::new(&tree, &mut buffer);
+        while let Some(entry) = entries.next() {
+            let entry = entry.map_err(Error::io("list", self.directory(id).join("fs")))?;
+            if ![c".", c".."].contains(&entry.file_name()) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Gives a layer's directory the name of another id.
+    pub(super) fn rename(&self, id: LayerId, to: LayerId) -> Result<()> {
+        fault::point("layer.rename.begin")?;
+        rustix::fs::renameat(&self.layers, name(id), &self.layers, name(to))
+            .map_err(Error::io("rename layer", self.directory(id)))?;
+        fault::point("layer.rename.end")
+    }
+
     /// Makes a layer immutable and durable.
     pub(super) fn seal(&self, id: LayerId, manifest: &super::Manifest) -> Result<()> {
+        self.write_seal(id, manifest)?;
+        self.close(id)
+    }
+
+    /// The part of a seal that touches nothing that a mount of the layer needs.
+    pub(super) fn write_seal(&self, id: LayerId, manifest: &super::Manifest) -> Result<()> {
         let at = self.directory(id);
         let layer = self.open_layer(id)?;
         if self.home == Home::Pool && ioctl::subvolume_is_read_only(&layer).map_err(Error::io("seal", &at))? {
@@ -180,7 +297,13 @@ impl Area {
         manifest::write(layer.as_fd(), &at, manifest)?;
         fault::point("layer.seal.name")?;
         // The name of the layer's own directory.
-        rustix::fs::fsync(&self.layers).map_err(Error::io("sync", self.path.join("layers")))?;
+        rustix::fs::fsync(&self.layers).map_err(Error::io("sync", self.path.join("layers")))
+    }
+
+    /// The rest of a seal.
+    pub(super) fn close(&self, id: LayerId) -> Result<()> {
+        let at = self.directory(id);
+        let layer = self.open_layer(id)?;
         match self.home {
             Home::Plain => self.remove_work(id, &layer)?,
             Home::Pool => {
@@ -191,9 +314,35 @@ impl Area {
         fault::point("layer.seal.end")
     }
 
+    /// Rewrites the manifest of a layer that is sealed `still`.
+    pub(super) fn retell(
+        &self,
+        id: LayerId,
+        manifest: &super::Manifest,
+        still: &dyn Fn() -> Result<bool>,
+    ) -> Result<()> {
+        let at = self.directory(id);
+        let _alone = self.unsealing.lock().unwrap_or_else(PoisonError::into_inner);
+        if !still()? {
+            return Ok(());
+        }
+        let layer = self.open_layer(id)?;
+        let read_only = self.home == Home::Pool
+            && ioctl::subvolume_is_read_only(&layer).map_err(Error::io("rewrite", &at))?;
+        if read_only {
+            ioctl::subvolume_set_read_only(&layer, false).map_err(Error::io("rewrite", &at))?;
+        }
+        let written = manifest::write(layer.as_fd(), &at, manifest);
+        if read_only {
+            ioctl::subvolume_set_read_only(&layer, true).map_err(Error::io("rewrite", &at))?;
+        }
+        written
+    }
+
     /// Undoes a seal.
     pub(super) fn unseal(&self, id: LayerId) -> Result<()> {
         let at = self.directory(id);
+        let _alone = self.unsealing.lock().unwrap_or_else(PoisonError::into_inner);
         let layer = self.open_layer(id)?;
         fault::point("layer.unseal.begin")?;
         if self.home == Home::Pool
@@ -205,6 +354,43 @@ impl Area {
         // If its name came back behind a removal of the layer, that would look like a lost one.
         rustix::fs::fsync(&layer).map_err(Error::io("unseal", &at))?;
         self.remake_work(id, &layer)
+    }
+
+    /// Writes down whose a layer is that is written to. It is for a lost database only: nothing waits until it is
+    /// on disk.
+    pub(super) fn note(&self, id: LayerId, manifest: &super::Manifest) -> Result<()> {
+        fault::point("layer.note.write")?;
+        manifest::note(self.open_layer(id)?.as_fd(), &self.directory(id), manifest)
+    }
+
+    /// Whose a layer is, where that was written down.
+    pub(super) fn noted(&self, id: LayerId) -> Result<Option<super::Manifest>> {
+        manifest::noted(self.open_layer(id)?.as_fd(), &self.directory(id), id)
+    }
+
+    /// Undoes a seal of a plain layer that may be mounted: what a mount needs stays as it is.
+    pub(super) fn reopen(&self, id: LayerId) -> Result<()> {
+        let at = self.directory(id);
+        let layer = self.open_layer(id)?;
+        fault::point("layer.reopen.begin")?;
+        manifest::forget(layer.as_fd(), &at)?;
+        rustix::fs::fsync(&layer).map_err(Error::io("unseal", &at))?;
+        match rustix::fs::accessat(&layer, WORK, Access::EXISTS, AtFlags::empty()) {
+            Err(Errno::NOENT) => self.make_work(id, &layer),
+            looked => looked.map_err(Error::io("inspect", at.join("work"))),
+        }
+    }
+
+    /// Directories of a layer that only one overlay can write to.
+    pub(super) fn written(&self, id: LayerId) -> Result<Vec<OwnedFd>> {
+        let layer = self.open_layer(id)?;
+        let mut written = vec![self.open_tree(id)?];
+        match tree::directory(layer.as_fd(), WORK) {
+            Ok(work) => written.push(work),
+            Err(Errno::NOENT) => {}
+            Err(e) => return Err(Error::io("open layer", self.directory(id).join("work"))(e)),
+        }
+        Ok(written)
     }
 
     /// What a sealed layer says of itself.
@@ -279,7 +465,7 @@ impl Area {
     /// The highest id that a directory of this home has or had lately.
     pub(super) fn highest(&self) -> Result<i64> {
         let mut highest = 0;
-        for (fd, sub) in [(&self.layers, "layers"), (&self.trash, "trash")] {
+        for (fd, sub) in self.directories() {
             let ids = numbers(fd).map_err(Error::io("list", self.path.join(sub)))?;
             highest = ids.into_iter().map(|id| id.0).fold(highest, i64::max);
         }

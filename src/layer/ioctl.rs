@@ -12,6 +12,8 @@ use std::path::PathBuf;
 
 use rustix::io::{Errno, Result};
 
+pub(crate) mod quota;
+
 /// The `type` of btrfs's requests.
 const MAGIC: u8 = 0x94;
 /// `BTRFS_SEND_FLAG_NO_FILE_DATA`.
@@ -84,6 +86,25 @@ pub(super) struct Send {
     reserved: [u8; 28],
 }
 
+/// `struct btrfs_ioctl_get_subvol_rootref_args`.
+#[repr(C)]
+pub(super) struct RootRefs {
+    min_tree: u64,
+    /// The tree of a nested subvolume, and the inode of the directory that it is in.
+    refs: [(u64, u64); 255],
+    count: u8,
+    rest: [u8; 7],
+}
+
+/// `struct btrfs_ioctl_ino_lookup_user_args`.
+#[repr(C)]
+pub(super) struct UserLookup {
+    directory: u64,
+    tree: u64,
+    name: [u8; 256],
+    path: [u8; 3824],
+}
+
 /// `struct fiemap`, up to its array.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -126,7 +147,8 @@ mod request {
     // The macros make public functions.
     #![allow(missing_docs, unreachable_pub, private_interfaces)]
     use super::{
-        DeviceInfo, FiemapHead, FsInfo, InodeLookup, LOOP_SET_CAPACITY, MAGIC, Send, VolArgs, VolArgsV2,
+        DeviceInfo, FiemapHead, FsInfo, InodeLookup, LOOP_SET_CAPACITY, MAGIC, RootRefs, Send, UserLookup,
+        VolArgs, VolArgsV2,
     };
 
     nix::ioctl_write_ptr!(resize, MAGIC, 3, VolArgs);
@@ -139,6 +161,8 @@ mod request {
     nix::ioctl_readwrite!(dev_info, MAGIC, 30, DeviceInfo);
     nix::ioctl_read!(fs_info, MAGIC, 31, FsInfo);
     nix::ioctl_write_ptr!(send, MAGIC, 38, Send);
+    nix::ioctl_readwrite!(get_subvol_rootref, MAGIC, 61, RootRefs);
+    nix::ioctl_readwrite!(ino_lookup_user, MAGIC, 62, UserLookup);
     nix::ioctl_readwrite!(fiemap, b'f', 11, FiemapHead);
     nix::ioctl_none_bad!(loop_set_capacity, LOOP_SET_CAPACITY);
 }
@@ -280,6 +304,41 @@ fn tree_of(subvolume: BorrowedFd<'_>) -> Result<u64> {
     Ok(args.tree)
 }
 
+/// The paths, from its root, of the subvolumes right below a subvolume.
+pub(super) fn nested_subvolumes(subvolume: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>> {
+    let mut all = Vec::new();
+    let mut min_tree = 0;
+    loop {
+        let mut found = RootRefs { min_tree, refs: [(0, 0); 255], count: 0, rest: [0; 7] };
+        // SAFETY: the kernel reads and writes the structure that the request is numbered for, and `found` is one
+        // that lives through the call.
+        let answer = done(unsafe { request::get_subvol_rootref(subvolume.as_raw_fd(), &raw mut found) });
+        for &(tree, directory) in found.refs.get(..usize::from(found.count)).unwrap_or_default() {
+            all.extend(path_of(subvolume, tree, directory)?);
+        }
+        match answer {
+            // There are more than fit.
+            Err(Errno::OVERFLOW) => min_tree = found.min_tree,
+            Err(e) => return Err(e),
+            Ok(()) => return Ok(all),
+        }
+    }
+}
+
+/// The path of a subvolume nested in another; none where it went meanwhile.
+fn path_of(subvolume: BorrowedFd<'_>, tree: u64, directory: u64) -> Result<Option<Vec<u8>>> {
+    let mut args = UserLookup { directory, tree, name: [0; 256], path: [0; 3824] };
+    // SAFETY: the kernel reads and writes the structure that the request is numbered for, and `args` is one that
+    // lives through the call.
+    match done(unsafe { request::ino_lookup_user(subvolume.as_raw_fd(), &raw mut args) }) {
+        Ok(()) => {}
+        Err(Errno::NOENT) => return Ok(None),
+        Err(e) => return Err(e),
+    }
+    let text = |bytes: &[u8]| bytes.iter().copied().take_while(|byte| *byte != 0).collect::<Vec<u8>>();
+    Ok(Some([text(&args.path), text(&args.name)].concat()))
+}
+
 /// Writes to the pipe `to` what turns the read-only subvolume `before` into the read-only subvolume `after`, without
 /// the bytes of files. While that lasts neither of them can be removed or made writable.
 pub(super) fn send_difference(
@@ -312,11 +371,15 @@ pub(super) fn write_out(file: impl AsFd) -> Result<()> {
     done(nix::errno::Errno::result(unsafe { sync_file_range(file.as_fd().as_raw_fd(), 0, 0, all) }))
 }
 
-/// The bytes of a file that lie in extents which others have too: a clone of it, or of its subvolume, or another
-/// place in itself. What is not written out yet lies in no extent. `more` is asked before each look; where it says
-/// no, the answer is none.
-pub(super) fn shared_bytes(file: impl AsFd, more: impl Fn() -> bool) -> Result<Option<u64>> {
-    let (mut start, mut shared) = (0, 0);
+/// Tells the extents of a file which others have too, by place and length in bytes: a clone of it, or of its
+/// subvolume, or another place in itself. What is not written out yet lies in no extent. `more` is asked before each
+/// look; where it says no, so does the answer.
+pub(super) fn shared_extents(
+    file: impl AsFd,
+    more: impl Fn() -> bool,
+    mut tell: impl FnMut(u64, u64),
+) -> Result<bool> {
+    let mut start = 0;
     while more() {
         let extent =
             FiemapExtent { logical: 0, physical: 0, length: 0, reserved: [0; 2], flags: 0, rest: [0; 3] };
@@ -327,11 +390,11 @@ pub(super) fn shared_bytes(file: impl AsFd, more: impl Fn() -> bool) -> Result<O
         // many extents as `count` says, and lives through the call; the kernel reads and writes no more than that.
         done(unsafe { request::fiemap(file.as_fd().as_raw_fd(), (&raw mut map).cast()) })?;
         let mapped = map.extents.get(..map.head.mapped as usize).unwrap_or_default();
-        shared += mapped.iter().filter(|e| e.flags & EXTENT_SHARED != 0).map(|e| e.length).sum::<u64>();
+        mapped.iter().filter(|e| e.flags & EXTENT_SHARED != 0).for_each(|e| tell(e.physical, e.length));
         match mapped.last() {
             Some(last) if last.flags & EXTENT_LAST == 0 => start = last.logical.saturating_add(last.length),
-            _ => return Ok(Some(shared)),
+            _ => return Ok(true),
         }
     }
-    Ok(None)
+    Ok(false)
 }

@@ -3,6 +3,9 @@
 //! It is there whole or not at all: written under another name, synced, renamed, and the directory
 //! synced. One that names the layer it lies in is what says
 //! that this layer is sealed.
+//!
+//! A layer that is written to has the same as an extended attribute of its directory: whose it is. A sealed one keeps
+//! that, and `layer.json` counts.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -10,7 +13,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 
 use super::{Manifest, Seal};
@@ -20,6 +23,9 @@ use crate::store::LayerId;
 
 const NAME: &CStr = c"layer.json";
 const UNFINISHED: &CStr = c"layer.json.tmp";
+const NOTE: &CStr = c"trusted.loom.layer";
+/// The largest note: what an extended attribute has room for on ext4.
+const NOTE_BYTES: usize = 3 << 10;
 
 /// Writes the manifest of the layer whose directory is `layer`; durable when it returns.
 pub(super) fn write(layer: BorrowedFd<'_>, at: &Path, manifest: &Manifest) -> Result<()> {
@@ -68,4 +74,42 @@ pub(super) fn forget(layer: BorrowedFd<'_>, at: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// True where there is a manifest, whatever it says.
+pub(super) fn is_there(layer: BorrowedFd<'_>) -> bool {
+    rustix::fs::statat(layer, NAME, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+}
+
+/// Writes down whose a layer is that is written to. What is too long for an attribute is left out.
+pub(super) fn note(layer: BorrowedFd<'_>, at: &Path, manifest: &Manifest) -> Result<()> {
+    let mut manifest = manifest.clone();
+    for round in 0..4 {
+        // What is needed least goes first.
+        match round {
+            1 => manifest.path.clear(),
+            2 => manifest.snapshot.labels.clear(),
+            3 => manifest.snapshot.captured = None,
+            _ => {}
+        }
+        let text = serde_json::to_vec(&manifest)
+            .map_err(|e| Error::Internal(format!("the note of {} cannot be written: {e}", at.display())))?;
+        if text.len() <= NOTE_BYTES {
+            return rustix::fs::fsetxattr(layer, NOTE, &text, XattrFlags::empty())
+                .map_err(Error::io("note whose is", at));
+        }
+    }
+    Ok(())
+}
+
+/// Whose the layer `id` is. A snapshot of a subvolume has that one's note until it gets its own.
+pub(super) fn noted(layer: BorrowedFd<'_>, at: &Path, id: LayerId) -> Result<Option<Manifest>> {
+    let mut text = vec![0; NOTE_BYTES];
+    match rustix::fs::fgetxattr(layer, NOTE, &mut text) {
+        Ok(length) => text.truncate(length),
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => return Ok(None),
+        Err(e) => return Err(Error::io("read whose is", at)(e)),
+    }
+    let manifest: Option<Manifest> = serde_json::from_slice(&text).ok();
+    Ok(manifest.filter(|manifest| manifest.layer == id.0))
 }

@@ -1,12 +1,15 @@
 //! Bytes on disk: the only place with ioctls.
 //!
 //! ```text
+//! <root>/lock                     one daemon a root
 //! <root>/layers/<id>/fs/          the layer's tree
 //!                    work/        overlay's, while the layer is writable
-//!                    layer.json   what it is, once it is sealed
+//!                    layer.json   what it is, once it is sealed; before that, an attribute of <id>
 //! <root>/trash/<id>/              discarded; reclaimed when no mount names it
+//! <root>/probe/                   there while the kernel is asked whether a layer is mounted
 //! <pool>/layers/<id>/             the same, a btrfs subvolume
 //! <pool>/trash/<id>/
+//! <pool>/reclaim/<id>/            one that is being removed
 //! ```
 //!
 //! What a crash can leave, at each step of a layer's life:
@@ -14,8 +17,10 @@
 //! ```text
 //!  create        layers/<id> without layer.json: nobody knows it, start discards it
 //!  materialize   the same, or with the layer.json of the layer that it is a copy of
+//!  flatten       layers/<id> without layer.json
 //!  seal          files synced -> layer.json synced -> work removed, or set read-only in the pool
 //!                with layer.json the layer is whole, and sealing it again is harmless
+//!  rename        the directory under either of two ids; a row says which two, and it is renamed back
 //!  discard       one rename into trash/, durable once `settle` has returned
 //!  reclaim       a part of trash/<id>: the next reclaim goes on
 //! ```
@@ -33,31 +38,42 @@ mod change;
 mod compare;
 mod copying;
 pub(crate) mod ioctl;
+mod lock;
 mod manifest;
 mod mounted;
 mod mounts;
 mod outside;
+mod probe;
+mod quota;
 mod reclaim;
 mod send;
+mod space;
+mod strays;
 mod sync;
 #[cfg(test)]
 pub(crate) mod tests;
 mod touched;
 mod tree;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use rustix::fs::{CWD, Mode, OFlags};
 
 use self::area::Area;
 pub use self::change::{Aspect, Change, ChangeKind, Node};
+use self::probe::Probe;
 pub use self::copying::Copying;
+pub use self::lock::lock;
+pub use self::space::Space;
+pub use self::strays::Stray;
 use crate::error::{Error, Result};
+use crate::mapping::Mapping;
 use crate::store::{Home, Layer, LayerId, Time, Usage};
 
 /// How a tree was put in a second place.
@@ -66,6 +82,8 @@ use crate::store::{Home, Layer, LayerId, Time, Usage};
 pub enum Method {
     /// A snapshot of a btrfs subvolume.
     Subvolume,
+    /// Nothing was moved: the layer was sealed as it lay, below a new empty one.
+    Sealed,
     /// Files share their extents, one FICLONE each.
     Reflink,
     /// Every byte was copied.
@@ -76,6 +94,7 @@ impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Subvolume => "subvolume",
+            Self::Sealed => "sealed",
             Self::Reflink => "reflink",
             Self::Copy => "copy",
         })
@@ -111,27 +130,103 @@ pub struct Measured {
     pub shared: i64,
 }
 
-/// What `layer.json` says of a sealed layer: enough to make its row anew.
+/// What `layer.json` says of a sealed layer, and the note of one that is written to: enough to make its rows anew.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Manifest {
     /// The layer's id.
     pub layer: i64,
     /// The layer that it is stacked on.
     pub base: Option<i64>,
-    /// The id of the snapshot it was sealed for.
-    pub snapshot: String,
-    /// That snapshot's parent's id.
+    /// The snapshot that it was sealed for, or that writes to it.
+    #[serde(flatten)]
+    pub snapshot: Told,
+    /// The other snapshots that stand on it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<Told>,
+    /// The way of its lineage, nearest first, as far as no sealed layer tells of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub path: Vec<Told>,
+    /// The layers that it has the place of: what says that it is stacked on one of these is stacked on it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub instead_of: Vec<LayerId>,
+    /// The most bytes that may be written to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_size: Option<i64>,
+    /// The user and group mapping that the owners in it are written with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mapping: Option<Mapping>,
+}
+
+/// What a manifest says of a snapshot. Times are RFC 3339 UTC.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub struct Told {
+    /// Its id.
+    #[serde(rename = "snapshot")]
+    pub id: String,
+    /// `active`, `view` or `committed`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub kind: String,
+    /// Its parent's id.
     pub parent: Option<String>,
-    /// That snapshot's source's id.
+    /// Its source's id.
     pub source: Option<String>,
     /// containerd's key for it.
     pub key: Option<String>,
     /// loom's name for it.
     pub name: Option<String>,
     /// Its labels.
+    #[serde(default)]
     pub labels: std::collections::BTreeMap<String, String>,
-    /// When it was made, RFC 3339 UTC.
+    /// When it was made.
     pub created: String,
+    /// When it goes by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<String>,
+    /// The moment that its source stood still for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken: Option<String>,
+    /// A hold that no removal overrides.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pinned: bool,
+    /// A request keeps it, and nobody else.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub transient: bool,
+    /// The container that it is a state of (`Snapshot::captured`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub captured: Option<String>,
+    /// The operation that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<String>,
+}
+
+/// A mount that names a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mounted {
+    /// Where the layer lies, or lay.
+    pub home: Home,
+    /// The layer.
+    pub layer: LayerId,
+    /// True where it is named in the trash.
+    pub trashed: bool,
+    /// What the layer is to it.
+    pub role: Role,
+    /// Its filesystem: two overlays have two.
+    pub device: String,
+    /// Where it is mounted.
+    pub point: String,
+    /// A process that has it.
+    pub pid: u32,
+}
+
+/// What a layer is to a mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// What an overlay writes to.
+    Upper,
+    /// What an overlay reads.
+    Lower,
+    /// It, or a part of it, is what is mounted.
+    Bound,
 }
 
 /// A layer's directory, found on disk.
@@ -168,10 +263,13 @@ pub struct Layers {
     pool: OnceLock<Area>,
     /// How a plain layer is materialized.
     method: Method,
+    /// Tells of a plain layer whether anything writes to it; None where nothing can.
+    probe: Option<Probe>,
     /// The highest id that was given.
     highest: AtomicI64,
-    /// Two reclaims at once would only meet each other's half-removed trees.
-    reclaiming: Mutex<()>,
+    /// The highest that an earlier daemon gave.
+    opened: AtomicI64,
+    throttle: reclaim::Throttle,
 }
 
 impl Layers {
@@ -183,11 +281,22 @@ impl Layers {
         fit("root", &root)?;
         let plain = Area::open(Home::Plain, &root)?;
         let pool = pool.map(|pool| open_pool(&plain, pool)).transpose()?;
-        let method = probe(plain.layers().as_fd());
+        let method = copying(plain.layers().as_fd());
         let highest = plain.highest()?.max(pool.as_ref().map_or(Ok(0), Area::highest)?);
-        let highest = AtomicI64::new(highest);
+        let (highest, opened) = (AtomicI64::new(highest), AtomicI64::new(highest));
         let pool = pool.map_or_else(OnceLock::new, OnceLock::from);
-        Ok(Self { plain, pool, method, highest, reclaiming: Mutex::new(()) })
+        let probe = Probe::open(&root).inspect_err(|error| {
+            tracing::warn!(%error, "stopped containers are copied for their branches, not sealed as they lie");
+        });
+        Ok(Self {
+            plain,
+            pool,
+            method,
+            probe: probe.ok(),
+            highest,
+            opened,
+            throttle: reclaim::Throttle::default(),
+        })
     }
 
     /// Opens a pool that is new, with the same conditions as `open`, for `attach`.
@@ -239,6 +348,7 @@ impl Layers {
     /// Ids start above this one too (open already looked at every directory in `layers/` and `trash/`).
     pub fn start_above(&self, highest: LayerId) {
         self.highest.fetch_max(highest.0, Ordering::SeqCst);
+        self.opened.fetch_max(highest.0, Ordering::SeqCst);
     }
 
     /// The directory `<home>/layers/<id>/fs`. Without a pool, that of a pool layer is one that is not there.
@@ -276,6 +386,19 @@ impl Layers {
 
     fn copying(&self, source: &Layer, target: LayerId) -> Result<Copying<'_>> {
         Copying::new(self.area(source.home)?, source.id, target, self.method(source.home))
+    }
+
+    /// Gives everything in a layer that nothing else writes to the owners that it has under the layer's mapping; until
+    /// now they are written with `from`. Where that fails a part of it is done: such a layer is discarded.
+    pub fn chown(&self, layer: &Layer, from: Option<&Mapping>) -> Result<()> {
+        let owners = tree::Owners { from, to: layer.mapping.as_ref() };
+        tree::chown(self.area(layer.home)?.open_tree(layer.id)?, &self.fs(layer.home, layer.id), owners)
+    }
+
+    /// Puts a plain layer's tree in a second place, `<pool>/layers/<target>`, by copying it. On failure nothing stays
+    /// at the target.
+    pub fn transfer(&self, source: &Layer, target: LayerId) -> Result<()> {
+        self.area(Home::Pool)?.receive(self.area(source.home)?, source.id, target)
     }
 
     /// Puts the content of a directory that is no layer, such as a volume, in another, empty one: everything
@@ -324,21 +447,128 @@ impl Layers {
         tree::archive(self.view(chain)?, count, to, tell)
     }
 
+    /// Makes of the topmost `count` layers of a chain, which are sealed and plain, one new plain layer, `target`, that
+    /// shows the same on those below; it is still to be sealed. `tell` is asked at every name whether it is to go on.
+    /// On failure nothing stays at the target.
+    pub fn flatten(
+        &self,
+        chain: &[Layer],
+        count: usize,
+        target: LayerId,
+        tell: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Method> {
+        self.plain.flatten(self.view(chain)?, count, target, self.method, tell)
+    }
+
     /// Makes a layer immutable and durable: files, then `layer.json`, both synced; then, in the pool, the
     /// subvolume is set read-only. A plain layer's work directory goes.
     pub fn seal(&self, layer: &Layer, manifest: &Manifest) -> Result<()> {
-        self.area(layer.home)?.seal(layer.id, manifest)
+        let area = self.area(layer.home)?;
+        if layer.max_size.is_some() {
+            // It may be full, and its seal takes some bytes.
+            quota::limit(area, layer.id, None)?;
+        }
+        area.seal(layer.id, manifest)
     }
 
     /// Undoes a seal that did not become a commit: the layer is writable again, with an empty work directory
     /// and without `layer.json`.
     pub fn unseal(&self, layer: &Layer) -> Result<()> {
-        self.area(layer.home)?.unseal(layer.id)
+        let area = self.area(layer.home)?;
+        area.unseal(layer.id)?;
+        if layer.max_size.is_some() { quota::limit(area, layer.id, layer.max_size) } else { Ok(()) }
+    }
+
+    /// Makes ready for limits of what may be written to layers of this home; refuses where nothing keeps them.
+    pub fn ready_for_limits(&self, home: Home) -> Result<()> {
+        quota::ready(self.area(home)?)
+    }
+
+    /// Has the filesystem keep the limit of a writable layer, `Layer::max_size`, or none where that is none.
+    pub fn limit(&self, layer: &Layer) -> Result<()> {
+        quota::limit(self.area(layer.home)?, layer.id, layer.max_size)
+    }
+
+    /// The bytes that were written to a layer and still lie on disk, and its inodes where they are counted, without a
+    /// look at its files; none where the filesystem has not counted from the layer's beginning.
+    pub fn written(&self, layer: &Layer) -> Result<Option<(i64, Option<i64>)>> {
+        let written = quota::written(self.area(layer.home)?, layer.id)?;
+        let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        Ok(written.map(|written| (signed(written.bytes), written.inodes.map(signed))))
+    }
+
+    /// Forgets what limits were kept of layers that are gone.
+    pub fn forget_limits(&self) -> Result<()> {
+        self.areas().try_for_each(quota::forget_gone)
     }
 
     /// What a sealed layer says of itself.
     pub fn manifest(&self, home: Home, id: LayerId) -> Result<Manifest> {
         self.area(home)?.manifest(id)
+    }
+
+    /// Writes down whose a layer is that is written to, for a database that is lost.
+    pub fn note(&self, home: Home, manifest: &Manifest) -> Result<()> {
+        self.area(home)?.note(LayerId(manifest.layer), manifest)
+    }
+
+    /// Whose a layer is that is, or was, written to, where that was written down.
+    pub fn noted(&self, home: Home, id: LayerId) -> Result<Option<Manifest>> {
+        self.area(home)?.noted(id)
+    }
+
+    /// What lies in the homes and is no layer.
+    pub fn strays(&self) -> Result<Vec<Stray>> {
+        let mut strays = Vec::new();
+        for area in self.areas() {
+            strays.extend(area.strays()?);
+        }
+        Ok(strays)
+    }
+
+    /// Moves a stray to the trash.
+    pub fn throw_away(&self, stray: &Stray) -> Result<()> {
+        self.area(stray.home)?.throw_away(stray, self.next_id())
+    }
+
+    /// Where a stray lies.
+    pub fn place_of(&self, stray: &Stray) -> Result<PathBuf> {
+        Ok(self.area(stray.home)?.path().join(&stray.path))
+    }
+
+    /// The layers in the trash.
+    pub fn trashed(&self) -> Result<Vec<(PathBuf, LayerId)>> {
+        let mut all = Vec::new();
+        for area in self.areas() {
+            for (directory, sub) in area.trashes() {
+                let path = area.path().join(sub);
+                let ids = area::numbers(directory).map_err(Error::io("list", &path))?;
+                all.extend(ids.into_iter().map(|id| (path.join(id.to_string()), id)));
+            }
+        }
+        Ok(all)
+    }
+
+    /// The bytes of everything below a path, which nobody but root can change.
+    pub fn weigh(&self, path: &Path) -> Result<u64> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match rustix::fs::openat(CWD, path, flags, Mode::empty()) {
+            Ok(root) => Ok(u64::try_from(tree::measure(root, path)?.size).unwrap_or_default()),
+            Err(rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP | rustix::io::Errno::NOENT) => Ok(0),
+            Err(e) => Err(Error::io("measure", path)(e)),
+        }
+    }
+
+    /// Every mount that names a layer of these homes by its whole path, in whatever mount namespace.
+    pub fn mounted_layers(&self) -> Result<Vec<Mounted>> {
+        let homes: Vec<_> = self.areas().map(|area| (area.home(), area.path())).collect();
+        mounted::all(&homes)
+    }
+
+    /// True for an id that was given since these were opened: what lies under it may be a request's that is under
+    /// way, whose row comes later.
+    pub fn gave(&self, id: LayerId) -> bool {
+        id.0 > self.opened.load(Ordering::SeqCst) && id.0 <= self.highest.load(Ordering::SeqCst)
     }
 
     /// The bytes and inodes of a layer itself; for a pool layer less what it shares with others where the
@@ -351,6 +581,11 @@ impl Layers {
     /// where `until` comes first.
     pub fn measure_shared(&self, layer: &Layer, until: Instant) -> Result<Option<Measured>> {
         self.area(layer.home)?.measure_shared(layer.id, self.shares(layer.home), until)
+    }
+
+    /// What all of a home takes, each byte once, and what its filesystem says. `known` are the sizes of sealed layers.
+    pub fn space(&self, home: Home, known: &HashMap<LayerId, i64>, until: Instant) -> Result<Space> {
+        space::space(self.area(home)?, self.shares(home), known, until)
     }
 
     /// True where layers of this home can have extents in common.
@@ -368,10 +603,30 @@ impl Layers {
         self.areas().try_for_each(Area::settle)
     }
 
-    /// Reclaims what was in the trash at the call, but for layers that are mounted somewhere; answers how many are left.
+    /// Reclaims, as fast as it goes, what was in the trash at the call, but for layers that are mounted somewhere;
+    /// answers how many are left.
     pub fn reclaim(&self) -> Result<usize> {
-        let _alone = self.reclaiming.lock().unwrap_or_else(PoisonError::into_inner);
-        reclaim::reclaim(self.areas())
+        reclaim::at_once(self.areas(), &self.throttle)
+    }
+
+    /// The same so slowly that nobody else feels it; what is stopped meanwhile counts as left.
+    pub fn reclaim_slowly(&self) -> Result<usize> {
+        reclaim::slowly(self.areas(), &self.throttle)
+    }
+
+    /// Ends what is reclaimed slowly, for good.
+    pub fn stop_reclaiming(&self) {
+        self.throttle.stop();
+    }
+
+    /// Has a sealed layer say something else of itself, if it is sealed `still` when its turn comes.
+    pub fn retell(&self, layer: &Layer, manifest: &Manifest, still: &dyn Fn() -> Result<bool>) -> Result<()> {
+        self.area(layer.home)?.retell(layer.id, manifest, still)
+    }
+
+    /// True where something below a path is mounted, or something is mounted there.
+    pub fn is_mounted(&self, path: &Path) -> Result<bool> {
+        mounted::touches(path)
     }
 
     /// True where a mount table of any process names the layer.
@@ -382,7 +637,55 @@ impl Layers {
 
     /// True where a mount table of any process has the layer as what is written to, or bound.
     pub fn in_use(&self, layer: &Layer) -> Result<bool> {
-        mounted::to_write(&self.fs(layer.home, layer.id))
+        let fs = self.fs(layer.home, layer.id);
+        mounted::to_write(&fs, &fs)
+    }
+
+    /// True where a plain layer that nothing writes to can be sealed as it lies.
+    pub fn seals(&self) -> bool {
+        self.probe.is_some()
+    }
+
+    /// True where nothing is in a layer.
+    pub fn is_empty(&self, layer: &Layer) -> Result<bool> {
+        self.area(layer.home)?.is_empty(layer.id)
+    }
+
+    /// Gives the directory of the plain layer `was` the name of `layer`: mounts that were told before fail from
+    /// now on. True where it is still mounted to be written to, or may be: it is to be renamed back then.
+    pub fn rename(&self, was: LayerId, layer: LayerId) -> Result<bool> {
+        self.plain.rename(was, layer)?;
+        self.is_written(layer, was)
+    }
+
+    /// Seals a layer that was renamed, as `seal`, unless something writes to it by now; then it is false.
+    pub fn seal_renamed(&self, layer: LayerId, was: LayerId, manifest: &Manifest) -> Result<bool> {
+        self.plain.write_seal(layer, manifest)?;
+        // Whoever was on its way to mount it when it was renamed has done so by now.
+        if self.is_written(layer, was)? {
+            return Ok(false);
+        }
+        self.plain.close(layer)?;
+        Ok(true)
+    }
+
+    /// Undoes a `rename`, durably, whether it happened or not, and a seal behind it. The layer may be mounted.
+    pub fn rename_back(&self, layer: LayerId, was: LayerId) -> Result<()> {
+        match self.plain.reopen(layer) {
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+            reopened => reopened.and_then(|()| self.plain.rename(layer, was))?,
+        }
+        self.plain.settle()
+    }
+
+    fn is_written(&self, layer: LayerId, was: LayerId) -> Result<bool> {
+        let Some(probe) = &self.probe else { return Ok(true) };
+        let (fs, was) = (self.fs(Home::Plain, layer), self.fs(Home::Plain, was));
+        if mounted::to_write(&fs, &was)? {
+            return Ok(true);
+        }
+        let written = self.plain.written(layer)?;
+        probe.in_use(&written.iter().map(AsFd::as_fd).collect::<Vec<_>>())
     }
 
     /// Every directory of a layer.
@@ -406,7 +709,13 @@ impl Layers {
     fn view(&self, chain: &[Layer]) -> Result<tree::View> {
         let tree =
             |layer: &Layer| Ok((self.area(layer.home)?.open_tree(layer.id)?, self.fs(layer.home, layer.id)));
-        tree::View::open(chain.iter().map(tree).collect::<Result<_>>()?)
+        let mut view = tree::View::open(chain.iter().map(tree).collect::<Result<_>>()?)?;
+        for (at, layer) in chain.iter().enumerate() {
+            if let Some(mapping) = &layer.mapping {
+                view.written_with(at, mapping.clone());
+            }
+        }
+        Ok(view)
     }
 
     fn areas(&self) -> impl Iterator<Item = &Area> {
@@ -484,7 +793,7 @@ fn fit(what: &str, path: &Path) -> Result<()> {
 }
 
 /// Tries how files can be copied here.
-fn probe(directory: BorrowedFd<'_>) -> Method {
+fn copying(directory: BorrowedFd<'_>) -> Method {
     let scratch = || {
         let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
         rustix::fs::openat(directory, c".", flags, Mode::RUSR | Mode::WUSR)

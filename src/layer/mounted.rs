@@ -5,6 +5,10 @@
 //! of an overlay, as whoever mounted it wrote them (from the common parent directory, containerd
 //! writes `12/fs`), and by the root of a bind. Ids are never used twice, so one match too many only
 //! delays the reclaim.
+//!
+//! Of a container in a user namespace the lowers have no names: containerd mounts them in a temporary place under the
+//! mapping, and that is gone when the container runs. A layer is younger than all that it was made on, so every
+//! layer older than such an upper counts as mounted.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -15,24 +19,98 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, StatxFlags};
 
 use super::area::parse;
+use super::{Mounted, Role};
 use crate::error::{Error, Result};
-use crate::store::LayerId;
+use crate::store::{Home, LayerId};
+
+/// What containerd calls the temporary places of lowers under a mapping.
+const MAPPED: &str = "/ovl-idmapped";
+
+/// The layers that mount tables name.
+#[derive(Debug, Default)]
+pub(super) struct Named {
+    ids: HashSet<LayerId>,
+    /// The youngest upper whose lowers have no names.
+    upper: Option<LayerId>,
+}
+
+impl Named {
+    /// True where a layer is mounted, as far as is known.
+    pub(super) fn contains(&self, id: &LayerId) -> bool {
+        self.ids.contains(id) || self.upper.is_some_and(|upper| *id < upper)
+    }
+}
 
 /// Every layer that a mount table names.
-pub(super) fn layers() -> Result<HashSet<LayerId>> {
-    let mut found = HashSet::new();
-    tables(|line| scan(line, &mut found))?;
+pub(super) fn layers() -> Result<Named> {
+    let mut found = Named::default();
+    tables(|_, line| scan(line, &mut found))?;
     Ok(found)
 }
 
 /// True where a mount table has the tree `fs` of a layer as an overlay's upper, or bound. Another root may have a
-/// mounted layer of the same id, and what asks here is refused for good: as an upper it is known by its path, bound
-/// by its place in its filesystem.
-pub(super) fn to_write(fs: &Path) -> Result<bool> {
+/// mounted layer of the same id, and what asks here is refused for good: as an upper it is known by its path, `was`
+/// if it was another when it could be mounted, bound by its place in its filesystem.
+pub(super) fn to_write(fs: &Path, was: &Path) -> Result<bool> {
     let place = Place::of(fs)?;
     let mut found = false;
-    tables(|line| found |= Line::parse(line).is_some_and(|line| line.writes(fs, &place)))?;
+    tables(|_, line| found |= Line::parse(line).is_some_and(|line| line.writes(was, &place)))?;
     Ok(found)
+}
+
+/// Every mount that names a layer of these homes by its whole path, or is of a part of one, once for each mount
+/// namespace that has it. Each home is where `layers/` lies.
+pub(super) fn all(homes: &[(Home, &Path)]) -> Result<Vec<Mounted>> {
+    let places = homes.iter().map(|(home, path)| Ok((*home, *path, Place::of(path)?)));
+    let places = places.collect::<Result<Vec<_>>>()?;
+    let mut all = Vec::new();
+    tables(|pid, line| {
+        let Some(line) = Line::parse(line) else { return };
+        for (home, path, place) in &places {
+            let mut add = |found: Option<(LayerId, bool)>, role| {
+                let Some((layer, trashed)) = found else { return };
+                let (device, point) = (line.device.clone(), line.point.clone());
+                all.push(Mounted { home: *home, layer, trashed, role, device, point, pid });
+            };
+            for (option, named) in line.paths() {
+                let role = match option {
+                    "upperdir" => Role::Upper,
+                    "lowerdir" | "lowerdir+" => Role::Lower,
+                    _ => continue,
+                };
+                add(below(Path::new(named), path), role);
+            }
+            if line.device == place.device {
+                add(below(Path::new(&line.root), &place.path), Role::Bound);
+            }
+        }
+    })?;
+    Ok(all)
+}
+
+/// True where a mount is of something below a path, or in it.
+pub(super) fn touches(path: &Path) -> Result<bool> {
+    let place = Place::of(path)?;
+    let mut found = false;
+    tables(|_, line| {
+        found |= Line::parse(line).is_some_and(|line| {
+            line.paths().any(|(_, named)| Path::new(named).starts_with(path))
+                || Path::new(&line.point).starts_with(path)
+                || (line.device == place.device && Path::new(&line.root).starts_with(&place.path))
+        });
+    })?;
+    Ok(found)
+}
+
+/// The layer of a home in whose directory a path lies, and whether that is in the trash.
+fn below(path: &Path, home: &Path) -> Option<(LayerId, bool)> {
+    let mut parts = path.strip_prefix(home).ok()?.components().map(|part| part.as_os_str().to_str());
+    let trashed = match parts.next()?? {
+        "layers" => false,
+        "trash" | "reclaim" => true,
+        _ => return None,
+    };
+    Some((parse(parts.next()??)?, trashed))
 }
 
 /// Where a path lies, as mount tables tell of binds.
@@ -55,19 +133,17 @@ impl Place {
     }
 }
 
-/// Hands every line of every mount table to `look`.
-fn tables(mut look: impl FnMut(&[u8])) -> Result<()> {
+/// Hands every line of every mount table to `look`, with a process that has it.
+fn tables(mut look: impl FnMut(u32, &[u8])) -> Result<()> {
     let mut seen: HashSet<OsString> = HashSet::new();
     let processes = fs::read_dir("/proc").map_err(Error::io("list", "/proc"))?;
     for process in processes {
         let process = process.map_err(Error::io("list", "/proc"))?;
-        if !process.file_name().to_string_lossy().bytes().all(|b| b.is_ascii_digit()) {
-            continue;
-        }
+        let Ok(pid) = process.file_name().to_string_lossy().parse() else { continue };
         // What is not there any more has no mounts.
         let Ok(threads) = fs::read_dir(process.path().join("task")) else { continue };
         for thread in threads.flatten() {
-            namespace(&thread.path(), &mut seen, &mut look)?;
+            namespace(&thread.path(), &mut seen, &mut |line| look(pid, line))?;
         }
     }
     Ok(())
@@ -141,17 +217,21 @@ impl Line {
 }
 
 /// Adds the layers that one line of a mount table names.
-fn scan(line: &[u8], found: &mut HashSet<LayerId>) {
+fn scan(line: &[u8], found: &mut Named) {
     let Some(line) = Line::parse(line) else { return };
-    found.extend(whole(&line.root));
-    found.extend(line.paths().filter_map(|(_, path)| whole(path).or_else(|| relative(path))));
+    found.ids.extend(whole(&line.root));
+    found.ids.extend(line.paths().filter_map(|(_, path)| whole(path).or_else(|| relative(path))));
+    if line.paths().any(|(name, path)| name.starts_with("lowerdir") && path.contains(MAPPED)) {
+        let uppers = line.paths().filter(|(name, _)| *name == "upperdir");
+        found.upper = uppers.filter_map(|(_, path)| whole(path)).chain(found.upper).max();
+    }
 }
 
 /// The layer in whose directory an absolute path lies.
 fn whole(path: &str) -> Option<LayerId> {
     let mut parts = path.split('/');
     while let Some(part) = parts.next() {
-        if matches!(part, "layers" | "trash")
+        if matches!(part, "layers" | "trash" | "reclaim")
             && let Some(id) = parts.clone().next().and_then(parse)
         {
             return Some(id);
@@ -191,9 +271,9 @@ mod tests {
     use super::*;
 
     fn ids(line: &str) -> Vec<i64> {
-        let mut found = HashSet::new();
+        let mut found = Named::default();
         scan(line.as_bytes(), &mut found);
-        let mut ids: Vec<_> = found.into_iter().map(|id| id.0).collect();
+        let mut ids: Vec<_> = found.ids.into_iter().map(|id| id.0).collect();
         ids.sort_unstable();
         ids
     }
@@ -210,6 +290,20 @@ mod tests {
         let overlay = "50 30 0:45 / /x rw - overlay overlay rw,lowerdir=12/fs:layers/13/fs,upperdir=/a/14/fs";
         assert_eq!(ids(overlay), [12, 13]);
         assert!(ids("50 30 0:45 /12/fs /x rw - ext4 /dev/sda rw").is_empty());
+    }
+
+    #[test]
+    fn lowers_under_a_mapping_are_whatever_is_older_than_the_upper() {
+        let mut found = Named::default();
+        for (upper, lower) in
+            [(7, "/tmp/ovl-idmapped34/fs"), (5, "/run/x/ovl-idmapped9/0"), (9, "/r/layers/1/fs")]
+        {
+            let options =
+                format!("rw,lowerdir={lower},upperdir=/r/layers/{upper}/fs,workdir=/r/layers/{upper}/work");
+            scan(format!("50 30 0:45 / /x rw - overlay overlay {options}").as_bytes(), &mut found);
+        }
+        let mounted: Vec<i64> = (0..12).filter(|id| found.contains(&LayerId(*id))).collect();
+        assert_eq!(mounted, [0, 1, 2, 3, 4, 5, 6, 7, 9]);
     }
 
     #[test]

@@ -4,7 +4,13 @@
 //! one layer          bind     <home>/layers/7/fs            rw,rbind or ro,rbind
 //! several, to write  overlay  workdir=…,upperdir=…/9/fs,lowerdir=…/8/fs:…/7/fs
 //! several, to read   overlay  lowerdir=…/9/fs:…/8/fs:…/7/fs
+//! the same under a mapping:
+//! to write           overlay  uidmap=…,gidmap=…,workdir=…,upperdir=…/9/fs,lowerdir=…/8/fs:…/7/fs
+//! to read            overlay  ro,uidmap=…,gidmap=…,workdir=…,upperdir=…/9/fs,lowerdir=…/8/fs:…/7/fs
 //! ```
+//!
+//! containerd takes `uidmap` and `gidmap` for itself and shows overlay each lower as that user namespace sees it. The
+//! topmost layer has the owners of that namespace already, and so has a bind of it: neither is shown so.
 //!
 //! mount(2) cuts its options at a page without a word. containerd moves into the parent directory
 //! that all lowers share when they come near to that, and names them from there; we reckon what is
@@ -40,7 +46,13 @@ pub(super) fn mounts(
         // Two filesystems number their inodes apart; this keeps the numbers of one mount apart too.
         options.push("xino=on".to_owned());
     }
-    let lowers = if access == Access::Write {
+    if let Some(mapping) = &top.mapping {
+        options.extend([format!("uidmap={}", mapping.uids), format!("gidmap={}", mapping.gids)]);
+        if access == Access::Read {
+            options.push("ro".to_owned());
+        }
+    }
+    let lowers = if access == Access::Write || top.mapping.is_some() {
         let top = directory(top);
         options.push(format!("workdir={top}/work"));
         options.push(format!("upperdir={top}/fs"));

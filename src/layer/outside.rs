@@ -16,7 +16,7 @@ use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags, RawDir};
 
-use super::{Method, probe, tree};
+use super::{Method, copying, tree};
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::store::Id;
@@ -42,7 +42,7 @@ pub(super) fn copy(from: &Path, to: &Path) -> Result<Method> {
 fn fill(source: &OwnedFd, from: &Path, target: &OwnedFd, to: &Path) -> Result<Method> {
     let wrong = || Error::io("create", to);
     let own = |fd: &OwnedFd| tree::directory(fd.as_fd(), c".");
-    let reflink = probe(target.as_fd()) == Method::Reflink;
+    let reflink = copying(target.as_fd()) == Method::Reflink;
     // A name that is in no source.
     let name = CString::new(format!(".loom-{}", Id::random()?)).unwrap_or_default();
     rustix::fs::mkdirat(target, &name, Mode::RWXU).map_err(wrong())?;

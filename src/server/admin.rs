@@ -20,23 +20,29 @@ use crate::containerd::{Brancher, Target};
 use crate::error::{Error, Kind, Result};
 use crate::operation::Operations;
 use crate::protos::admin::{
-    self as proto, CancelOperationRequest, CancelOperationResponse, CloneRequest, CloneResponse,
-    CommitRequest, CommitResponse, DiffRequest, DiffResponse, ExportRequest, ExportResponse, ForkRequest,
-    ForkResponse, GetOperationRequest, GetOperationResponse, GetRequest, GetResponse, ImagesRequest,
-    ImagesResponse, ImportRequest, ImportResponse, LineageRequest, LineageResponse, ListOperationsRequest,
-    ListOperationsResponse, ListRequest, ListResponse, PinRequest, PinResponse, PortableRequest,
-    PortableResponse, PromoteRequest, PromoteResponse, PruneRequest, PruneResponse, RemoveRequest,
-    RemoveResponse, ResumeRequest, ResumeResponse, RollbackRequest, RollbackResponse, SnapshotRequest,
-    SnapshotResponse, StatusRequest, StatusResponse, TagRequest, TagResponse, UnpinRequest, UnpinResponse,
-    WatchOperationsRequest, WatchOperationsResponse,
+    self as proto, CancelOperationRequest, CancelOperationResponse, CheckRequest, CheckResponse,
+    CloneRequest, CloneResponse, CommitRequest, CommitResponse, CreatePoolRequest, CreatePoolResponse,
+    DiffRequest, DiffResponse, DiskUsageRequest, DiskUsageResponse, ExportRequest, ExportResponse,
+    ForkRequest, ForkResponse, GetOperationRequest, GetOperationResponse, GetRequest, GetResponse,
+    GrowPoolRequest, GrowPoolResponse, ImagesRequest, ImagesResponse, ImportRequest, ImportResponse,
+    LimitRequest, LimitResponse, LineageRequest, LineageResponse, ListOperationsRequest,
+    ListOperationsResponse, ListRequest, ListResponse, MoveToPoolRequest, MoveToPoolResponse, PinRequest,
+    PinResponse, PortableRequest, PortableResponse, PromoteRequest, PromoteResponse, PruneRequest,
+    PruneResponse, RemoveRequest, RemoveResponse, ResumeRequest, ResumeResponse, RollbackRequest,
+    RollbackResponse, SnapshotRequest, SnapshotResponse, StatusRequest, StatusResponse, TagRequest,
+    TagResponse, UnpinRequest, UnpinResponse, WatchOperationsRequest, WatchOperationsResponse,
 };
 use crate::protos::admin_ttrpc;
 use crate::snapshot::{Pruned, Seen, Size, Snapshots};
-use crate::store::{Home, Id, Operation, Time};
+use crate::store::{Id, Operation, Time};
 
 mod archive;
+mod check;
+mod df;
 mod image;
+mod limit;
 mod message;
+mod pool;
 mod request;
 mod watch;
 
@@ -403,6 +409,19 @@ impl admin_ttrpc::Admin for Admin {
         send_all(&sender, stream::iter(self.told(gone).await.into_iter().map(Ok)), answer).await
     }
 
+    async fn limit(&self, _: &TtrpcContext, request: LimitRequest) -> ttrpc::Result<LimitResponse> {
+        self.limit_container(request).await
+    }
+
+    async fn disk_usage(
+        &self,
+        _: &TtrpcContext,
+        _: DiskUsageRequest,
+        sender: ServerStreamSender<DiskUsageResponse>,
+    ) -> ttrpc::Result<()> {
+        self.all_disk_usage(&sender).await
+    }
+
     async fn get_operation(
         &self,
         _: &TtrpcContext,
@@ -457,6 +476,36 @@ impl admin_ttrpc::Admin for Admin {
         Ok(CancelOperationResponse { operation: Some(operation(asked)).into(), ..Default::default() })
     }
 
+    async fn check(
+        &self,
+        _: &TtrpcContext,
+        request: CheckRequest,
+        sender: ServerStreamSender<CheckResponse>,
+    ) -> ttrpc::Result<()> {
+        self.compare_all(request, &sender).await
+    }
+
+    async fn create_pool(
+        &self,
+        _: &TtrpcContext,
+        request: CreatePoolRequest,
+    ) -> ttrpc::Result<CreatePoolResponse> {
+        self.make_pool(request).await
+    }
+
+    async fn grow_pool(&self, _: &TtrpcContext, request: GrowPoolRequest) -> ttrpc::Result<GrowPoolResponse> {
+        self.enlarge_pool(request).await
+    }
+
+    async fn move_to_pool(
+        &self,
+        _: &TtrpcContext,
+        request: MoveToPoolRequest,
+        sender: ServerStreamSender<MoveToPoolResponse>,
+    ) -> ttrpc::Result<()> {
+        self.bring_to_pool(request, &sender).await
+    }
+
     async fn status(&self, _: &TtrpcContext, _: StatusRequest) -> ttrpc::Result<StatusResponse> {
         let mut status = StatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -467,12 +516,13 @@ impl admin_ttrpc::Admin for Admin {
         };
         let look = move |core: &Snapshots| {
             let (layers, counts) = (core.layers(), core.counts()?);
-            // Writable layers of containers lie in the pool wherever there is one.
-            let home = if layers.pool().is_some() { Home::Pool } else { Home::Plain };
+            let (method, why) = core.how();
             status.root = layers.root().to_string_lossy().into_owned();
             status.root_filesystem = layers.root_filesystem();
             status.pool = layers.pool().map(|pool| pool.to_string_lossy().into_owned()).unwrap_or_default();
-            status.method = layers.method(home).to_string();
+            (status.method, status.method_why) = (method.to_string(), why);
+            status.seals = layers.seals();
+            status.pool_state = core.pool_seen()?.map(pool::pool).into();
             (status.listed, status.held, status.layers) = (counts.listed, counts.held, counts.layers);
             Ok(status)
         };

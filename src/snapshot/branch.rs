@@ -3,20 +3,22 @@
 use std::time::{Duration, Instant};
 
 use super::chores::Chore;
+use super::commit::set_sealed;
 use super::moment;
 use super::prepare::standing;
 use super::remove::end_layers;
 use super::{Cost, Freezer, Keep, Snapshots, Take, key};
 use crate::error::{Error, Result};
-use crate::layer::{Manifest, Method};
+use crate::layer::Method;
+use crate::mapping::Mapping;
 use crate::store::{Id, Kind, Layer, LayerId, Snapshot, Stage, Time};
 
 /// What the copy of a live layer came to.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Copied {
-    method: Method,
+    pub(super) method: Method,
     /// How long the source stood still; nothing where nothing ran.
-    paused: Duration,
+    pub(super) paused: Duration,
     /// `Snapshot::taken` of what is made of the copy.
     pub(super) taken: Time,
 }
@@ -27,6 +29,7 @@ impl Snapshots {
     pub fn snapshot(&self, source: Id, take: &Take, freezer: &mut dyn Freezer) -> Result<(Snapshot, Cost)> {
         let began = Instant::now();
         key::check_labels(&take.labels)?;
+        self.admit()?;
         let name = match &take.keep {
             Keep::Named(name) => {
                 key::check_name(name)?;
@@ -50,11 +53,23 @@ impl Snapshots {
                 needs: "only an active one can be snapshotted; a committed one is a state already",
             });
         }
-        let gone = || Error::SnapshotNotFound(source.title());
-        let (_reading, top) = self.read_layer(source.layer.ok_or_else(gone)?)?.ok_or_else(gone)?;
+        let mut state = self.new_state(&source, take, name)?;
+        let copied = match self.seal_as_it_lies(&mut state, &source, &take.keep, freezer)? {
+            Some(sealed) => sealed,
+            None => {
+                let gone = || Error::SnapshotNotFound(source.title());
+                let (_reading, top) = self.read_top(source.id)?.ok_or_else(gone)?;
+                let mut copy = |top: &Layer, id| self.copy_live(top, id, freezer);
+                self.state_of(&mut state, &top, &take.keep, &mut copy)?
+            }
+        };
+        Ok((state, Cost { method: copied.method, paused: copied.paused, total: began.elapsed() }))
+    }
 
+    /// The row of a state that is about to be taken.
+    pub(super) fn new_state(&self, source: &Snapshot, take: &Take, name: Option<String>) -> Result<Snapshot> {
         let now = Time::now();
-        let mut state = Snapshot {
+        Ok(Snapshot {
             id: Id::random()?,
             key: None,
             transient: name.is_none(),
@@ -71,30 +86,104 @@ impl Snapshots {
             operation: take.operation,
             expires: take.expires,
             taken: None,
-        };
-        let copied = if take.keep == Keep::ForOne {
-            self.state_for_one(&mut state, &top, freezer)?
+        })
+    }
+
+    /// Makes the rows and the layer of a state, whose bytes `copy` puts in place.
+    pub(super) fn state_of(
+        &self,
+        state: &mut Snapshot,
+        top: &Layer,
+        keep: &Keep,
+        copy: &mut dyn FnMut(&Layer, LayerId) -> Result<Copied>,
+    ) -> Result<Copied> {
+        if *keep == Keep::ForOne {
+            self.state_for_one(state, top, copy)
         } else {
-            self.state_to_keep(&mut state, &top, freezer)?
-        };
-        Ok((state, Cost { method: copied.method, paused: copied.paused, total: began.elapsed() }))
+            self.state_to_keep(state, top, copy)
+        }
     }
 
     /// A state whose bytes the one clone takes over: never sealed, so that it costs one copy and no sync.
-    fn state_for_one(&self, state: &mut Snapshot, top: &Layer, freezer: &mut dyn Freezer) -> Result<Copied> {
+    fn state_for_one(
+        &self,
+        state: &mut Snapshot,
+        top: &Layer,
+        copy: &mut dyn FnMut(&Layer, LayerId) -> Result<Copied>,
+    ) -> Result<Copied> {
         let id = layer_of(state)?;
-        let copied = self.copy_live(top, id, freezer)?;
+        let copied = copy(top, id)?;
         state.taken = Some(copied.taken);
-        let layer = Layer::new(id, top.home, top.base, Stage::Writable);
+        let layer = Layer {
+            max_size: top.max_size,
+            mapping: top.mapping.clone(),
+            ..Layer::new(id, top.home, top.base, Stage::Writable)
+        };
         self.insert(layer, state.clone())?;
         Ok(copied)
     }
 
     /// A sealed state. Its layer's row comes first: a crash between `layer.json` and the snapshot's row
     /// must not leave a directory that looks like a lost layer.
-    fn state_to_keep(&self, state: &mut Snapshot, top: &Layer, freezer: &mut dyn Freezer) -> Result<Copied> {
+    fn state_to_keep(
+        &self,
+        state: &mut Snapshot,
+        top: &Layer,
+        copy: &mut dyn FnMut(&Layer, LayerId) -> Result<Copied>,
+    ) -> Result<Copied> {
+        self.fill(state, top, top.mapping.as_ref(), copy)
+    }
+
+    /// A state with the content of a committed one that is written under a mapping, but with the container's own
+    /// owners: an image of it is anybody's, whatever its containers run under. A request keeps it. One that has
+    /// them already is answered as it is.
+    pub fn unmapped(&self, state: Id, operation: Option<Id>) -> Result<Snapshot> {
+        let gone = || Error::SnapshotNotFound(state.to_string());
+        let state = self.store.read(|rows| rows.snapshot(state))?.ok_or_else(gone)?;
+        let (_reading, top) = self.read_layer(state.layer.ok_or_else(gone)?)?.ok_or_else(gone)?;
+        if top.mapping.is_none() {
+            return Ok(state);
+        }
+        let now = Time::now();
+        let (source, taken) = branched(&state);
+        let taken = taken.unwrap_or(now);
+        let mut plain = Snapshot {
+            id: Id::random()?,
+            key: None,
+            name: None,
+            kind: Kind::Committed,
+            source,
+            layer: Some(self.layers.next_id()),
+            pinned: false,
+            transient: true,
+            created: now,
+            updated: now,
+            operation,
+            expires: None,
+            ..state
+        };
+        self.fill(&mut plain, &top, None, &mut |top, id| {
+            let method = self.layers.materialize(top, id)?;
+            Ok(Copied { method, paused: Duration::ZERO, taken })
+        })?;
+        Ok(plain)
+    }
+
+    /// Has the layer of a committed state filled with a copy of `top`, whose owners are then those under `mapping`.
+    fn fill(
+        &self,
+        state: &mut Snapshot,
+        top: &Layer,
+        mapping: Option<&Mapping>,
+        copy: &mut dyn FnMut(&Layer, LayerId) -> Result<Copied>,
+    ) -> Result<Copied> {
         let id = layer_of(state)?;
-        let filling = Layer::new(id, top.home, top.base, Stage::Filling);
+        // Nothing is written to it; what is made of it later has the same limit.
+        let filling = Layer {
+            max_size: top.max_size,
+            mapping: mapping.cloned(),
+            ..Layer::new(id, top.home, top.base, Stage::Filling)
+        };
         self.store.write({
             let filling = filling.clone();
             move |rows| {
@@ -104,9 +193,12 @@ impl Snapshots {
                 rows.insert_layer(&filling)
             }
         })?;
-        let sealed = self.copy_live(top, id, freezer).and_then(|copied| {
+        let sealed = copy(top, id).and_then(|copied| {
             state.taken = Some(copied.taken);
-            self.layers.seal(&filling, &manifest(state, &filling))?;
+            if filling.mapping != top.mapping {
+                self.layers.chown(&filling, top.mapping.as_ref())?;
+            }
+            self.layers.seal(&filling, &self.manifest(state, &filling)?)?;
             crate::fault::point("snapshot.state.insert")?;
             let (state, filling) = (state.clone(), filling.clone());
             self.store.write(move |rows| {
@@ -115,7 +207,7 @@ impl Snapshots {
                 {
                     return Err(Error::SnapshotNotFound(source.to_string()));
                 }
-                rows.update_layer(&Layer { stage: Stage::Sealed, ..filling })?;
+                set_sealed(rows, filling.id)?;
                 rows.insert(&state)
             })?;
             Ok(copied)
@@ -168,7 +260,7 @@ impl Snapshots {
     }
 }
 
-fn layer_of(state: &Snapshot) -> Result<LayerId> {
+pub(super) fn layer_of(state: &Snapshot) -> Result<LayerId> {
     state.layer.ok_or_else(|| Error::Internal(format!("snapshot {} was given no layer", state.id)))
 }
 
@@ -176,19 +268,4 @@ fn layer_of(state: &Snapshot) -> Result<LayerId> {
 /// keeps goes with that: the lineage names what it was taken from.
 pub(super) fn branched(state: &Snapshot) -> (Option<Id>, Option<Time>) {
     if state.transient { (state.source, state.taken) } else { (Some(state.id), None) }
-}
-
-/// What `layer.json` says of a layer that is sealed for a snapshot.
-pub(super) fn manifest(snapshot: &Snapshot, layer: &Layer) -> Manifest {
-    Manifest {
-        layer: layer.id.0,
-        base: layer.base.map(|base| base.0),
-        snapshot: snapshot.id.to_string(),
-        parent: snapshot.parent.map(|id| id.to_string()),
-        source: snapshot.source.map(|id| id.to_string()),
-        key: snapshot.key.clone(),
-        name: snapshot.name.clone(),
-        labels: snapshot.labels.clone(),
-        created: snapshot.created.to_string(),
-    }
 }

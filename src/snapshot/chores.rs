@@ -1,8 +1,9 @@
 //! What follows a request behind its answer, and is tried again until it is done.
 //!
 //! ```text
-//! an ended layer's directory ──► trash/ ──► its row, where it has one, is forgotten ──► its bytes go
+//! an ended layer's directory ──► trash/ ──► its row, where it has one, is forgotten ──► its bytes go (`reclaimer`)
 //! a state that only a request kept ──► released        a layer that was never filled ──► ended
+//! a layer that was to be sealed as it lies ──► its directory is what it was
 //! ```
 //!
 //! The request itself takes the first step of each; what fails there comes here. All of it is lost in a
@@ -28,11 +29,15 @@ pub(super) enum Chore {
     Release(Id),
     /// A layer will never be filled.
     Abandon(LayerId),
+    /// What stands on a sealed layer has changed: its `layer.json` is to say so.
+    Tell(LayerId),
+    /// A layer is not sealed as it lies after all.
+    GiveBack(LayerId),
 }
 
 /// How long a pass lets more chores come before it begins.
 const GATHER: Duration = Duration::from_millis(50);
-/// The time between two tries of what fails, or of layers that are still mounted: at first, and at most.
+/// The time between two tries of what fails: at first, and at most.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
 impl Snapshots {
@@ -57,6 +62,7 @@ impl Snapshots {
     /// Lets the core go and waits, at most so long, until the database is closed: what was in its log is in
     /// its file then. Whoever else has the core must let it go too.
     pub fn close(core: Arc<Self>, patience: Duration) {
+        core.flat.close();
         let ended = lock(&core.chores_ended).take();
         drop(core);
         // The thread ends when the last one has let the core go; nothing is ever sent.
@@ -77,6 +83,14 @@ impl Snapshots {
                 }
                 Chore::Release(state) => self.let_go(state),
                 Chore::Abandon(layer) => self.abandon(layer),
+                Chore::Tell(layer) => {
+                    if let Err(error) = self.tell(layer) {
+                        // Not tried again: the next start does, and a check finds it.
+                        tracing::warn!(%layer, %error, "a layer does not say what stands on it now");
+                    }
+                    Ok(())
+                }
+                Chore::GiveBack(layer) => self.give_back(layer),
             };
             if let Err(error) = done {
                 tracing::warn!(?chore, %error, "what a request left to do is tried again");
@@ -89,17 +103,6 @@ impl Snapshots {
             left.extend(forget.into_iter().filter(|ended| ended.row).map(Chore::Forget));
         }
         left
-    }
-
-    /// Empties the trash; true where something is left in it.
-    fn empty_trash(&self) -> bool {
-        self.layers.reclaim().map_or_else(
-            |error| {
-                tracing::warn!(%error, "the trash could not be emptied; it is tried again");
-                true
-            },
-            |left| left > 0,
-        )
     }
 
     /// Deletes the rows of layers whose directories are in the trash, once a power cut cannot bring them back.
@@ -115,10 +118,8 @@ impl Snapshots {
 fn until_dropped(core: &Weak<Snapshots>, chores: &Receiver<Chore>) {
     let (shortest, longest) = AGAIN;
     let (mut wait, mut left) = (shortest, Vec::new());
-    // What an earlier daemon left in the trash has no one else to empty it.
-    let mut trash = core.upgrade().is_some_and(|core| core.empty_trash());
     loop {
-        let first = if trash || !left.is_empty() {
+        let first = if !left.is_empty() {
             match chores.recv_timeout(wait) {
                 Ok(first) => Some(first),
                 Err(RecvTimeoutError::Timeout) => None,
@@ -131,10 +132,10 @@ fn until_dropped(core: &Weak<Snapshots>, chores: &Receiver<Chore>) {
             }
         };
         wait = if first.is_some() { shortest } else { (wait * 2).min(longest) };
-        // Removals come in crowds, and each pass reads the mount tables of every process.
+        // Removals come in crowds: their rows go in one change.
         std::thread::sleep(GATHER);
         let Some(core) = core.upgrade() else { return };
         left = core.tidy(std::mem::take(&mut left).into_iter().chain(first).chain(chores.try_iter()));
-        trash = core.empty_trash();
+        core.reclaimer.wake();
     }
 }

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::branch::manifest;
 use super::remove::collect;
 use super::{FORK_LABEL, Snapshots, key};
 use crate::error::{Error, Result};
-use crate::store::{Kind, Layer, Snapshot, Stage, Time};
+use crate::store::{Kind, Layer, LayerId, Rows, Snapshot, Stage, Time};
 
 impl Snapshots {
     /// containerd's Commit. Files, then `layer.json`, then the row: all of it is on disk when it answers.
@@ -14,6 +13,9 @@ impl Snapshots {
         key::check(name)?;
         key::check_labels(&labels)?;
         labels.remove(FORK_LABEL);
+        if key::client(key).strip_suffix(key::CHOWNED_SUFFIX) == Some(key::client(name)) {
+            labels.insert(key::CHOWNED_LABEL.to_owned(), "true".to_owned());
+        }
         let _name = self.take_key(name)?;
         let _seal = self.take_seal(key)?;
         let (active, layer) = self.store.read(|rows| {
@@ -43,20 +45,23 @@ impl Snapshots {
             expires: None,
             ..active
         };
-        self.seal(&committed, &layer)
+        self.seal(&committed, &layer)?;
+        self.measure_later(layer.id);
+        Ok(())
     }
 
     /// Seals the layer of an active snapshot, whose seal the caller has taken, and writes the row that says
     /// so. Where that fails the snapshot is as active as it was.
     pub(super) fn seal(&self, committed: &Snapshot, layer: &Layer) -> Result<()> {
-        let sealed = self.layers.seal(layer, &manifest(committed, layer)).and_then(|()| {
+        let manifest = self.manifest(committed, layer)?;
+        let sealed = self.layers.seal(layer, &manifest).and_then(|()| {
             crate::fault::point("snapshot.commit")?;
             let (committed, layer) = (committed.clone(), layer.clone());
             self.store.write(move |rows| {
                 let now = rows.snapshot(committed.id)?;
                 let now = now.filter(|row| row.kind == Kind::Active && row.layer == Some(layer.id));
                 let now = now.ok_or_else(|| Error::SnapshotNotFound(committed.title()))?;
-                rows.update_layer(&Layer { stage: Stage::Sealed, ..layer })?;
+                set_sealed(rows, layer.id)?;
                 // A pin may have come or ended meanwhile; what is removed may have no other hold.
                 let row = Snapshot { pinned: now.pinned, captured: now.captured, ..committed };
                 rows.update(&row)?;
@@ -71,4 +76,11 @@ impl Snapshots {
         self.end(sealed?);
         Ok(())
     }
+}
+
+/// Writes that a layer is sealed. Its row is read anew: what it is stacked on may have been flattened meanwhile.
+pub(super) fn set_sealed(rows: &Rows<'_>, layer: LayerId) -> Result<()> {
+    let row =
+        rows.layer(layer)?.ok_or_else(|| Error::Internal(format!("layer {layer} was sealed and is gone")))?;
+    rows.update_layer(&Layer { stage: Stage::Sealed, ..row })
 }

@@ -1,14 +1,21 @@
 //! What requests under way hold in memory: keys that they are about to take, layers that they read, snapshots
 //! that they may come back to.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::chores::Chore;
 use super::remove::Ended;
 use super::{Snapshots, lock};
 use crate::error::{Error, Result};
-use crate::store::{Id, Layer, LayerId, Snapshot};
+use crate::store::{Home, Id, Layer, LayerId, Snapshot};
+
+/// The longest that a request waits for one that seals its layer as it lies, which is done in a moment unless
+/// something else has to stand still with it.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest that a layer is waited for that is read, before it is copied instead.
+const READ_OUT: Duration = Duration::from_secs(1);
 
 /// Who reads a layer, and whether its end waits for them.
 #[derive(Debug, Default)]
@@ -83,7 +90,27 @@ impl Snapshots {
 
     /// Takes the right to seal an active snapshot's layer, which only one request can have.
     pub(super) fn take_seal(&self, key: &str) -> Result<Taken<'_>> {
-        self.take(format!("seal {key}")).ok_or_else(|| Error::Busy(format!("snapshot {key:?}")))
+        let busy = || Error::Busy(format!("snapshot {key:?}"));
+        let taking = self.wait_while(PATIENCE, |taking| taking.contains(&still(key))).ok_or_else(busy)?;
+        self.take_of(taking, seal(key)).ok_or_else(busy)
+    }
+
+    /// Takes an active snapshot for a request that seals its layer as it lies: whoever wants its mounts, or to end,
+    /// seal or replace it, waits for that. None where another request does one of these.
+    pub(super) fn take_still(&self, key: &str) -> Option<Taken<'_>> {
+        let taking = self.wait_while(PATIENCE, |taking| taking.contains(&still(key)))?;
+        let free = !taking.contains(&seal(key)) && !taking.contains(&swap(key));
+        free.then(|| self.take_of(taking, still(key))).flatten()
+    }
+
+    /// Takes a layer whose directory is about to have another name: whoever wants to read it waits for that. None
+    /// where it is read for long.
+    pub(super) fn take_moving(&self, layer: LayerId) -> Option<Taken<'_>> {
+        // Marked first: who comes behind sees that, and who came before is seen.
+        let moving = self.take(moving(layer))?;
+        let read = |_: &HashSet<String>| lock(&self.reading).contains_key(&layer);
+        let read_out = self.wait_while(READ_OUT, read).is_some();
+        read_out.then_some(moving)
     }
 
     /// Takes a snapshot's key for a request that gives it other content; nobody gets its mounts meanwhile.
@@ -91,27 +118,71 @@ impl Snapshots {
         self.take(swap(key)).ok_or_else(|| Error::Busy(format!("snapshot {key:?}")))
     }
 
-    /// Refuses where the key's content is about to be another.
-    pub(super) fn settled(&self, key: &str) -> Result<()> {
-        if lock(&self.taking).contains(&swap(key)) {
-            return Err(Error::Busy(format!("snapshot {key:?}")));
+    /// Refuses where the key's content is about to be another. False where its layer was, and no longer is, about
+    /// to be sealed as it lies: what was read of it before may be old.
+    pub(super) fn settled(&self, key: &str) -> Result<bool> {
+        let began_so = !lock(&self.taking).contains(&still(key));
+        let taking = self.wait_while(PATIENCE, |taking| taking.contains(&still(key)));
+        match taking {
+            Some(taking) if !taking.contains(&swap(key)) => Ok(began_so),
+            _ => Err(Error::Busy(format!("snapshot {key:?}"))),
         }
-        Ok(())
     }
 
     fn take(&self, what: String) -> Option<Taken<'_>> {
+        self.take_of(lock(&self.taking), what)
+    }
+
+    fn take_of(&self, mut taking: MutexGuard<'_, HashSet<String>>, what: String) -> Option<Taken<'_>> {
         // Made only where it is taken: the end of one gives it back.
-        let taken = lock(&self.taking).insert(what.clone());
+        let taken = taking.insert(what.clone());
         taken.then(|| Taken { core: self, what })
+    }
+
+    /// What is taken, once that is so no more; None where it stays so.
+    fn wait_while(
+        &self,
+        patience: Duration,
+        so: impl Fn(&HashSet<String>) -> bool,
+    ) -> Option<MutexGuard<'_, HashSet<String>>> {
+        let until = Instant::now() + patience;
+        let mut taking = lock(&self.taking);
+        while so(&taking) {
+            let left = until.checked_duration_since(Instant::now())?;
+            let woken = self.given_back.wait_timeout(taking, left);
+            taking = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        Some(taking)
     }
 
     /// Keeps a layer's directory where it is. None where the layer is gone already.
     pub(super) fn read_layer(&self, layer: LayerId) -> Result<Option<(Reading<'_>, Layer)>> {
-        lock(&self.reading).entry(layer).or_default().count += 1;
-        let reading = Reading { core: self, layer };
+        let reading = loop {
+            lock(&self.reading).entry(layer).or_default().count += 1;
+            let reading = Reading { core: self, layer };
+            if !lock(&self.taking).contains(&moving(layer)) {
+                break reading;
+            }
+            drop(reading);
+            if self.wait_while(PATIENCE, |taking| taking.contains(&moving(layer))).is_none() {
+                return Err(Error::Busy(format!("layer {layer}")));
+            }
+        };
         // Looked up behind the mark: whoever ends the layer from here on sees it.
         let row = self.store.read(|rows| rows.layer(layer))?;
         Ok(row.filter(|row| row.stage != crate::store::Stage::Doomed).map(|row| (reading, row)))
+    }
+
+    /// Keeps the top layer of a snapshot where it is. None where its bytes are gone.
+    pub(super) fn read_top(&self, id: Id) -> Result<Option<(Reading<'_>, Layer)>> {
+        loop {
+            let row = self.store.read(|rows| rows.snapshot(id))?;
+            let Some(layer) = row.and_then(|row| row.layer) else { return Ok(None) };
+            // Between the look and the mark the snapshot may have come to stand on another.
+            if let Some(read) = self.read_layer(layer)? {
+                return Ok(Some(read));
+            }
+        }
     }
 
     /// Keeps all that a snapshot stands on where it is. None where its bytes are gone.
@@ -144,6 +215,10 @@ impl Snapshots {
             readers.ended = Some(ended);
             return;
         }
+        if ended.row && ended.home == Home::Pool {
+            // It is read-only, and to have it moved takes a commit of the pool: the row alone is enough for an answer.
+            return self.leave(Chore::Discard(ended));
+        }
         if let Err(error) = self.layers.discard(ended.home, ended.layer) {
             tracing::warn!(layer = %ended.layer, %error, "a removed layer is not in the trash yet");
             return self.leave(Chore::Discard(ended));
@@ -154,6 +229,18 @@ impl Snapshots {
 
 fn swap(key: &str) -> String {
     format!("swap {key}")
+}
+
+fn seal(key: &str) -> String {
+    format!("seal {key}")
+}
+
+fn still(key: &str) -> String {
+    format!("still {key}")
+}
+
+fn moving(layer: LayerId) -> String {
+    format!("moving {layer}")
 }
 
 impl Drop for Needed {
@@ -171,6 +258,7 @@ impl Drop for Needed {
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
         lock(&self.core.taking).remove(&self.what);
+        self.core.given_back.notify_all();
     }
 }
 
@@ -184,6 +272,9 @@ impl Drop for Reading<'_> {
         }
         let ended = reading.remove(&self.layer).and_then(|readers| readers.ended);
         drop(reading);
+        // Whoever looked before this is waiting by now.
+        drop(lock(&self.core.taking));
+        self.core.given_back.notify_all();
         if let Some(ended) = ended {
             self.core.discard(ended);
         }

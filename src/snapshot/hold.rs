@@ -8,7 +8,7 @@ impl Snapshots {
     /// Keeps a snapshot until it is unpinned; pinning twice is once. `captured` says which container it is
     /// a state of, where the caller knows.
     pub fn pin(&self, id: Id, captured: Option<String>) -> Result<Snapshot> {
-        self.store.write(move |rows| {
+        let row = self.store.write(move |rows| {
             let row = rows.snapshot(id)?.filter(|row| row.layer.is_some());
             let row = row.ok_or_else(|| Error::SnapshotNotFound(id.to_string()))?;
             if row.kind == Kind::View {
@@ -21,7 +21,9 @@ impl Snapshots {
             let row = Snapshot { pinned: true, captured: captured.or(row.captured), ..row };
             rows.update(&row)?;
             Ok(row)
-        })
+        })?;
+        self.tell_later(row.layer.filter(|_| row.kind == Kind::Committed));
+        Ok(row)
     }
 
     /// Ends a pin; what nothing else keeps goes with it.

@@ -8,6 +8,14 @@ use crate::store::Snapshot;
 /// The label by which an unpacker names the image layer that it is about to make.
 pub const REF_LABEL: &str = "containerd.io/snapshot.ref";
 
+/// How containerd's client calls the copy of an image whose owners it changes for a user namespace, until it commits
+/// that under the same name without this. It does so for snapshotters that cannot map, or of which its configuration
+/// does not say that they can; and passes the mapping on all the same.
+pub(super) const CHOWNED_SUFFIX: &str = "-remap";
+
+/// The label on such a copy: no mapping is to be applied to it again.
+pub(super) const CHOWNED_LABEL: &str = "containerd.io/snapshot/loom.chowned";
+
 /// containerd's own limit on the bytes of a label's key and value together.
 const LABEL_BYTES: usize = 4096;
 /// Longer than any key of containerd's, short enough for an index and a log line.

@@ -16,6 +16,8 @@
 //! - A layer has a *base*, what is really stacked below it. An active snapshot owns its top layer alone;
 //!   any number of snapshots stand on a sealed one. A layer goes when no snapshot stands on it and no
 //!   layer is stacked on it.
+//! - A layer may come to have the place of another that shows the same (`flatten`): a chain of generations stays
+//!   shallow.
 //! - containerd owns what has a key; loom *holds* what has a name, a pin, or a request under way.
 //! - A key may move to a new row, with other content (`replace`); the row that had it keeps its id and lineage.
 //! - A state has the moment that its source stood still (`moment`): what its source changed since can be told.
@@ -27,6 +29,8 @@
 //!      │       discarded    ▲          discarded
 //!      └─────► Writable ────┘
 //!              kept; a seal that was cut off is undone
+//!
+//! A layer `Filling` that `was` another is that one's directory: it is given back (`seal`).
 //! ```
 //!
 //! A crash loses nothing that was answered and leaves nothing that was not: directories are made before
@@ -34,36 +38,47 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::mpsc::{Receiver, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::error::Result;
 use crate::layer::{Layers, Method};
+use crate::pool::Pool;
 use crate::store::{Id, Kind, Layer, LayerId, Snapshot, Store, Time};
 
 mod archive;
+mod asked;
 mod branch;
 mod chores;
 mod commit;
 pub mod filter;
+mod flatten;
 mod fork;
 mod guard;
 mod hold;
 pub mod key;
+mod limit;
 mod moment;
+mod pool;
 mod prepare;
 mod publish;
 mod read;
+mod reclaimer;
 mod remove;
 mod replace;
 mod retain;
+mod seal;
 mod size;
 mod start;
+pub(crate) mod tell;
 #[cfg(test)]
 mod tests;
+mod usage;
 
+pub use asked::Listening;
 pub use fork::Grant;
 pub use guard::{Chain, Needed};
+pub use limit::{LIMIT_LABEL, Limited};
 pub use size::Size;
 
 /// The label on Prepare that makes the new snapshot continue from another one.
@@ -211,11 +226,21 @@ pub struct Pruned {
     pub container: Option<(String, String)>,
 }
 
-/// The limits of the fork label, from the configuration.
-#[derive(Debug, Clone, Default)]
+/// What the configuration says.
+#[derive(Debug, Clone)]
 pub struct Rules {
     /// Namespaces in which the fork label is refused.
     pub deny_fork_label: Vec<String>,
+    /// Layers of loom's own that may lie on each other before some become one; at least 2.
+    pub flat_depth: usize,
+    /// The most bytes that may be written to a container's layer, where nothing else is said.
+    pub limit: Option<i64>,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { deny_fork_label: Vec::new(), flat_depth: 16, limit: None }
+    }
 }
 
 /// How many there are.
@@ -259,24 +284,38 @@ pub struct Listed {
 #[derive(Debug)]
 pub struct Snapshots {
     store: Arc<Store>,
-    layers: Layers,
+    layers: Arc<Layers>,
     rules: Rules,
     /// Set once at start: the room that knows containers lies above this one.
     freezers: OnceLock<Arc<dyn Freezers>>,
+    /// Set once at start; none in tests that need none.
+    pool: OnceLock<Arc<Pool>>,
     /// Keys and names that requests under way are about to take.
     taking: Mutex<HashSet<String>>,
+    /// Told whenever one of these is given back, or a layer is no longer read.
+    given_back: Condvar,
     /// Layers that requests under way read, and those among them whose end waits for that.
     reading: Mutex<HashMap<LayerId, guard::Readers>>,
     /// Snapshots that requests under way may come back to.
     needs: guard::Needs,
+    /// What writable layers took when that was last looked at.
+    known: Mutex<usage::Known>,
     /// What sealed layers shared with others when that was last looked at.
     sharing: Mutex<size::Sharing>,
     /// Grants of the fork label, by token.
     grants: Mutex<HashMap<String, (Id, Made)>>,
+    /// Chains that are or are to be flat.
+    flat: flatten::Flat,
+    /// What empties the trash.
+    reclaimer: reclaimer::Reclaimer,
+    /// The keys that containerd asked for while someone listens ([`Snapshots::listen`]).
+    asked: Mutex<asked::Asked>,
     /// What is left to the thread that does chores; it ends when this does.
     chores: Sender<chores::Chore>,
     /// Closed when that thread has ended.
     chores_ended: Mutex<Option<Receiver<()>>>,
+    /// What is left to the thread that measures layers; it ends when this does.
+    measures: Sender<LayerId>,
 }
 
 impl Snapshots {

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{FORK_LABEL, Snapshots, key};
+use super::{FORK_LABEL, Snapshots, key, limit};
 use crate::error::{Error, Result};
 use crate::layer::{Access, Method, Mount};
+use crate::mapping::Mapping;
 use crate::store::{Home, Id, Kind, Layer, LayerId, Rows, Snapshot, Stage, Time};
 
 /// What a new writable layer is made of.
@@ -25,6 +26,10 @@ pub(super) struct New {
     pub(super) home: Home,
     /// What its layer is to be made of.
     pub(super) base: Base,
+    /// The mapping that its container runs under.
+    pub(super) mapping: Option<Mapping>,
+    /// The most bytes that may be written to it.
+    pub(super) max_size: Option<i64>,
 }
 
 /// A new writable layer that has no row yet.
@@ -50,6 +55,10 @@ impl Snapshots {
             return self.prepare_fork(key, parent, labels, &of);
         }
         let unpack = key::is_unpack(key, &labels);
+        // Unpackers copy what an image says of itself into labels, and an image has its own owners.
+        let mapping = if unpack { None } else { Mapping::of_labels(&labels)? };
+        // The default is for containers.
+        let max_size = limit::asked(&labels)?.or(if unpack { None } else { self.rules.limit });
         let snapshot = fresh(key, Kind::Active, labels)?;
         let pooled = self.layers.pool().is_some();
         let new = self.store.read(|rows| {
@@ -58,13 +67,15 @@ impl Snapshots {
                 return Err(Error::RefExists(adopted));
             }
             let chain = parent_chain(rows, &snapshot)?;
-            let (home, base) = place(chain, unpack, pooled);
-            Ok(New { snapshot, home, base })
+            let mapping = unless_chowned(rows, &snapshot, mapping)?;
+            let (home, base) = place(chain, unpack, pooled)?;
+            Ok(New { snapshot, home, base, mapping, max_size })
         })?;
         self.make(new)
     }
 
-    /// containerd's View: a read-only snapshot of `parent`, or of nothing where that is empty.
+    /// containerd's View: a read-only snapshot of `parent`, or of nothing where that is empty. It has a layer of its
+    /// own only where its owners are not shown as they lie on disk.
     pub fn view(&self, key: &str, parent: &str, labels: BTreeMap<String, String>) -> Result<Vec<Mount>> {
         key::check(key)?;
         key::check_labels(&labels)?;
@@ -74,18 +85,25 @@ impl Snapshots {
                 "a view cannot be a fork; use Prepare",
             ));
         }
+        let mapping = Mapping::of_labels(&labels)?;
         let _taken = self.take_key(key)?;
         let snapshot = fresh(key, Kind::View, labels)?;
-        let (mut snapshot, chain) = self.store.read(|rows| {
+        let (mut snapshot, chain, mapping) = self.store.read(|rows| {
             let snapshot = below(rows, snapshot, parent)?;
             let chain = parent_chain(rows, &snapshot)?;
-            Ok((snapshot, chain))
+            let mapping = unless_chowned(rows, &snapshot, mapping)?;
+            Ok((snapshot, chain, mapping))
         })?;
         if chain.is_empty() {
-            return self.make(New { snapshot, home: Home::Plain, base: Base::On(chain) });
+            let (home, base) = (Home::Plain, Base::On(chain));
+            return self.make(New { snapshot, home, base, mapping, max_size: None });
+        }
+        if mapping.is_some() || chain.iter().any(|layer| layer.mapping.is_some()) {
+            let (home, base) = place(chain, false, self.layers.pool().is_some())?;
+            return self.make(New { snapshot, home, base, mapping, max_size: None });
         }
         let mounts = self.mounts_of(key, &chain, Access::Read)?;
-        snapshot.layer = chain.first().map(|layer| layer.id);
+        snapshot.layer = chain.first().map(|layer| self.instead(layer.id));
         self.store.write(move |rows| {
             still_below(rows, &snapshot)?;
             rows.insert(&snapshot)
@@ -95,16 +113,27 @@ impl Snapshots {
 
     /// Makes the layer and then the rows of a new snapshot. Where that fails nothing stays.
     pub(super) fn make(&self, new: New) -> Result<Vec<Mount>> {
-        let New { mut snapshot, home, base } = new;
+        let New { mut snapshot, home, base, mapping, max_size } = new;
         let access = if snapshot.kind == Kind::View { Access::Read } else { Access::Write };
-        let laid = self.lay(&snapshot.title(), home, &base, access)?;
+        let laid = self.lay(&snapshot.title(), (home, max_size), &base, mapping, access)?;
         snapshot.layer = Some(laid.layer.id);
         self.insert(laid.layer, snapshot)?;
         Ok(laid.mounts)
     }
 
-    /// Makes a writable layer, still without a row, for the snapshot called `title`.
-    pub(super) fn lay(&self, title: &str, home: Home, base: &Base, access: Access) -> Result<Laid> {
+    /// Makes a writable layer in a home, with a limit that is still to be set and no row yet, for the snapshot called
+    /// `title`, whose container runs under `mapping`.
+    pub(super) fn lay(
+        &self,
+        title: &str,
+        (home, max_size): (Home, Option<i64>),
+        base: &Base,
+        mapping: Option<Mapping>,
+        access: Access,
+    ) -> Result<Laid> {
+        if max_size.is_some() {
+            self.layers.ready_for_limits(home)?;
+        }
         let id = self.layers.next_id();
         let (below, source) = match base {
             Base::On(chain) => (chain.as_slice(), None),
@@ -115,7 +144,11 @@ impl Snapshots {
                 (rest, Some(first))
             }
         };
-        let layer = Layer::new(id, home, below.first().map(|l| l.id), Stage::Writable);
+        let layer = Layer {
+            mapping,
+            max_size,
+            ..Layer::new(id, home, below.first().map(|l| l.id), Stage::Writable)
+        };
         let mut chain = vec![layer.clone()];
         chain.extend_from_slice(below);
         let mounts = self.mounts_of(title, &chain, access)?;
@@ -136,13 +169,30 @@ impl Snapshots {
                 self.layers.materialize(&source, id)?
             }
         };
+        // What was made is like what it was made of.
+        self.own(&layer, source.and_then(|source| source.mapping.as_ref()))?;
         Ok(Laid { layer, mounts, method })
+    }
+
+    /// Gives all that is in a layer without a row, so far written with `from`, to its mapping. Where that fails the
+    /// layer goes.
+    pub(super) fn own(&self, layer: &Layer, from: Option<&Mapping>) -> Result<()> {
+        if layer.mapping.as_ref() == from {
+            return Ok(());
+        }
+        self.layers.chown(layer, from).inspect_err(|_| {
+            self.discard(super::remove::Ended { home: layer.home, layer: layer.id, row: false });
+        })
     }
 
     /// Writes the rows of a layer that is in place; where that fails the layer goes.
     pub(super) fn insert(&self, layer: Layer, snapshot: Snapshot) -> Result<()> {
         let (home, id) = (layer.home, layer.id);
-        let written = crate::fault::point("snapshot.insert").and_then(|()| {
+        let layer = self.on_flat(layer);
+        // The limit last: what is told of a layer that is full cannot be written into it.
+        let told = crate::fault::point("snapshot.insert").and_then(|()| self.note(&snapshot, &layer));
+        let kept = told.and_then(|()| self.keep_limit(&layer));
+        let written = kept.and_then(|()| {
             self.store.write(move |rows| {
                 still_below(rows, &snapshot)?;
                 if let Some(base) = layer.base {
@@ -160,9 +210,11 @@ impl Snapshots {
 
     /// The mounts of a chain, or the reason why there can be none.
     pub(super) fn mounts_of(&self, title: &str, chain: &[Layer], access: Access) -> Result<Vec<Mount>> {
-        self.layers
-            .mounts(chain, access)
-            .ok_or_else(|| Error::TooDeep { key: title.to_owned(), depth: chain.len() })
+        self.flat.look_at(chain);
+        match self.layers.mounts(chain, access) {
+            Some(mounts) => Ok(mounts),
+            None => self.mounts_of_flat(title, chain, access),
+        }
     }
 }
 
@@ -244,6 +296,14 @@ fn parent_chain(rows: &Rows<'_>, snapshot: &Snapshot) -> Result<Vec<Layer>> {
     }
 }
 
+/// The mapping that a snapshot's layer is to have: none where its parent is an image's copy that its client has given to
+/// the user namespace already, every file of it.
+fn unless_chowned(rows: &Rows<'_>, snapshot: &Snapshot, mapping: Option<Mapping>) -> Result<Option<Mapping>> {
+    let parent = snapshot.parent.map(|parent| rows.snapshot(parent)).transpose()?.flatten();
+    let chowned = parent.is_some_and(|parent| parent.labels.contains_key(key::CHOWNED_LABEL));
+    Ok(mapping.filter(|_| !chowned))
+}
+
 /// The committed snapshot that an unpacker would make again: same label, same parent. A state that was published
 /// is its own namespace's: what it is called elsewhere is a stranger's word.
 fn adopted(rows: &Rows<'_>, snapshot: &Snapshot) -> Result<Option<String>> {
@@ -259,10 +319,25 @@ fn adopted(rows: &Rows<'_>, snapshot: &Snapshot) -> Result<Option<String>> {
 /// What is unpacked is always plain. A container's layer is a pool layer wherever there is a pool: a clone
 /// where its parent's top layer is one, an empty one over a plain chain. overlayfs confuses two
 /// subvolumes of one btrfs, so over a chain that has a pool layer further down only a plain one is right.
-pub(super) fn place(chain: Vec<Layer>, unpack: bool, pooled: bool) -> (Home, Base) {
+///
+/// What was written under a mapping is continued by a copy too: a mount shows all that is below its topmost layer under
+/// one mapping, and below that one lies an image, whose owners have none.
+pub(super) fn place(chain: Vec<Layer>, unpack: bool, pooled: bool) -> Result<(Home, Base)> {
     let top = chain.first().map(|layer| layer.home);
+    if let Some(Layer { id, home, mapping: Some(mapping), .. }) = chain.first() {
+        if unpack {
+            return Err(Error::precondition(
+                format!("layer {id}"),
+                format!(
+                    "it was written in a user namespace ({mapping}), and no image's layer can stand on it; make an \
+                     image of its container with `loom commit`"
+                ),
+            ));
+        }
+        return Ok((*home, Base::Of(chain)));
+    }
     let has_pool = chain.iter().any(|layer| layer.home == Home::Pool);
-    if unpack || !pooled {
+    Ok(if unpack || !pooled {
         (Home::Plain, Base::On(chain))
     } else if top == Some(Home::Pool) {
         (Home::Pool, Base::Of(chain))
@@ -270,5 +345,5 @@ pub(super) fn place(chain: Vec<Layer>, unpack: bool, pooled: bool) -> (Home, Bas
         (Home::Plain, Base::On(chain))
     } else {
         (Home::Pool, Base::On(chain))
-    }
+    })
 }

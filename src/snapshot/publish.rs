@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Nothing is copied and no layer is made: several rows stand on one sealed layer, each is held for itself, and
-//! the layer stays as long as one of them does. `layer.json` goes on saying what the layer was sealed for.
+//! the layer stays as long as one of them does. `layer.json` tells of all of them, a little later (`tell`).
 
 use std::collections::BTreeMap;
 
@@ -51,7 +51,7 @@ impl Snapshots {
         (row.operation, row.expires) = (made.operation, made.expires);
         let parent = parent.to_owned();
         crate::fault::point("snapshot.publish")?;
-        self.store.write(move |rows| {
+        let (reference, layer) = self.store.write(move |rows| {
             let mut row = below(rows, row, &parent)?;
             let gone = || Error::SnapshotNotFound(state.to_string());
             let state = rows.snapshot(state)?.ok_or_else(gone)?;
@@ -63,7 +63,11 @@ impl Snapshots {
                 });
             }
             let layer = state.layer.ok_or_else(gone)?;
-            if rows.layer(layer)?.is_none_or(|layer| layer.stage != Stage::Sealed) {
+            let bytes = rows.layer(layer)?;
+            if bytes.as_ref().is_some_and(|layer| layer.mapping.is_some()) {
+                return Err(Error::Internal(format!("layer {layer} has the owners of a user namespace")));
+            }
+            if bytes.is_none_or(|layer| layer.stage != Stage::Sealed) {
                 return Err(Error::Refused {
                     what: state.title(),
                     why: "its bytes are one clone's to take over, and no image can stand on them".to_owned(),
@@ -80,7 +84,7 @@ impl Snapshots {
             let namespace = key::namespace(&row);
             let same = rows.by_ref(&reference)?;
             if same.iter().any(|other| other.parent == row.parent && key::namespace(other) == namespace) {
-                return Ok(reference);
+                return Ok((reference, None));
             }
             standing(rows, layer)?;
             row.layer = Some(layer);
@@ -88,8 +92,10 @@ impl Snapshots {
             (row.source, row.taken) = branched(&state);
             still_below(rows, &row)?;
             rows.insert(&row)?;
-            Ok(reference)
-        })
+            Ok((reference, row.layer))
+        })?;
+        self.tell_later(layer);
+        Ok(reference)
     }
 }
 

@@ -6,7 +6,7 @@ use super::filter::Filters;
 use super::{Counts, Listed, Seen, Snapshots, key};
 use crate::error::{Error, Result};
 use crate::layer::{Access, Method, Mount};
-use crate::store::{Id, Kind, Layer, Rows, Snapshot, Stage, Time, Usage};
+use crate::store::{Id, Kind, Layer, Rows, Snapshot, Time};
 
 /// Rows that one look at the database takes: a lister may take its time between pages.
 const PAGE: usize = 100;
@@ -14,6 +14,7 @@ const PAGE: usize = 100;
 impl Snapshots {
     /// containerd's Stat.
     pub fn stat(&self, key: &str) -> Result<Listed> {
+        self.hear(key);
         self.store.read(|rows| listed(rows, keyed(rows, key)?))
     }
 
@@ -23,7 +24,7 @@ impl Snapshots {
         key::check_labels(&labels)?;
         let fields = fields.to_vec();
         let key = key.to_owned();
-        self.store.write(move |rows| {
+        let (listed, layer) = self.store.write(move |rows| {
             let mut row = keyed(rows, &key)?;
             if fields.is_empty() {
                 row.labels.clone_from(&labels);
@@ -46,19 +47,26 @@ impl Snapshots {
             row.labels.retain(|_, value| !value.is_empty());
             row.updated = Time::now();
             rows.update(&row)?;
-            listed(rows, row)
-        })
+            let layer = row.layer.filter(|_| row.kind == Kind::Committed);
+            Ok((listed(rows, row)?, layer))
+        })?;
+        self.tell_later(layer);
+        Ok(listed)
     }
 
     /// containerd's Mounts.
     pub fn mounts(&self, key: &str) -> Result<Vec<Mount>> {
-        let (row, chain) = self.store.read(|rows| {
-            let row = keyed(rows, key)?;
-            let chain = chain(rows, &row)?;
-            Ok((row, chain))
-        })?;
-        // Looked at behind the row: a swap that began before it was read is seen.
-        self.settled(key)?;
+        let (row, chain) = loop {
+            let read = self.store.read(|rows| {
+                let row = keyed(rows, key)?;
+                let chain = chain(rows, &row)?;
+                Ok((row, chain))
+            })?;
+            // Looked at behind the row: what began to change it before it was read is seen.
+            if self.settled(key)? {
+                break read;
+            }
+        };
         let access = match row.kind {
             Kind::Active => Access::Write,
             Kind::View => Access::Read,
@@ -71,42 +79,6 @@ impl Snapshots {
             }
         };
         self.mounts_of(key, &chain, access)
-    }
-
-    /// containerd's Usage: the layers down to, not including, the parent's.
-    pub fn usage(&self, key: &str) -> Result<Usage> {
-        let own = self.store.read(|rows| {
-            let row = keyed(rows, key)?;
-            let parent = row.parent.map(|parent| rows.snapshot(parent)).transpose()?.flatten();
-            let below: HashSet<_> = match parent {
-                Some(parent) => chain(rows, &parent)?.into_iter().map(|layer| layer.id).collect(),
-                None => HashSet::new(),
-            };
-            Ok(chain(rows, &row)?.into_iter().filter(|layer| !below.contains(&layer.id)).collect::<Vec<_>>())
-        })?;
-        own.iter().try_fold(Usage::default(), |sum, layer| Ok(sum + self.measured(layer)?))
-    }
-
-    /// The usage of all layers that a snapshot stands on.
-    pub fn whole_usage(&self, id: Id) -> Result<Usage> {
-        let chain = self.get(id)?.chain;
-        chain.iter().try_fold(Usage::default(), |sum, layer| Ok(sum + self.measured(layer)?))
-    }
-
-    /// A layer's own usage; of a sealed one it is measured once.
-    fn measured(&self, layer: &Layer) -> Result<Usage> {
-        if let Some(usage) = layer.usage {
-            return Ok(usage);
-        }
-        let Some((_reading, layer)) = self.read_layer(layer.id)? else { return Ok(Usage::default()) };
-        let usage = self.layers.measure(&layer)?;
-        if layer.stage == Stage::Sealed {
-            self.store.write(move |rows| match rows.layer(layer.id)? {
-                Some(layer) => rows.update_layer(&Layer { usage: Some(usage), ..layer }),
-                None => Ok(()),
-            })?;
-        }
-        Ok(usage)
     }
 
     /// A page of what containerd lists, in the order of keys: those behind `after` that any of the filters

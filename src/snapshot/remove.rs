@@ -20,8 +20,8 @@ pub(super) struct Ended {
 
 /// What a removal has come to.
 enum Removed {
-    /// It is done, but for these directories.
-    Ended(Vec<Ended>),
+    /// It is done, but for these directories; this sealed layer may have others on it.
+    Ended(Vec<Ended>, Option<LayerId>),
     /// Nothing has changed: the snapshot is pinned and active, and its layer is to be sealed first.
     Pinned(Box<(Snapshot, Layer)>),
 }
@@ -46,11 +46,15 @@ impl Snapshots {
                 }
                 let row = Snapshot { key: None, ..row };
                 rows.update(&row)?;
-                collect(rows, row).map(Removed::Ended)
+                let layer = row.layer.filter(|_| row.kind == Kind::Committed);
+                Ok(Removed::Ended(collect(rows, row)?, layer))
             })?
         };
         match removed {
-            Removed::Ended(ended) => self.end(ended),
+            Removed::Ended(ended, layer) => {
+                self.tell_later(layer.filter(|layer| ended.iter().all(|ended| ended.layer != *layer)));
+                self.end(ended);
+            }
             Removed::Pinned(pinned) => {
                 let (active, layer) = *pinned;
                 let updated = Time::now();
@@ -104,12 +108,14 @@ impl Snapshots {
         id: Id,
         change: impl FnOnce(&mut Snapshot) -> Result<()> + Send + 'static,
     ) -> Result<()> {
-        let ended = self.store.write(move |rows| {
+        let (ended, layer) = self.store.write(move |rows| {
             let mut row = rows.snapshot(id)?.ok_or_else(|| Error::SnapshotNotFound(id.to_string()))?;
             change(&mut row)?;
             rows.update(&row)?;
-            collect(rows, row)
+            let layer = row.layer.filter(|_| row.kind == Kind::Committed);
+            Ok((collect(rows, row)?, layer))
         })?;
+        self.tell_later(layer.filter(|layer| ended.iter().all(|ended| ended.layer != *layer)));
         self.end(ended);
         Ok(())
     }

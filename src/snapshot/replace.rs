@@ -15,7 +15,8 @@
 //! | the old layer sealed, where it is kept  | its row says it is written to: unsealed       |
 //! | one transaction swaps the rows          | done; an old layer that is not kept is trash  |
 
-use super::branch::{branched, manifest};
+use super::branch::branched;
+use super::commit::set_sealed;
 use super::prepare::{Laid, fresh, place, standing, still_below};
 use super::remove::{Ended, collect};
 use super::{Kept, Replaced, Snapshots, key};
@@ -53,6 +54,7 @@ impl Snapshots {
     pub fn replace(&self, target: Id, state: Id, kept: &Kept, operation: Option<Id>) -> Result<Replaced> {
         let _name = match kept {
             Kept::Named { name, labels, .. } => {
+                self.admit()?;
                 key::check_name(name)?;
                 key::check_labels(labels)?;
                 Some(self.take_name(name)?)
@@ -66,7 +68,7 @@ impl Snapshots {
         if looked.key != key {
             return Err(Error::Busy(format!("snapshot {key:?}")));
         }
-        self.unmounted(&looked)?;
+        self.unmounted(&looked.key, &looked.layer)?;
         let top = self.top_of(&looked)?;
         let replaced = self.swap(&looked, &top, kept, operation);
         if replaced.is_err() && top.made {
@@ -77,16 +79,28 @@ impl Snapshots {
 
     /// Makes what the new row is to stand on, or takes over what was made for it alone.
     pub(super) fn top_of(&self, looked: &Looked) -> Result<Top> {
-        let Looked { key, state, chain, .. } = looked;
+        let Looked { key, state, chain, layer: Layer { max_size, mapping, .. }, .. } = looked;
+        let (max_size, mapping) = (*max_size, mapping.clone());
         let Some(first) = chain.first() else { return Err(Error::SnapshotNotFound(state.title())) };
         if first.stage == Stage::Writable {
+            if first.mapping != mapping {
+                return Err(Error::precondition(
+                    format!("snapshot {key:?}"),
+                    format!(
+                        "its container runs in another user namespace than that of {:?}; make a snapshot of that \
+                         one, and roll back to it",
+                        state.title()
+                    ),
+                ));
+            }
             self.mounts_of(key, chain, Access::Write)?;
             let method = self.layers.method(first.home);
-            return Ok(Top { layer: first.clone(), made: false, method });
+            return Ok(Top { layer: Layer { max_size, ..first.clone() }, made: false, method });
         }
         crate::fault::point("snapshot.replace.lay")?;
-        let (home, base) = place(chain.clone(), false, self.layers.pool().is_some());
-        let Laid { layer, method, .. } = self.lay(key, home, &base, Access::Write)?;
+        let (home, base) = place(chain.clone(), false, self.layers.pool().is_some())?;
+        let Laid { layer, method, .. } =
+            self.lay(key, (home, max_size), &base, mapping, Access::Write)?;
         Ok(Top { layer, made: true, method })
     }
 
@@ -98,16 +112,18 @@ impl Snapshots {
         kept: &Kept,
         operation: Option<Id>,
     ) -> Result<Replaced> {
+        // The container keeps the limit that it has; a state that is taken over may have another.
+        self.layers.limit(&top.layer)?;
         // What replaces durable content is durable itself.
         self.layers.flush(&top.layer)?;
         let sealing = looked.old.pinned || *kept != Kept::Discarded;
         let sealed = if sealing { self.seal_old(looked, kept) } else { Ok(()) };
         let swapped = sealed.and_then(|()| {
             // Whoever got the mounts before the key was taken has mounted them by now, or fails to.
-            self.unmounted(looked)?;
+            self.unmounted(&looked.key, &looked.layer)?;
             crate::fault::point("snapshot.replace.swap")?;
             let (state, old, layer) = (looked.state.clone(), looked.old.clone(), looked.layer.clone());
-            let (top, made, kept) = (top.layer.clone(), top.made, kept.clone());
+            let (top, made, kept) = (self.on_flat(top.layer.clone()), top.made, kept.clone());
             self.store.write(move |rows| {
                 let now = rows.snapshot(old.id)?.filter(|now| {
                     let same = now.key == old.key && now.layer == old.layer && now.kind == old.kind;
@@ -115,17 +131,21 @@ impl Snapshots {
                     same && (sealing || !now.pinned)
                 });
                 let now = now.ok_or_else(|| Error::Busy(format!("snapshot {:?}", old.title())))?;
-                if rows.snapshot(state.id)?.is_none_or(|row| row.layer != state.layer) {
+                // What a state stands on may have been flattened meanwhile; what is taken over was written to.
+                let gone = |row: Snapshot| row.layer.is_none() || (!made && row.layer != state.layer);
+                if rows.snapshot(state.id)?.is_none_or(gone) {
                     return Err(Error::SnapshotNotFound(state.title()));
                 }
                 if sealing {
-                    rows.update_layer(&Layer { stage: Stage::Sealed, ..layer })?;
+                    set_sealed(rows, layer.id)?;
                 }
                 if made {
                     if let Some(base) = top.base {
                         standing(rows, base)?;
                     }
                     rows.insert_layer(&top)?;
+                } else {
+                    rows.update_layer(&top)?;
                 }
                 let new = successor(&now, &state, &top, operation)?;
                 let old = retired(now, &kept);
@@ -136,7 +156,7 @@ impl Snapshots {
                 }
                 rows.insert(&new)?;
                 let held = old.held().then_some(old.id);
-                Ok((new.id, held, collect(rows, old)?))
+                Ok((new, held, collect(rows, old)?))
             })
         });
         if swapped.is_err()
@@ -150,7 +170,8 @@ impl Snapshots {
         }
         let (now, kept, ended) = swapped?;
         self.end(ended);
-        Ok(Replaced { now, kept, method: top.method })
+        self.note_done(&now, &top.layer);
+        Ok(Replaced { now: now.id, kept, method: top.method })
     }
 
     /// Undoes a replace that kept what was there: the key goes back to the row that had it, which is written to
@@ -161,7 +182,7 @@ impl Snapshots {
         let _seal = self.take_seal(&key)?;
         let _swap = self.take_swap(&key)?;
         let looked = self.store.read(|rows| Looked::at(rows, now, kept, &Kept::Discarded))?;
-        self.unmounted(&looked)?;
+        self.unmounted(&looked.key, &looked.layer)?;
         let (layer, ended) = self.store.write(move |rows| {
             let row = |id: Id| rows.snapshot(id)?.ok_or_else(|| Error::SnapshotNotFound(id.to_string()));
             let (new, old) = (row(now)?, row(kept)?);
@@ -192,14 +213,15 @@ impl Snapshots {
 
     fn seal_old(&self, looked: &Looked, kept: &Kept) -> Result<()> {
         crate::fault::point("snapshot.replace.seal")?;
-        self.layers.seal(&looked.layer, &manifest(&retired(looked.old.clone(), kept), &looked.layer))
+        let retired = retired(looked.old.clone(), kept);
+        self.layers.seal(&looked.layer, &self.manifest(&retired, &looked.layer)?)
     }
 
-    /// Refuses where something is running on the old layer, or may be.
-    fn unmounted(&self, looked: &Looked) -> Result<()> {
-        if self.layers.in_use(&looked.layer)? {
+    /// Refuses where something is running on a key's layer, or may be.
+    pub(super) fn unmounted(&self, key: &str, layer: &Layer) -> Result<()> {
+        if self.layers.in_use(layer)? {
             return Err(Error::precondition(
-                format!("snapshot {:?}", looked.key),
+                format!("snapshot {key:?}"),
                 "it is mounted; stop what runs on it and delete its task, or unmount it, then try again",
             ));
         }
@@ -233,7 +255,7 @@ impl Looked {
 }
 
 /// The key of a snapshot whose content can be replaced.
-fn keyed(rows: &Rows<'_>, target: Id) -> Result<String> {
+pub(super) fn keyed(rows: &Rows<'_>, target: Id) -> Result<String> {
     let row = rows.snapshot(target)?.ok_or_else(|| Error::SnapshotNotFound(target.to_string()))?;
     match (row.kind, &row.key) {
         (Kind::Active, Some(key)) => Ok(key.clone()),

@@ -1,5 +1,6 @@
 //! Retention: what expires, and what a prune is about.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -46,10 +47,12 @@ impl Snapshots {
 
     /// Keeps one for good that was to expire.
     pub fn keep(&self, id: Id) -> Result<()> {
-        self.store.write(move |rows| match rows.snapshot(id)? {
-            Some(row) => rows.update(&Snapshot { expires: None, ..row }),
+        let layer = self.store.write(move |rows| match rows.snapshot(id)? {
+            Some(row) => rows.update(&Snapshot { expires: None, ..row.clone() }).map(|()| row.layer),
             None => Err(Error::SnapshotNotFound(id.to_string())),
-        })
+        })?;
+        self.tell_later(layer);
+        Ok(())
     }
 
     /// The snapshots that loom keeps by a name, unpinned, that the request is about, oldest first.
@@ -59,8 +62,8 @@ impl Snapshots {
     }
 
     /// The paths, at most `limit`, in an active snapshot whose contents, attributes or names have changed behind
-    /// `since` (`Snapshot::taken`), relative to its root. Only what lies in its own layer is looked at: nothing
-    /// else can have changed.
+    /// `since` (`Snapshot::taken`), relative to its root. Only what lies in its own layer is looked at, and in those
+    /// that were its own until behind `since`: nothing else can have changed.
     ///
     /// A write through a mapping that was dirty at that moment is seen once the kernel has written the page out,
     /// and what is changed while the machine's clock is set back is not seen.
@@ -74,8 +77,16 @@ impl Snapshots {
                 needs: "only an active one can change",
             });
         }
-        let (_reading, layer) = self.read_layer(row.layer.ok_or_else(gone)?)?.ok_or_else(gone)?;
-        self.layers.changed_since(&layer, since, limit)
+        let chain = self.read_chain(id)?.ok_or_else(gone)?;
+        let (top, below) = chain.layers().split_first().ok_or_else(gone)?;
+        let mut changed = self.layers.changed_since(top, since, limit)?;
+        for layer in below.iter().filter(|layer| layer.still.is_some_and(|still| still > since)) {
+            let before: HashSet<_> = changed.iter().cloned().collect();
+            let more = self.layers.changed_since(layer, since, limit)?;
+            changed.extend(more.into_iter().filter(|path| !before.contains(path)));
+            changed.truncate(limit);
+        }
+        Ok(changed)
     }
 }
 

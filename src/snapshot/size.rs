@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 
 use super::{Seen, Snapshots, lock};
 use crate::error::Result;
-use crate::layer::Measured;
-use crate::store::{Layer, LayerId, Stage, Usage};
+use crate::layer::{Measured, Space};
+use crate::store::{Home, Layer, LayerId, Stage, Usage};
 
 /// How long what a sealed layer shares is taken for what it was.
 const FRESH: Duration = Duration::from_mins(1);
@@ -73,18 +73,18 @@ impl Snapshots {
         let (measured, found) = (HashMap::new(), Vec::new());
         let mut look = Look { core: self, until, standing, layers, measured, found };
         let sizes = of.iter().map(|seen| look.size(&seen.chain)).collect();
-        let found = look.found;
-        if !found.is_empty() {
-            self.store.write(move |rows| {
-                for (id, usage) in &found {
-                    if let Some(layer) = rows.layer(*id)? {
-                        rows.update_layer(&Layer { usage: Some(*usage), ..layer })?;
-                    }
-                }
-                Ok(())
-            })?;
-        }
+        self.write_usages(look.found)?;
         Ok(sizes)
+    }
+}
+
+impl Snapshots {
+    /// What a home takes, each byte once, as far as that is measured within the time, and what its filesystem says.
+    pub fn space(&self, home: Home, until: Instant) -> Result<Space> {
+        let sealed = self.store.read(|rows| rows.layers())?;
+        let sealed = sealed.into_iter().filter(|layer| layer.home == home);
+        let known = sealed.filter_map(|layer| Some((layer.id, layer.usage?.size))).collect();
+        self.layers.space(home, &known, until)
     }
 }
 
@@ -133,6 +133,7 @@ impl Look<'_> {
         if Instant::now() >= self.until {
             return None;
         }
+        let began = Instant::now();
         let measure = || match self.core.read_layer(layer.id)? {
             Some((_reading, layer)) => {
                 Ok(self.core.layers().measure_shared(&layer, self.until)?.map(|measured| (layer, measured)))
@@ -150,6 +151,8 @@ impl Look<'_> {
             if layer.usage.is_none() {
                 self.found.push((layer.id, measured.usage));
             }
+        } else {
+            self.core.remember(layer.id, measured.usage, began.elapsed());
         }
         Some(measured)
     }

@@ -127,24 +127,33 @@ pub(super) fn snapshot(row: &Row<'_>) -> rusqlite::Result<Snapshot> {
 /// The columns that [`layer`] reads, of a table or alias `l`.
 macro_rules! layer_columns {
     () => {
-        "l.id, l.home, l.base, l.stage, l.size, l.inodes, l.was, l.max_size, l.mapping"
+        "l.id, l.home, l.base, l.stage, l.size, l.inodes, l.was, l.max_size, l.mapping, l.still, \
+         l.merged, l.own_size, l.own_inodes, l.instead_of"
     };
 }
 pub(super) use layer_columns;
 
 /// A layer from [`layer_columns`].
 pub(super) fn layer(row: &Row<'_>) -> rusqlite::Result<Layer> {
-    let size: Option<i64> = row.get(4)?;
-    let inodes: Option<i64> = row.get(5)?;
+    let usage = |size: usize, inodes: usize| -> rusqlite::Result<Option<Usage>> {
+        let (size, inodes): (Option<i64>, Option<i64>) = (row.get(size)?, row.get(inodes)?);
+        Ok(size.zip(inodes).map(|(size, inodes)| Usage { size, inodes }))
+    };
+    let instead_of: Option<String> = row.get(13)?;
+    let mapping: Option<String> = row.get(8)?;
     Ok(Layer {
         id: row.get(0)?,
         home: row.get(1)?,
         base: row.get(2)?,
         stage: row.get(3)?,
-        usage: size.zip(inodes).map(|(size, inodes)| Usage { size, inodes }),
+        usage: usage(4, 5)?,
         was: row.get(6)?,
         max_size: row.get(7)?,
-        mapping: row.get(8)?,
+        mapping: mapping.map(|json| from_json(8, &json)).transpose()?,
+        still: row.get(9)?,
+        merged: row.get(10)?,
+        own: usage(11, 12)?,
+        instead_of: instead_of.map(|json| from_json(13, &json)).transpose()?.unwrap_or_default(),
     })
 }
 

@@ -189,7 +189,13 @@ fn refused(path: &Path, message: impl Into<String>) -> Error {
 }
 
 fn damaged(path: &Path, what: &str) -> Error {
-    refused(path, format!("it is damaged ({what}); stop loomd and restore it from a backup"))
+    refused(
+        path,
+        format!(
+            "it is damaged ({what}); stop loomd and restore it from a backup, or make it anew with `loom check --root {} --rebuild`",
+            path.parent().unwrap_or(path).display()
+        ),
+    )
 }
 
 /// A constructor for `map_err` on what SQLite answers.

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::error::{Error, Result};
+use crate::mapping::Mapping;
 
 /// A snapshot's id: 128 random bits, written as 32 lowercase hex digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -66,7 +67,8 @@ impl FromStr for Id {
 }
 
 /// A layer's id and the name of its directory; never used twice under one root.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
 pub struct LayerId(pub i64);
 
 impl fmt::Display for LayerId {
@@ -100,6 +102,17 @@ impl From<Time> for SystemTime {
     fn from(time: Time) -> Self {
         let distance = std::time::Duration::from_nanos(time.0.unsigned_abs());
         if time.0 < 0 { UNIX_EPOCH - distance } else { UNIX_EPOCH + distance }
+    }
+}
+
+/// RFC 3339.
+impl FromStr for Time {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let wrong = || Error::invalid(format!("time {text:?}"), "a time is as 2026-01-31T12:00:00Z");
+        let time: jiff::Timestamp = text.parse().map_err(|_| wrong())?;
+        i64::try_from(time.as_nanosecond()).map(Self).map_err(|_| wrong())
     }
 }
 
@@ -199,14 +212,37 @@ pub struct Layer {
     pub was: Option<LayerId>,
     /// The most bytes that may be written to it.
     pub max_size: Option<i64>,
-    /// The user and group mapping that the owners in it are written with; none for the host's own.
-    pub mapping: Option<String>,
+    /// The mapping that the owners in it are written with; none where they are the container's own. Only the
+    /// topmost layer of a chain has one.
+    pub mapping: Option<Mapping>,
+    /// Of one that was sealed as it lay, below a snapshot that lives on: the moment that nothing in it changed
+    /// behind.
+    pub still: Option<Time>,
+    /// How many layers were made one in it; 1 for one that is what was written.
+    pub merged: i64,
+    /// Where several were: the usage of the topmost alone.
+    pub own: Option<Usage>,
+    /// The layers that it has the place of: what says that it is stacked on one of these is stacked on it.
+    pub instead_of: Vec<LayerId>,
 }
 
 impl Layer {
     /// One that is not measured, limited or mapped.
     pub fn new(id: LayerId, home: Home, base: Option<LayerId>, stage: Stage) -> Self {
-        Self { id, home, base, stage, usage: None, was: None, max_size: None, mapping: None }
+        Self {
+            id,
+            home,
+            base,
+            stage,
+            usage: None,
+            was: None,
+            max_size: None,
+            mapping: None,
+            still: None,
+            merged: 1,
+            own: None,
+            instead_of: Vec::new(),
+        }
     }
 }
 

@@ -169,6 +169,11 @@ impl<'a> Rows<'a> {
         Ok(counts.unwrap_or_default())
     }
 
+    /// Those that stand on a layer, oldest first.
+    pub fn standing(&self, layer: LayerId) -> Result<Vec<Snapshot>> {
+        self.many(snapshots!("WHERE s.layer = ?1 ORDER BY s.created, s.id"), [layer], columns::snapshot)
+    }
+
     /// Those that an operation made, oldest first.
     pub fn by_operation(&self, operation: Id) -> Result<Vec<Snapshot>> {
         self.many(
@@ -236,8 +241,8 @@ impl<'a> Rows<'a> {
     pub fn insert_layer(&self, layer: &Layer) -> Result<()> {
         self.put_layer(
             layer,
-            "INSERT INTO layers (id, home, base, stage, size, inodes, was, max_size, mapping) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            "INSERT INTO layers (id, home, base, stage, size, inodes, was, max_size, mapping, still, merged, \
+             own_size, own_inodes, instead_of) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
         )
         .map(drop)
     }
@@ -247,7 +252,8 @@ impl<'a> Rows<'a> {
         let changed = self.put_layer(
             layer,
             "UPDATE layers SET home = ?2, base = ?3, stage = ?4, size = ?5, inodes = ?6, was = ?7, max_size = ?8, \
-             mapping = ?9 WHERE id = ?1",
+             mapping = ?9, still = ?10, merged = ?11, own_size = ?12, own_inodes = ?13, \
+             instead_of = ?14 WHERE id = ?1",
         )?;
         if changed == 0 {
             return Err(Error::Internal(format!("layer {} was to be changed and is gone", layer.id)));
@@ -269,6 +275,17 @@ impl<'a> Rows<'a> {
             |row| columns::count(row, 0),
         )?;
         Ok(standing.unwrap_or_default())
+    }
+
+    /// The layers that are stacked on it.
+    pub fn above(&self, id: LayerId) -> Result<Vec<Layer>> {
+        self.many(layers!("WHERE l.base = ?1 ORDER BY l.id"), [id], columns::layer)
+    }
+
+    /// Has everything that stands on a layer stand on another one.
+    pub fn replace_layer(&self, id: LayerId, by: LayerId) -> Result<()> {
+        self.run("UPDATE snapshots SET layer = ?2 WHERE layer = ?1", [id, by])?;
+        self.run("UPDATE layers SET base = ?2 WHERE base = ?1", [id, by]).map(drop)
     }
 
     // Pauses.
@@ -384,6 +401,10 @@ impl<'a> Rows<'a> {
     }
 
     fn put_layer(&self, layer: &Layer, sql: &str) -> Result<usize> {
+        let mapping = layer.mapping.as_ref().map(columns::to_json).transpose();
+        let mapping = mapping.map_err(failed(self.path))?;
+        let others = Some(&layer.instead_of).filter(|others| !others.is_empty());
+        let instead_of = others.map(columns::to_json).transpose().map_err(failed(self.path))?;
         self.run(
             sql,
             params![
@@ -395,7 +416,12 @@ impl<'a> Rows<'a> {
                 layer.usage.map(|usage| usage.inodes),
                 layer.was,
                 layer.max_size,
-                layer.mapping,
+                mapping,
+                layer.still,
+                layer.merged,
+                layer.own.map(|usage| usage.size),
+                layer.own.map(|usage| usage.inodes),
+                instead_of,
             ],
         )
     }

@@ -60,6 +60,21 @@ pub(super) fn web() -> Snapshot {
     }
 }
 
+/// A pool in an image.
+fn image_pool() -> Pool {
+    Pool {
+        path: "/var/lib/loom/pool".into(),
+        kind: "image".into(),
+        source: "/var/lib/loom/pool.img".into(),
+        used: 3_000_000,
+        free: 2_000_000_000,
+        allocated: 2_100_000_000,
+        host_free: 50_000_000_000,
+        reserve: 1_000_000_000,
+        ..Default::default()
+    }
+}
+
 pub(super) fn before() -> Snapshot {
     Snapshot {
         id: "fedcba9876543210fedcba9876543210".into(),
@@ -243,6 +258,37 @@ impl Admin for Fake {
         image::import(self, &mut stream).await
     }
 
+    async fn create_pool(
+        &self,
+        _: &TtrpcContext,
+        request: CreatePoolRequest,
+    ) -> ttrpc::Result<CreatePoolResponse> {
+        if request.device == "/dev/full" {
+            return refuse(Code::FAILED_PRECONDITION, "device /dev/full: it has something on it (ext4)");
+        }
+        let pool = Pool { size: request.size.max(5 << 30), ..image_pool() };
+        Ok(CreatePoolResponse { pool: MessageField::some(pool), ..Default::default() })
+    }
+
+    async fn grow_pool(&self, _: &TtrpcContext, request: GrowPoolRequest) -> ttrpc::Result<GrowPoolResponse> {
+        let pool = Pool { size: request.size, refuses: "the host is full".into(), ..image_pool() };
+        Ok(GrowPoolResponse { pool: MessageField::some(pool), ..Default::default() })
+    }
+
+    async fn move_to_pool(
+        &self,
+        _: &TtrpcContext,
+        request: MoveToPoolRequest,
+        sender: ServerStreamSender<MoveToPoolResponse>,
+    ) -> ttrpc::Result<()> {
+        for container in request.references {
+            let refused = if container == "db" { "it is mounted".to_owned() } else { String::new() };
+            let snapshot = MessageField::some(web());
+            sender.send(&MoveToPoolResponse { container, refused, snapshot, ..Default::default() }).await?;
+        }
+        Ok(())
+    }
+
     async fn status(&self, _: &TtrpcContext, _: StatusRequest) -> ttrpc::Result<StatusResponse> {
         Ok(StatusResponse {
             version: "0.1.0".into(),
@@ -250,6 +296,7 @@ impl Admin for Fake {
             root: "/var/lib/loom".into(),
             root_filesystem: "ext4".into(),
             method: "copy".into(),
+            method_why: "there is no pool".into(),
             containerd: "/run/containerd/containerd.sock".into(),
             listed: 2,
             ..Default::default()

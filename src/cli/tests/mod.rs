@@ -18,6 +18,7 @@ mod branches;
 mod fake;
 mod images;
 mod operations;
+mod pool;
 
 fn words(line: &[&str]) -> Vec<OsString> {
     ["loom"].iter().chain(line).map(OsString::from).collect()

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::Receiver;
 use crate::containerd::client::Client;
-use crate::containerd::manifest::{Manifest, absent};
+use crate::containerd::image::manifest::{Manifest, absent};
 use crate::error::{Error, Result};
 
 /// A tar's unit.
@@ -81,7 +81,7 @@ fn index(image: &Manifest, name: Option<&str>) -> Value {
         "mediaType": image.descriptor.media_type,
         "digest": image.descriptor.digest,
         "size": image.descriptor.size,
-        "platform": image.platform,
+        "platform": image.platform(),
     });
     if let Some(name) = name {
         // As containerd writes and reads them: the whole name, and its tag alone.
@@ -143,6 +143,7 @@ mod tests {
     use std::io::Read as _;
 
     use super::*;
+    use crate::containerd::image::config::Documents;
 
     fn blob(digit: &str) -> Descriptor {
         let media_type = "application/vnd.oci.image.layer.v1.tar".to_owned();
@@ -159,8 +160,7 @@ mod tests {
             descriptor: blob("a"),
             config: blob("b"),
             layers: vec![blob("c"), blob("d")],
-            diff_ids: Vec::new(),
-            platform: json!({"os": "linux"}),
+            documents: Documents::of(&[], json!({"os": "linux", "architecture": ""})),
         }
     }
 
@@ -170,6 +170,7 @@ mod tests {
         let annotations = &index["manifests"][0]["annotations"];
         assert_eq!(annotations["io.containerd.image.name"], "docker.io/library/a:1");
         assert_eq!(annotations["org.opencontainers.image.ref.name"], "1");
+        assert_eq!(index["manifests"][0]["platform"], json!({"os": "linux"}));
         let list = dockers(&image(), Some("docker.io/library/a:1")).unwrap();
         assert_eq!(list[0]["RepoTags"], json!(["docker.io/library/a:1"]));
         assert_eq!(list[0]["Layers"][1], format!("{BLOBS}{}", "d".repeat(64)));

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::form::{Coding, bad};
 use super::store::Written;
-use crate::containerd::image_config::{descriptor, manifest};
+use crate::containerd::image::config::{descriptor, manifest};
 use crate::error::{Error, Result};
 
 /// The most that a document in it may have, in bytes.

@@ -42,7 +42,7 @@ impl Way {
         self.sweep(client, id)
     }
 
-    /// Undoes what an operation of the daemon of this root made, as far as it came: containers, volumes, images,
+    /// Undoes what an operation of the daemon of this root made, as far as it came: containers, volumes, image,
     /// names. It waits for calls of nerdctl that an earlier daemon left running.
     pub(in crate::containerd) async fn undo(
         &self,
@@ -65,7 +65,7 @@ impl Way {
         for volume in volumes.lines().map(str::trim).filter(|name| !name.is_empty()) {
             volume_rm(self, client, None, volume).await?;
         }
-        image::remove(client, operation).await?;
+        image::empty::remove(client, operation).await?;
         leases::end(client, &leases::of_operation(operation), false).await?;
         trail.map_or(Ok(()), Trail::end)
     }

@@ -10,7 +10,7 @@ use super::{Order, Origin, create, merge};
 use crate::containerd::birth::some_at_once;
 use crate::containerd::state::Taking;
 use crate::containerd::{
-    Branched, Brancher, Forked, blocking, containers, image, is_silence, method_of, snapshots,
+    Branched, Brancher, Forked, blocking, containers, image, method_of, snapshots, undo,
 };
 use crate::error::{Error, Kind, Result};
 use crate::operation::Work;
@@ -72,11 +72,7 @@ impl Brancher {
 
     /// Has nerdctl take away all that it made. What cannot be is told, and does not hide why it had to be.
     pub(in crate::containerd) async fn undo_by_nerdctl(&self, work: &Work, order: Order<'_>) {
-        match order.way.undo(order.client, work.id(), self.core.layers().root()).await {
-            Ok(()) => {}
-            Err(left) if is_silence(&left) => work.leaves(&left),
-            Err(left) => work.warn(format!("it leaves something behind: {left}")),
-        }
+        undo::tell(work, order.way.undo(order.client, work.id(), self.core.layers().root()).await);
     }
 
     async fn make_all(
@@ -100,7 +96,7 @@ impl Brancher {
         let forks = forks?;
         // From here on the containers' labels are enough to undo it.
         if forks.iter().any(|fork| fork.error.is_none()) {
-            image::remove(order.client, work.id()).await?;
+            image::empty::remove(order.client, work.id()).await?;
             trail.end()?;
         }
         Ok((forks, cost))
@@ -161,7 +157,8 @@ impl Brancher {
     ) -> Result<Vec<Forked>> {
         work.step("containers")?;
         let platform = order.captured.labels.get("nerdctl/platform").map(String::as_str);
-        let image = image::empty(order.client, work.id(), platform, self.core.layers().root()).await?;
+        let image =
+            image::empty::create(order.client, work.id(), platform, self.core.layers().root()).await?;
         let made = Made { operation: Some(work.id()), expires: order.options.expires() };
         let grant = self.core.grant(state.id, made)?;
         let label = grant.label();

@@ -106,11 +106,11 @@ fn python(program: &str, arguments: &str) -> String {
     format!("python3 - {arguments} <<'END'\n{program}\nEND\n")
 }
 
-fn change(place: &Place, chain: &[Layer], seed: u64, steps: usize) {
+pub(super) fn change(place: &Place, chain: &[Layer], seed: u64, steps: usize) {
     on_mount(place, chain, Access::Write, &python(CHANGE, &format!("{seed} {steps}")));
 }
 
-fn seen(place: &Place, chain: &[Layer]) -> String {
+pub(super) fn seen(place: &Place, chain: &[Layer]) -> String {
     on_mount(place, chain, Access::Read, &python(DESCRIBE, ""))
 }
 

@@ -11,11 +11,13 @@ use rustix::fs::{AtFlags, FileType, RenameFlags, XattrFlags};
 use super::*;
 
 /// What a walk finds at a path.
-struct Thing {
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Thing {
     node: Node,
     device: u64,
     content: Vec<u8>,
     attributes: BTreeMap<OsString, Vec<u8>>,
+    pub(super) modified: (i64, i64),
 }
 
 impl Thing {
@@ -46,6 +48,7 @@ impl Thing {
                 .unwrap()
                 .map(|name| (name.clone(), xattr::get(path, name).unwrap().unwrap()))
                 .collect(),
+            modified: (found.mtime(), found.mtime_nsec()),
         })
     }
 
@@ -80,7 +83,7 @@ fn walk(root: &Path, path: &Path, things: &mut BTreeMap<PathBuf, Thing>) {
 }
 
 /// What the kernel shows of a chain.
-fn mounted(place: &Place, chain: &[Layer]) -> BTreeMap<PathBuf, Thing> {
+pub(super) fn mounted(place: &Place, chain: &[Layer]) -> BTreeMap<PathBuf, Thing> {
     let mut things = BTreeMap::new();
     if chain.is_empty() {
         return things;
@@ -156,7 +159,7 @@ pub(super) fn check(place: &Place, chains: &[Vec<Layer>]) {
 
 /// A change of a tree.
 #[derive(Debug, Clone)]
-enum Step {
+pub(super) enum Step {
     Write(PathBuf, u8, usize),
     Directory(PathBuf),
     Remove(PathBuf),
@@ -278,12 +281,12 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step(), 0..25)
 }
 
 /// Does what the tree lets it do.
-fn change(place: &Place, layer: &Layer, steps: &[Step]) {
+pub(super) fn change(place: &Place, layer: &Layer, steps: &[Step]) {
     for step in steps {
         let _ = step.run(&place.fs(layer));
     }
@@ -298,7 +301,7 @@ fn cases(cases: u32) -> TestRunner {
 impl Place {
     /// Runs on a place that has been emptied again behind every case.
     /// `LOOM_TEST_CASES` times as many.
-    fn cases<S: Strategy>(&self, count: u32, strategy: &S, run: impl Fn(S::Value)) {
+    pub(super) fn cases<S: Strategy>(&self, count: u32, strategy: &S, run: impl Fn(S::Value)) {
         let result = cases(count).run(strategy, |value| {
             run(value);
             for found in self.layers.found().unwrap() {

@@ -8,11 +8,16 @@ mod compare;
 mod difference;
 #[cfg(feature = "fault-points")]
 mod faults;
+mod flatten;
+pub(crate) mod holder;
 mod hostile;
 pub(crate) mod image;
 mod life;
 mod outside;
+mod owners;
+mod quota;
 mod rounds;
+mod sealed;
 mod shape;
 mod zoo;
 
@@ -80,13 +85,18 @@ fn manifest(id: LayerId) -> Manifest {
     Manifest {
         layer: id.0,
         base: Some(1),
-        snapshot: "0123".into(),
-        parent: None,
-        source: None,
-        key: Some("default/1/key".into()),
-        name: None,
-        labels: [("a".to_owned(), "b".to_owned())].into(),
-        created: "2026-01-01T00:00:00Z".into(),
+        snapshot: Told {
+            id: "0123".into(),
+            key: Some("default/1/key".into()),
+            labels: [("a".to_owned(), "b".to_owned())].into(),
+            created: "2026-01-01T00:00:00Z".into(),
+            ..Told::default()
+        },
+        others: Vec::new(),
+        path: Vec::new(),
+        instead_of: Vec::new(),
+        max_size: None,
+        mapping: None,
     }
 }
 

@@ -49,6 +49,22 @@ fn several_are_an_overlay() {
 }
 
 #[test]
+fn what_lies_below_is_shown_under_the_mapping_of_the_topmost() {
+    let ids = "0:200000:65536,65536:7:2".parse().unwrap();
+    let mapping = crate::mapping::Mapping { uids: ids, gids: "0:9:1".parse().unwrap() };
+    let mut chain = chain(Home::Pool, 2);
+    chain[0].mapping = Some(mapping);
+    let options = |access| at("/r", "/p", &chain, access).unwrap().options.join(",");
+    let below = "workdir=/p/layers/3/work,upperdir=/p/layers/3/fs,lowerdir=/r/layers/2/fs:/r/layers/1/fs";
+    let fixed =
+        "index=off,redirect_dir=off,metacopy=off,xino=on,uidmap=0:200000:65536,65536:7:2,gidmap=0:9:1";
+    assert_eq!(options(Access::Write), format!("{fixed},{below}"));
+    assert_eq!(options(Access::Read), format!("{fixed},ro,{below}"));
+    // Alone it is as its own container sees it, and nobody else's.
+    assert_eq!(at("/r", "/p", &chain[..1], Access::Write).unwrap().options, ["rw", "rbind"]);
+}
+
+#[test]
 fn a_chain_is_as_deep_as_containerd_can_mount() {
     let long = format!("/{}", "r".repeat(59));
     let pool = format!("{long}/pool");

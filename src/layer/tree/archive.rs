@@ -25,7 +25,7 @@ use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 
-use rustix::fs::FileType;
+use rustix::fs::{Advice, FileType};
 use rustix::io::Errno;
 
 use super::attributes::Attributes;
@@ -42,6 +42,8 @@ const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 /// Bytes that are read at once.
 const READ: usize = 256 << 10;
+/// How many files of a directory are on their way from the disk while one is written.
+const AHEAD: usize = 16;
 /// The longest path that a system call takes.
 const PATH: usize = 4095;
 
@@ -99,17 +101,32 @@ impl Archive<'_> {
     /// Writes everything where the view stands but the directories, which it answers, the last one first.
     fn files(&mut self) -> Result<Vec<Entry>> {
         let mut directories = Vec::new();
-        for entry in self.view.list(self.count)? {
+        let entries = self.view.list(self.count)?;
+        let mut coming = entries.iter();
+        coming.by_ref().take(AHEAD).for_each(|entry| self.fetch(entry));
+        for entry in &entries {
             fault::point("layer.archive.entry")?;
             (self.tell)(0)?;
+            coming.next().into_iter().for_each(|entry| self.fetch(entry));
             match entry.kind {
-                Some(FileType::Directory) => directories.push(entry),
+                Some(FileType::Directory) => directories.push(entry.clone()),
                 None | Some(FileType::Socket) => self.hidden(&entry.name)?,
-                Some(_) => self.file(&entry)?,
+                Some(_) => self.file(entry)?,
             }
         }
         directories.reverse();
         Ok(directories)
+    }
+
+    /// Has the kernel read a file ahead: the snapshot of a subvolume has nothing of it in memory, and disks answer
+    /// many requests in the time of one. What cannot be had is told when it is read.
+    fn fetch(&self, entry: &Entry) {
+        if entry.kind == Some(FileType::RegularFile)
+            && let Ok(Some(found)) = self.view.find(entry.layer, &entry.name)
+            && let Ok(file) = found.open()
+        {
+            let _ = rustix::fs::fadvise(&file, 0, None, Advice::WillNeed);
+        }
     }
 
     /// Writes that a name is not there, where those below have it.
@@ -216,7 +233,7 @@ impl Archive<'_> {
     }
 
     fn attributes(&self, found: &Pinned, name: &CStr) -> Result<Attributes> {
-        Attributes::of(found.fd.as_fd(), found.status).map_err(self.view.wrong(found.layer, name))
+        found.attributes().map_err(self.view.wrong(found.layer, name))
     }
 
     /// The path of a name where the view stands; refused where unpackers would take it for something else.

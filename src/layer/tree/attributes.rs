@@ -11,6 +11,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::magic;
+use super::owners::{self, Owners};
 
 /// What XFS calls its own form of a POSIX ACL, which it shows beside that.
 pub(super) const XFS_ACL: &[u8] = b"trusted.SGI_ACL_";
@@ -77,6 +78,14 @@ impl Attributes {
         };
         self.extended.retain(|(name, _)| !overlays(name.as_bytes()) && !name.as_bytes().starts_with(XFS_ACL));
         self
+    }
+
+    /// The same as they are in another user namespace. An ACL is in them once, as every filesystem calls it.
+    pub(super) fn owned(mut self, owners: Owners<'_>) -> io::Result<Self> {
+        (self.status.stx_uid, self.status.stx_gid) = owners.of(&self.status)?;
+        self.extended.retain(|(name, _)| !name.as_bytes().starts_with(XFS_ACL));
+        owners::extended(&mut self.extended, owners)?;
+        Ok(self)
     }
 
     /// The extended ones, in the order of their names.

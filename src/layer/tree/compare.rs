@@ -15,7 +15,6 @@ use std::path::PathBuf;
 
 use rustix::fs::FileType;
 
-use super::attributes::Attributes;
 use super::data::Comparer;
 use super::identity;
 use super::touched::{Branch, Touched};
@@ -182,11 +181,12 @@ fn node(found: &Pinned) -> io::Result<Node> {
     } else {
         None
     };
+    let (uid, gid) = found.owner()?;
     Ok(Node {
         kind,
         mode: u32::from(status.stx_mode) & 0o7777,
-        uid: status.stx_uid,
-        gid: status.stx_gid,
+        uid,
+        gid,
         size: if kind == FileType::RegularFile { status.stx_size } else { 0 },
         target,
     })
@@ -215,13 +215,10 @@ fn differences(before: &Pinned, after: &Pinned, bytes: &mut Comparer) -> io::Res
     if one.stx_mode != other.stx_mode {
         differs.push(Aspect::Mode);
     }
-    if (one.stx_uid, one.stx_gid) != (other.stx_uid, other.stx_gid) {
+    if before.owner()? != after.owner()? {
         differs.push(Aspect::Owner);
     }
-    let extended = |found: &Pinned| {
-        let all = Attributes::of(found.fd.as_fd(), found.status)?;
-        Ok::<_, io::Error>(all.without_notes().into_extended())
-    };
+    let extended = |found: &Pinned| Ok::<_, io::Error>(found.attributes()?.without_notes().into_extended());
     if extended(before)? != extended(after)? {
         differs.push(Aspect::Xattrs);
     }

@@ -17,7 +17,7 @@ use crate::store::Usage;
 
 /// Sums the blocks of everything in the tree, its root too; a file with several names counts once.
 pub(in crate::layer) fn measure(root: OwnedFd, at: &Path) -> Result<Usage> {
-    let mut measure = Measure::new(false, None);
+    let mut measure = Measure::new(None);
     measure.whole(root, at)?;
     Ok(measure.usage)
 }
@@ -30,7 +30,18 @@ pub(in crate::layer) fn measure_shared(
     shares: bool,
     until: Instant,
 ) -> Result<Option<Measured>> {
-    let mut measure = Measure::new(shares, Some(until));
+    let mut extents = shares.then(Extents::default);
+    measure_extents(root, at, extents.as_mut(), until)
+}
+
+/// The same; `extents` is there where files of this tree may share some, and gets those that they do.
+pub(in crate::layer) fn measure_extents(
+    root: OwnedFd,
+    at: &Path,
+    extents: Option<&mut Extents>,
+    until: Instant,
+) -> Result<Option<Measured>> {
+    let mut measure = Measure { extents, ..Measure::new(Some(until)) };
     match measure.whole(root, at) {
         Ok(()) => Ok(Some(Measured { usage: measure.usage, shared: measure.shared })),
         Err(_) if measure.late() => Ok(None),
@@ -38,19 +49,39 @@ pub(in crate::layer) fn measure_shared(
     }
 }
 
-struct Measure {
+/// Extents, by place and length, each as often as it was met.
+#[derive(Debug, Default)]
+pub(in crate::layer) struct Extents(Vec<(u64, u64)>);
+
+impl Extents {
+    /// The bytes that they cover, each once.
+    pub(in crate::layer) fn cover(&mut self) -> u64 {
+        self.0.sort_unstable();
+        let mut joined: Vec<(u64, u64)> = Vec::new();
+        for &(place, length) in &self.0 {
+            match joined.last_mut() {
+                Some((from, long)) if place <= *from + *long => *long = (*long).max(place + length - *from),
+                _ => joined.push((place, length)),
+            }
+        }
+        self.0 = joined;
+        self.0.iter().map(|(_, length)| length).sum()
+    }
+}
+
+struct Measure<'a> {
     usage: Usage,
-    /// Of the bytes, those in shared extents; nothing where `shares` is false.
+    /// Of the bytes, those in shared extents; nothing where nobody wants to know those.
     shared: i64,
-    shares: bool,
+    extents: Option<&'a mut Extents>,
     until: Option<Instant>,
     /// Device and inode of files with several names.
     seen: HashSet<(u64, u64)>,
 }
 
-impl Measure {
-    fn new(shares: bool, until: Option<Instant>) -> Self {
-        Self { usage: Usage::default(), shared: 0, shares, until, seen: HashSet::new() }
+impl Measure<'_> {
+    fn new(until: Option<Instant>) -> Self {
+        Self { usage: Usage::default(), shared: 0, extents: None, until, seen: HashSet::new() }
     }
 
     fn whole(&mut self, root: OwnedFd, at: &Path) -> Result<()> {
@@ -86,14 +117,29 @@ impl Measure {
             Err(Errno::WOULDBLOCK | Errno::TXTBSY) => return Ok(()),
             Err(e) => return Err(e.into()),
         };
-        let shared = ioctl::shared_bytes(file, || !self.late())?.ok_or(io::ErrorKind::TimedOut)?;
+        let until = self.until;
+        let late = || until.is_some_and(|until| Instant::now() >= until);
+        let (extents, mut shared) = (&mut self.extents, 0);
+        let all = ioctl::shared_extents(
+            file,
+            || !late(),
+            |place, length| {
+                shared += length;
+                if let Some(extents) = extents {
+                    extents.0.push((place, length));
+                }
+            },
+        )?;
+        if !all {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
         // An extent may reach further than the file's own part of it.
         self.shared += i64::try_from(shared).unwrap_or(i64::MAX).min(stat.st_blocks * 512);
         Ok(())
     }
 }
 
-impl Visit for Measure {
+impl Visit for Measure<'_> {
     const ACTION: &'static str = "measure";
     const POINT: &'static str = "layer.measure.entry";
 
@@ -112,7 +158,7 @@ impl Visit for Measure {
         }
         if stat.st_nlink == 1 || self.seen.insert((stat.st_dev, stat.st_ino)) {
             self.add(&stat);
-            if self.shares && kind == FileType::RegularFile && stat.st_blocks > 0 {
+            if self.extents.is_some() && kind == FileType::RegularFile && stat.st_blocks > 0 {
                 self.add_shared(dir, name, &stat)?;
             }
         }
@@ -129,5 +175,20 @@ impl Visit for Measure {
 
     fn leave(&mut self, _: Option<BorrowedFd<'_>>, _: &CStr) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_extents_cover_counts_once() {
+        let mut extents = Extents(vec![(100, 10), (0, 50), (105, 10), (50, 5), (100, 10), (20, 10)]);
+        assert_eq!(extents.cover(), 70);
+        assert_eq!(extents.0, [(0, 55), (100, 15)]);
+        extents.0.push((110, 10));
+        assert_eq!(extents.cover(), 75);
+        assert_eq!(Extents::default().cover(), 0);
     }
 }

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use super::{Entry, Visit, directory, magic, pin, vanished, walk};
 use crate::error::{Error, Result};
 use crate::layer::ioctl;
+use crate::layer::reclaim::Pace;
 
 /// Rounds over a directory that keeps being filled, or whose reading passed over a name.
 const ROUNDS: usize = 3;
@@ -18,9 +19,19 @@ const ROUNDS: usize = 3;
 /// Removes `name` in `parent` with everything in it. One that is not there is removed. `at` is its
 /// path, for messages.
 pub(in crate::layer) fn remove(parent: BorrowedFd<'_>, name: &CStr, at: &Path) -> Result<()> {
+    remove_at(parent, name, at, None)
+}
+
+/// The same, at a pace.
+pub(in crate::layer) fn remove_at(
+    parent: BorrowedFd<'_>,
+    name: &CStr,
+    at: &Path,
+    mut pace: Option<&mut Pace<'_>>,
+) -> Result<()> {
     let mut round = 1;
     loop {
-        match attempt(parent, name, at) {
+        match attempt(parent, name, at, pace.as_deref_mut()) {
             Err(Error::Io { source, .. })
                 if source.kind() == io::ErrorKind::DirectoryNotEmpty && round < ROUNDS =>
             {
@@ -35,10 +46,11 @@ pub(in crate::layer) fn remove(parent: BorrowedFd<'_>, name: &CStr, at: &Path) -
 pub(in crate::layer) fn empty(dir: BorrowedFd<'_>, at: &Path) -> Result<()> {
     // A descriptor of its own: the position in a directory is the descriptor's.
     let opened = directory(dir, c".").map_err(Error::io("remove", at))?;
-    walk(opened, at, &mut Remove)
+    walk(opened, at, &mut Remove(None))
 }
 
-fn attempt(parent: BorrowedFd<'_>, name: &CStr, at: &Path) -> Result<()> {
+fn attempt(parent: BorrowedFd<'_>, name: &CStr, at: &Path, pace: Option<&mut Pace<'_>>) -> Result<()> {
+    let mut remove = Remove(pace);
     let wrong = |e: io::Error| Error::io::<io::Error>("remove", at)(e);
     let opened = match directory(parent, name) {
         Ok(opened) => opened,
@@ -46,20 +58,22 @@ fn attempt(parent: BorrowedFd<'_>, name: &CStr, at: &Path) -> Result<()> {
         Err(Errno::NOTDIR | Errno::LOOP) => return unlink(parent, name, AtFlags::empty()).map_err(wrong),
         Err(e) => return Err(wrong(e.into())),
     };
-    if !Remove.enter(parent, name, opened.as_fd()).map_err(wrong)? {
+    if !remove.enter(parent, name, opened.as_fd()).map_err(wrong)? {
         return Ok(());
     }
-    walk(opened, at, &mut Remove)?;
-    Remove.leave(Some(parent), name).map_err(wrong)
+    walk(opened, at, &mut remove)?;
+    remove.leave(Some(parent), name).map_err(wrong)
 }
 
-struct Remove;
+/// With the pace that it keeps, if any.
+struct Remove<'a, 'b>(Option<&'a mut Pace<'b>>);
 
-impl Visit for Remove {
+impl Visit for Remove<'_, '_> {
     const ACTION: &'static str = "remove";
     const POINT: &'static str = "layer.remove.entry";
 
     fn other(&mut self, dir: BorrowedFd<'_>, name: &CStr) -> io::Result<Entry> {
+        self.0.as_mut().map_or(Ok(()), |pace| pace.step())?;
         match unlink(dir, name, AtFlags::empty()) {
             Err(e) if e.raw_os_error() == Some(Errno::ISDIR.raw_os_error()) => Ok(Entry::Directory),
             done => done.map(|()| Entry::Done),
@@ -84,12 +98,14 @@ impl Visit for Remove {
     }
 
     fn leave(&mut self, parent: Option<BorrowedFd<'_>>, name: &CStr) -> io::Result<()> {
+        self.0.as_mut().map_or(Ok(()), |pace| pace.step())?;
         let parent = parent.ok_or(Errno::NOTEMPTY)?;
         unlink(parent, name, AtFlags::REMOVEDIR)
     }
 }
 
-fn is_subvolume(opened: BorrowedFd<'_>) -> io::Result<bool> {
+/// True for the root of a subvolume.
+pub(in crate::layer) fn is_subvolume(opened: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(rustix::fs::fstat(opened)?.st_ino == ioctl::SUBVOLUME_INODE && super::super::area::is_btrfs(opened)?)
 }
 

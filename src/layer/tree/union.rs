@@ -12,6 +12,8 @@
 //! is no directory; its attributes are the topmost one's. The root is always merged of all. Redirects and files
 //! without their data ("metacopy") are refused: no mount of ours makes them.
 //!
+//! Whose its files are is told by the container's own ids, also of a layer that is written under a mapping.
+//!
 //! A [`View`] stands in one directory and goes down and up. It holds descriptors, never paths, since the topmost layer
 //! may be live: what moves or vanishes under it is passed over, and no link is followed. However deep the tree,
 //! it holds a bounded number of descriptors.
@@ -22,14 +24,18 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, RawDir, Statx};
 use rustix::io::Errno;
 
+use super::attributes::Attributes;
+use super::owners::Owners;
 use super::{OPEN, READ, Trail, directory, magic, pin, status, vanished};
 use crate::error::{Error, Result};
+use crate::mapping::Mapping;
 
-const OPAQUE: &CStr = c"trusted.overlay.opaque";
+pub(super) const OPAQUE: &CStr = c"trusted.overlay.opaque";
 const REDIRECT: &CStr = c"trusted.overlay.redirect";
 const METACOPY: &CStr = c"trusted.overlay.metacopy";
 const WHITEOUT: &CStr = c"trusted.overlay.whiteout";
@@ -52,6 +58,8 @@ struct Source {
     trail: Trail,
     /// Its whiteouts may be files with an attribute: its root says so.
     marks: bool,
+    /// The mapping that its owners are written with.
+    mapping: Option<Arc<Mapping>>,
 }
 
 /// A name in a directory of some of the layers.
@@ -72,8 +80,10 @@ pub(in crate::layer) struct Pinned {
     pub(in crate::layer) layer: usize,
     /// Open as a path (`O_PATH`) only.
     pub(in crate::layer) fd: OwnedFd,
-    /// What it is.
+    /// What it is; its owner is as it lies on disk.
     pub(in crate::layer) status: Statx,
+    /// The mapping that its owner is written with.
+    mapping: Option<Arc<Mapping>>,
 }
 
 impl Pinned {
@@ -85,6 +95,20 @@ impl Pinned {
     /// True for a directory.
     pub(in crate::layer) fn is_directory(&self) -> bool {
         self.kind() == FileType::Directory
+    }
+
+    /// Its user and group, as the container sees them.
+    pub(in crate::layer) fn owner(&self) -> io::Result<(u32, u32)> {
+        self.owners().of(&self.status)
+    }
+
+    /// All that is set on it, as the container sees it.
+    pub(in crate::layer::tree) fn attributes(&self) -> io::Result<Attributes> {
+        Attributes::of(self.fd.as_fd(), self.status)?.owned(self.owners())
+    }
+
+    fn owners(&self) -> Owners<'_> {
+        Owners { from: self.mapping.as_deref(), to: None }
     }
 
     /// Opens a regular file to be read. Anything else is refused: opening it might do or wait for something.
@@ -108,10 +132,17 @@ impl View {
         for (layer, (tree, at)) in trees.into_iter().enumerate() {
             let opaque = notes(tree.as_fd()).map_err(|e| Error::io::<io::Error>("read", &at)(e))?;
             let trail = Trail::within(tree, each).map_err(Error::io("read", &at))?;
-            layers.push(Source { at, trail, marks: opaque == Opaque::Marks });
+            layers.push(Source { at, trail, marks: opaque == Opaque::Marks, mapping: None });
             root.push(layer);
         }
         Ok(Self { layers, levels: vec![root], path: PathBuf::new() })
+    }
+
+    /// Says which mapping the owners of a layer are written with.
+    pub(in crate::layer) fn written_with(&mut self, layer: usize, mapping: Mapping) {
+        if let Some(source) = self.layers.get_mut(layer) {
+            source.mapping = Some(Arc::new(mapping));
+        }
     }
 
     /// Where it stands, relative to the root; empty there.
@@ -250,13 +281,18 @@ impl View {
         let pinned = || {
             let fd = pin(dir, name)?;
             let status = status(fd.as_fd())?;
-            Ok(Pinned { layer, fd, status })
+            Ok(self.found(layer, fd, status))
         };
         match pinned() {
             Ok(pinned) => Ok(Some(pinned)),
             Err(e) if vanished(e) => Ok(None),
             Err(e) => Err(self.wrong(layer, name)(io::Error::from(e))),
         }
+    }
+
+    fn found(&self, layer: usize, fd: OwnedFd, status: Statx) -> Pinned {
+        let mapping = self.layers.get(layer).and_then(|source| source.mapping.clone());
+        Pinned { layer, fd, status, mapping }
     }
 
     /// What a name is, none for a whiteout; `told` is what the directory says of it.
@@ -274,7 +310,7 @@ impl View {
         }
         let fd = pin(dir, name)?;
         let status = status(fd.as_fd())?;
-        let pinned = Pinned { layer, fd, status };
+        let pinned = self.found(layer, fd, status);
         Ok((!self.is_whiteout(&pinned)?).then(|| pinned.kind()))
     }
 

@@ -27,6 +27,7 @@ pub(super) fn snapshot(seen: Seen) -> proto::Snapshot {
     let mut owner = owner(&seen.snapshot);
     let name = owner.labels.remove(NERDCTL_NAME);
     let Seen { snapshot, chain } = seen;
+    let limit = chain.first().filter(|_| snapshot.kind == Kind::Active).and_then(|top| top.max_size);
     let kind = match snapshot.kind {
         Kind::Active => proto::Kind::KIND_ACTIVE,
         Kind::View => proto::Kind::KIND_VIEW,
@@ -51,6 +52,7 @@ pub(super) fn snapshot(seen: Seen) -> proto::Snapshot {
         image_layer,
         operation: text(snapshot.operation),
         expires: snapshot.expires.map(timestamp).unwrap_or_default(),
+        limit: limit.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0),
         ..Default::default()
     }
 }

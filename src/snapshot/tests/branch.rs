@@ -54,7 +54,9 @@ fn one_fork_takes_the_state_over() {
         operation: None,
         expires: None,
     };
+    let runs = house.runs("default/2/web");
     let (state, _) = house.core.snapshot(web, &take, &mut Still).unwrap();
+    drop(runs);
     let directories = house.directories();
     let grant = house.core.grant(state.id, Made::default()).unwrap();
     let mounts = house.core.prepare("k8s.io/3/fork", "", labels(FORK_LABEL, &grant.label())).unwrap();
@@ -161,7 +163,9 @@ fn a_pin_outlives_the_container_and_its_image() {
 fn what_loom_keeps_can_be_forgotten_and_nothing_else() {
     let house = House::new();
     let web = live(&house, "default/2/web");
+    let runs = house.runs("default/2/web");
     let (state, _) = house.core.snapshot(web, &named("x"), &mut Still).unwrap();
+    drop(runs);
     assert!(matches!(house.core.forget(web), Err(Error::OwnedByContainerd(_))));
     let found = house.core.resolve(&state.id.to_string()[..8]).unwrap();
     assert_eq!(found, house.core.resolve("x").unwrap());
@@ -183,6 +187,7 @@ fn a_source_removed_in_the_middle_stays_until_it_is_copied() {
     }
     let house = House::new();
     let web = live(&house, "default/2/web");
+    let _runs = house.runs("default/2/web");
     let error = house.core.snapshot(web, &named("x"), &mut Removing(&house)).unwrap_err();
     assert_eq!(error.kind(), Class::NotFound);
     assert_eq!(house.directories().len(), 1, "source and copy are both gone, the image is not");

@@ -37,7 +37,7 @@ fn a_commit_that_was_cut_off_is_undone() {
     fs::write(top(&mounts).join("file"), "kept").unwrap();
     let row = house.core.by_key("key").unwrap().unwrap();
     let layer = house.core.get(row.id).unwrap().chain.remove(0);
-    house.core.layers().seal(&layer, &super::super::branch::manifest(&row, &layer)).unwrap();
+    house.core.layers().seal(&layer, &house.core.manifest(&row, &layer).unwrap()).unwrap();
     let house = house.reopen();
     assert_eq!(house.core.stat("key").unwrap().kind, Kind::Active);
     assert!(!house.root().join(format!("layers/{}/layer.json", layer.id)).exists());
@@ -115,7 +115,7 @@ fn a_replace_that_was_cut_off_before_its_swap_is_undone() {
     let new = house.core.layers().next_id();
     house.core.layers().create(below.home, new, Some(&below)).unwrap();
     let row = house.core.get(web).unwrap().snapshot;
-    house.core.layers().seal(&old, &super::super::branch::manifest(&row, &old)).unwrap();
+    house.core.layers().seal(&old, &house.core.manifest(&row, &old).unwrap()).unwrap();
     let house = house.reopen();
     assert_eq!(house.core.all().unwrap(), before);
     assert!(!house.directories().contains(&new.0));

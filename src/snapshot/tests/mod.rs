@@ -3,7 +3,12 @@
 
 mod branch;
 mod crash;
+mod flatten;
+#[cfg(feature = "fault-points")]
+mod flatten_faults;
 mod lifecycle;
+mod limit;
+mod mapped;
 mod model;
 mod publish;
 mod races;
@@ -12,7 +17,9 @@ mod replace;
 #[cfg(feature = "fault-points")]
 mod replace_faults;
 mod retain;
+mod seal;
 mod size;
+mod usage;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,6 +28,7 @@ use std::sync::Arc;
 use super::filter::Filters;
 use super::{FORK_LABEL, Freezer, Keep, Made, Rules, Snapshots, Take};
 use crate::error::Result;
+use crate::layer::tests::holder::Holder;
 use crate::layer::tests::image::Image;
 use crate::layer::{Layers, Mount};
 use crate::store::{Id, Store};
@@ -66,6 +74,11 @@ impl House {
 
     pub(super) fn prepare(&self, key: &str, parent: &str) -> Vec<Mount> {
         self.core.prepare(key, parent, BTreeMap::new()).unwrap()
+    }
+
+    /// Mounts an active snapshot as a running container does: its states are copied until that ends.
+    pub(super) fn runs(&self, key: &str) -> Holder {
+        Holder::new(&self.core.mounts(key).unwrap()[0], "")
     }
 
     /// The id of what containerd has under a key.
@@ -135,8 +148,14 @@ pub(super) fn open(root: &Path) -> Result<Arc<Snapshots>> {
 }
 
 fn open_with(root: &Path, pool: Option<&Path>) -> Result<Arc<Snapshots>> {
+    open_limited(root, pool, None)
+}
+
+/// With a default of what may be written to a layer.
+fn open_limited(root: &Path, pool: Option<&Path>, limit: Option<i64>) -> Result<Arc<Snapshots>> {
     let layers = Layers::open(root, pool)?;
-    let rules = Rules { deny_fork_label: vec!["k8s.io".to_owned()] };
+    let deny_fork_label = vec!["k8s.io".to_owned()];
+    let rules = Rules { deny_fork_label, limit, ..Rules::default() };
     Snapshots::open(Store::open(&root.join("loom.db"))?, layers, rules)
 }
 

@@ -1,12 +1,13 @@
 //! Random requests against the core and against a model that knows nothing of layers.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::super::{FORK_LABEL, Kept, Made, Still};
 use super::{House, labels, named, top};
-use crate::store::Kind;
+use crate::store::{Home, Kind, Stage};
 
 /// A request; numbers choose among what is there.
 #[derive(Debug, Clone)]
@@ -22,6 +23,7 @@ enum Step {
     Unpin(usize),
     Forget(usize),
     Replace(usize, usize, bool),
+    Flatten(usize, usize),
     Restart,
 }
 
@@ -56,7 +58,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => n.clone().prop_map(Step::Pin),
         1 => n.clone().prop_map(Step::Unpin),
         2 => n.clone().prop_map(Step::Forget),
-        3 => (n.clone(), n, any::<bool>()).prop_map(|(n, m, keep)| Step::Replace(n, m, keep)),
+        3 => (n.clone(), n.clone(), any::<bool>()).prop_map(|(n, m, keep)| Step::Replace(n, m, keep)),
+        3 => (n.clone(), n.clone()).prop_map(|(n, m)| Step::Flatten(n, m)),
         1 => Just(Step::Restart),
     ];
     proptest::collection::vec(step, 1..40)
@@ -180,6 +183,21 @@ fn run(mut house: House, steps: Vec<Step>) {
                 assert_eq!(replaced.kept.is_some(), old.held());
                 known.push((replaced.now, new));
             }
+            Step::Flatten(n, m) => {
+                let Some(i) = pick(n, &Known::held) else { continue };
+                let chain = house.core.get(known[i].0).unwrap().chain;
+                let sealed: Vec<_> = chain
+                    .into_iter()
+                    .skip_while(|layer| layer.home != Home::Plain || layer.stage != Stage::Sealed)
+                    .collect();
+                if sealed.len() > 1 {
+                    let start = m % (sealed.len() - 1);
+                    house.core.merge(&sealed[start..], 2 + n % (sealed.len() - start - 1), true).unwrap();
+                }
+                if m % 2 == 0 {
+                    house.core.end_replaced(Duration::ZERO).unwrap();
+                }
+            }
             Step::Restart => house = house.reopen(),
         }
         check(&house, &mut known);
@@ -197,6 +215,7 @@ fn run(mut house: House, steps: Vec<Step>) {
     while !keys.is_empty() {
         keys.retain(|key| house.core.remove(key).is_err());
     }
+    house.core.end_replaced(Duration::ZERO).unwrap();
     assert!(house.core.all().unwrap().is_empty(), "{:?}", house.core.all().unwrap());
     assert!(house.directories().is_empty());
 }

@@ -17,6 +17,8 @@ fn state(house: &House, keep: Keep) -> Snapshot {
     house.write("default/2/web", "state", "one");
     let captured = Some("{\"id\":\"web\"}".to_owned());
     let take = Take { keep, labels: BTreeMap::new(), captured, operation: None, expires: None };
+    // What is sealed as it lies is nobody's alone.
+    let _runs = house.runs("default/2/web");
     house.core.snapshot(house.id("default/2/web"), &take, &mut Still).unwrap().0
 }
 

@@ -13,7 +13,7 @@ fn looked(house: &House, key: &str, parent: &str) -> New {
     let snapshot = fresh(key, Kind::Active, BTreeMap::new()).unwrap();
     let snapshot = house.core.store().read(|rows| below(rows, snapshot, parent)).unwrap();
     let chain = house.core.get(snapshot.parent.unwrap()).unwrap().chain;
-    New { snapshot, home: Home::Plain, base: Base::On(chain) }
+    New { snapshot, home: Home::Plain, base: Base::On(chain), mapping: None, max_size: None }
 }
 
 fn class(made: crate::error::Result<Vec<Mount>>) -> Class {

@@ -171,7 +171,9 @@ fn a_state_for_one_is_taken_over() {
         let (house, web, _) = rolled(house);
         house.prepare("default/3/new", "default/1/base");
         let new = house.id("default/3/new");
+        let runs = house.runs(WEB);
         let state = state(&house, web, Keep::ForOne);
+        drop(runs);
         let replaced = house.core.replace(new, state.id, &Kept::Discarded, None).unwrap();
         let now = row(&house, replaced.now);
         assert_eq!((now.layer, now.source, now.taken), (state.layer, Some(web), state.taken));
@@ -361,7 +363,9 @@ fn a_pin_or_a_removal_in_the_middle_undoes_it() {
         house.write(WEB, "log", "goes on");
         let house = house.reopen();
         assert_eq!(house.text(web, "log"), b"goes on");
-        assert_eq!(house.directories().len(), directories.len() - 1, "the state was forgotten");
+        // The state was forgotten; where it was sealed as it lay, the source still stands on its layer.
+        let gone = usize::from(house.core.layers().pool().is_some());
+        assert_eq!(house.directories().len(), directories.len() - gone);
         assert!(house.core.resolve("two").is_err());
         house.core.commit("default/9/done", WEB, BTreeMap::new()).unwrap();
     }

@@ -93,7 +93,11 @@ fn every_column_comes_back() {
             usage: Some(Usage { size: i64::MAX, inodes: 0 }),
             was: None,
             max_size: Some(i64::MAX),
-            mapping: Some("{}".into()),
+            mapping: Some(serde_json::from_str(r#"{"uids":"0:9:1","gids":"0:8:2"}"#).unwrap()),
+            still: Some(Time(9)),
+            merged: 4,
+            own: Some(Usage { size: 1, inodes: 2 }),
+            instead_of: vec![LayerId(1), LayerId(2)],
         },
         Layer { stage: Stage::Filling, was: Some(LayerId(3)), ..layer(5, None) },
     ];

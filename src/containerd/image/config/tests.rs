@@ -103,23 +103,6 @@ fn the_record_of_a_layer_has_what_was_said() {
 }
 
 #[test]
-fn of_several_manifests_this_machines_is_taken() {
-    let manifest = |architecture: &str, variant: &str, digest: &str| json!({"digest": digest, "platform": {"os": "linux", "architecture": architecture, "variant": variant}});
-    let other = if architecture() == "amd64" { "s390x" } else { "amd64" };
-    let own = [
-        manifest("unknown", "", "attestation"),
-        manifest(other, "", "other"),
-        json!({"digest": "any"}),
-        manifest(architecture(), "", "own"),
-        manifest(architecture(), "", "second"),
-        json!({"digest": "windows", "platform": {"os": "windows", "architecture": architecture()}}),
-    ];
-    assert_eq!(for_this_machine(&own).as_deref(), Some("own"));
-    assert_eq!(for_this_machine(&own[..3]).as_deref(), Some("any"));
-    assert_eq!(for_this_machine(&own[..2]), None);
-}
-
-#[test]
 fn a_dockers_types_are_the_ocis() {
     for (dockers, ocis) in [
         ("application/vnd.docker.image.rootfs.diff.tar.gzip", "application/vnd.oci.image.layer.v1.tar+gzip"),

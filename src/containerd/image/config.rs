@@ -15,23 +15,23 @@ use std::collections::HashMap;
 use containerd_client::types::Descriptor;
 use serde_json::{Map, Value, json};
 
-use super::client::Client;
-use super::content;
-use crate::error::{Error, Result};
+use crate::containerd::client::Client;
+use crate::containerd::content;
+use crate::error::Result;
 use crate::store::{Id, Time};
 
 mod instruction;
 mod process;
 mod words;
 
-pub(super) use instruction::apply;
-pub(super) use process::{args, of_container};
+pub(in crate::containerd) use instruction::apply;
+pub(in crate::containerd) use process::{args, of_container};
 
 /// The media types of what is written.
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-pub(super) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(in crate::containerd) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// That of a layer as it is, not compressed.
-pub(super) const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+pub(in crate::containerd) const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// Docker's own, and what they are called by the OCI.
 const DOCKERS: [(&str, &str); 6] = [
@@ -56,36 +56,23 @@ const KEEPS_CONTENT: &str = "containerd.io/gc.ref.content.";
 
 /// An image for one platform.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Documents {
+pub(in crate::containerd) struct Documents {
     /// Its layers' descriptors, the lowest first.
-    pub(super) layers: Vec<Value>,
+    pub(in crate::containerd) layers: Vec<Value>,
     /// Its configuration.
-    pub(super) config: Value,
+    pub(in crate::containerd) config: Value,
 }
 
 impl Documents {
-    /// The documents of an image, those for this machine where it has several; none where one of them is not here.
-    pub(super) async fn read(client: &Client, target: &Descriptor) -> Result<Option<Self>> {
-        let Some(mut manifest) = parse(client, &target.digest).await? else { return Ok(None) };
-        if let Some(Value::Array(all)) = manifest.get("manifests") {
-            let Some(digest) = for_this_machine(all) else { return Ok(None) };
-            let Some(one) = parse(client, &digest).await? else { return Ok(None) };
-            manifest = one;
-        }
-        let Some(config) = manifest.pointer("/config/digest").and_then(Value::as_str) else {
-            return Ok(None);
-        };
-        let Some(config) = parse(client, config).await? else { return Ok(None) };
-        let Some(Value::Array(mut layers)) = manifest.get_mut("layers").map(Value::take) else {
-            return Ok(None);
-        };
+    /// Those of an image with these layers' descriptors and this configuration.
+    pub(in crate::containerd) fn of(layers: &[Value], config: Value) -> Self {
+        let mut layers = layers.to_vec();
         layers.iter_mut().for_each(as_oci);
-        let documents = Self { layers, config };
-        Ok((documents.layers.len() == documents.diff_ids().len()).then_some(documents))
+        Self { layers, config }
     }
 
     /// An image of nothing, for a platform such as `linux/arm/v7` or for this machine's.
-    pub(super) fn bare(platform: Option<&str>) -> Self {
+    pub(in crate::containerd) fn bare(platform: Option<&str>) -> Self {
         let mut parts = platform.unwrap_or_default().split('/');
         let part =
             |part: Option<&str>, own: &str| part.filter(|part| !part.is_empty()).unwrap_or(own).to_owned();
@@ -104,25 +91,25 @@ impl Documents {
     }
 
     /// The digests of its layers' bytes, the lowest first.
-    pub(super) fn diff_ids(&self) -> Vec<&str> {
+    pub(in crate::containerd) fn diff_ids(&self) -> Vec<&str> {
         let ids = self.config.pointer("/rootfs/diff_ids").and_then(Value::as_array);
         ids.into_iter().flatten().filter_map(Value::as_str).collect()
     }
 
     /// The name of the snapshot of all its layers; none where it has no layer.
-    pub(super) fn chain_id(&self) -> Option<String> {
+    pub(in crate::containerd) fn chain_id(&self) -> Option<String> {
         chain_ids(&self.diff_ids()).pop()
     }
 
     /// Its platform, such as `linux/amd64`.
-    pub(super) fn platform(&self) -> String {
+    pub(in crate::containerd) fn platform(&self) -> String {
         let parts = ["os", "architecture", "variant"].map(|part| self.config.get(part));
         let parts = parts.into_iter().flatten().filter_map(Value::as_str).filter(|part| !part.is_empty());
         parts.collect::<Vec<_>>().join("/")
     }
 
     /// Adds a layer on top.
-    pub(super) fn push(&mut self, layer: Value, diff_id: &str) {
+    pub(in crate::containerd) fn push(&mut self, layer: Value, diff_id: &str) {
         self.layers.push(layer);
         change_in(&mut self.config, "rootfs", |rootfs| {
             rootfs.insert("type".to_owned(), json!("layers"));
@@ -132,7 +119,7 @@ impl Documents {
 
     /// Takes all layers but the lowest `count` away. History goes on telling what was done, and that it has no
     /// layer of its own any more.
-    pub(super) fn keep_layers(&mut self, count: usize) {
+    pub(in crate::containerd) fn keep_layers(&mut self, count: usize) {
         self.layers.truncate(count);
         if let Some(Value::Array(ids)) = self.config.pointer_mut("/rootfs/diff_ids") {
             ids.truncate(count);
@@ -146,7 +133,13 @@ impl Documents {
 
     /// Adds an entry for the topmost layer to its history; the image is made at this moment, by this author where
     /// one is named.
-    pub(super) fn record(&mut self, created: Time, created_by: &str, author: &str, comment: &str) {
+    pub(in crate::containerd) fn record(
+        &mut self,
+        created: Time,
+        created_by: &str,
+        author: &str,
+        comment: &str,
+    ) {
         let created = created.to_string();
         let mut entry = json!({"created": created, "created_by": created_by});
         for (field, text) in [("author", author), ("comment", comment)] {
@@ -173,7 +166,11 @@ impl Documents {
 
     /// Writes both documents: the configuration keeps the snapshot of its layers, the manifest keeps it and the
     /// blobs that are here. Answers what an image's record is to name.
-    pub(super) async fn write(&self, leased: &Client, snapshotter: &str) -> Result<Descriptor> {
+    pub(in crate::containerd) async fn write(
+        &self,
+        leased: &Client,
+        snapshotter: &str,
+    ) -> Result<Descriptor> {
         let keeps: Vec<_> =
             self.chain_id().map(|chain| keeps_snapshot(snapshotter, &chain)).into_iter().collect();
         let config = content::write(leased, CONFIG, &self.config, &keeps).await?;
@@ -189,7 +186,7 @@ impl Documents {
     }
 
     /// How many of its layers, from the lowest on, have blobs here.
-    pub(super) async fn blobs(&self, client: &Client) -> Result<usize> {
+    pub(in crate::containerd) async fn blobs(&self, client: &Client) -> Result<usize> {
         for (below, layer) in self.layers.iter().enumerate() {
             if blob(client, layer).await?.is_none() {
                 return Ok(below);
@@ -199,7 +196,7 @@ impl Documents {
     }
 
     /// True where all its layers have blobs here.
-    pub(super) async fn is_portable(&self, client: &Client) -> Result<bool> {
+    pub(in crate::containerd) async fn is_portable(&self, client: &Client) -> Result<bool> {
         Ok(self.blobs(client).await? == self.layers.len())
     }
 }
@@ -212,7 +209,7 @@ async fn blob<'a>(client: &Client, layer: &'a Value) -> Result<Option<&'a str>> 
 }
 
 /// The manifest of an image with this configuration and these layers, which are descriptors.
-pub(super) fn manifest(config: &str, size: i64, layers: &[Value]) -> Value {
+pub(in crate::containerd) fn manifest(config: &str, size: i64, layers: &[Value]) -> Value {
     json!({
         "schemaVersion": 2,
         "mediaType": MANIFEST,
@@ -222,17 +219,17 @@ pub(super) fn manifest(config: &str, size: i64, layers: &[Value]) -> Value {
 }
 
 /// A blob, as documents name it.
-pub(super) fn descriptor(media: &str, digest: &str, size: i64) -> Value {
+pub(in crate::containerd) fn descriptor(media: &str, digest: &str, size: i64) -> Value {
     json!({"mediaType": media, "digest": digest, "size": size})
 }
 
 /// What has a configuration keep the snapshot of an image's layers.
-pub(super) fn keeps_snapshot(snapshotter: &str, chain_id: &str) -> (String, String) {
+pub(in crate::containerd) fn keeps_snapshot(snapshotter: &str, chain_id: &str) -> (String, String) {
     (format!("{KEEPS_SNAPSHOT}{snapshotter}"), chain_id.to_owned())
 }
 
 /// What has a manifest keep its configuration and these layers.
-pub(super) fn keeps_content<'a>(
+pub(in crate::containerd) fn keeps_content<'a>(
     config: &str,
     layers: impl IntoIterator<Item = &'a str>,
 ) -> Vec<(String, String)> {
@@ -243,7 +240,7 @@ pub(super) fn keeps_content<'a>(
 
 /// The snapshotter that these labels of a configuration say has the snapshot of its layers. Of several, our own
 /// usual name goes first.
-pub(super) fn snapshotter(labels: &HashMap<String, String>, chain_id: &str) -> Option<String> {
+pub(in crate::containerd) fn snapshotter(labels: &HashMap<String, String>, chain_id: &str) -> Option<String> {
     let having = labels.iter().filter(|(_, chain)| *chain == chain_id);
     let mut names: Vec<&str> = having.filter_map(|(label, _)| label.strip_prefix(KEEPS_SNAPSHOT)).collect();
     names.sort_by_key(|name| (*name != USUAL, *name));
@@ -251,7 +248,7 @@ pub(super) fn snapshotter(labels: &HashMap<String, String>, chain_id: &str) -> O
 }
 
 /// The chain ids of these layers, the lowest first: what containerd calls their snapshots.
-pub(super) fn chain_ids(diff_ids: &[&str]) -> Vec<String> {
+pub(in crate::containerd) fn chain_ids(diff_ids: &[&str]) -> Vec<String> {
     let mut chain: Vec<String> = Vec::with_capacity(diff_ids.len());
     for diff_id in diff_ids {
         chain.push(chain_id(chain.last().map_or("", String::as_str), diff_id));
@@ -260,7 +257,7 @@ pub(super) fn chain_ids(diff_ids: &[&str]) -> Vec<String> {
 }
 
 /// The chain id of a layer on those below it (`""` for none).
-pub(super) fn chain_id(below: &str, diff_id: &str) -> String {
+pub(in crate::containerd) fn chain_id(below: &str, diff_id: &str) -> String {
     if below.is_empty() {
         return diff_id.to_owned();
     }
@@ -269,7 +266,7 @@ pub(super) fn chain_id(below: &str, diff_id: &str) -> String {
 
 /// The layer that a state is on this node alone, and its diff id. It is of one namespace: no other can have it by
 /// its name.
-pub(super) fn of_node(state: Id, namespace: &str) -> (Value, String) {
+pub(in crate::containerd) fn of_node(state: Id, namespace: &str) -> (Value, String) {
     let text = format!("loom: state {state} in namespace {namespace}, on this node alone");
     let digest = content::digest(text.as_bytes());
     let size = i64::try_from(text.len()).unwrap_or(i64::MAX);
@@ -279,12 +276,12 @@ pub(super) fn of_node(state: Id, namespace: &str) -> (Value, String) {
 }
 
 /// True for a layer that is this node's alone.
-pub(super) fn is_of_node(layer: &Value) -> bool {
+pub(in crate::containerd) fn is_of_node(layer: &Value) -> bool {
     layer.get("annotations").is_some_and(|annotations| annotations.get(STATE).is_some())
 }
 
 /// Go's name for this machine's architecture.
-pub(super) fn architecture() -> &'static str {
+pub(in crate::containerd) fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
@@ -292,39 +289,6 @@ pub(super) fn architecture() -> &'static str {
         "powerpc64" => "ppc64le",
         other => other,
     }
-}
-
-async fn parse(client: &Client, digest: &str) -> Result<Option<Value>> {
-    let Some(document) = content::read(client, digest).await? else { return Ok(None) };
-    let document = serde_json::from_slice(&document);
-    document
-        .map(Some)
-        .map_err(|e| Error::precondition(format!("content {digest}"), format!("it is not JSON: {e}")))
-}
-
-/// The digest of the manifest that containerd takes of several on this machine: its own architecture, newest variant
-/// first, then one that it can run too.
-pub(super) fn for_this_machine(all: &[Value]) -> Option<String> {
-    let text = |manifest: &Value, at: &str| manifest.pointer(at).and_then(Value::as_str).map(str::to_owned);
-    let rank = |manifest: &Value| {
-        if text(manifest, "/platform/os").is_some_and(|os| os != "linux") {
-            return None;
-        }
-        let variant = text(manifest, "/platform/variant").unwrap_or_default();
-        let variant = variant.trim_start_matches('v').parse().unwrap_or(0_u32);
-        match (architecture(), text(manifest, "/platform/architecture").as_deref()) {
-            // Newer variants of amd64 may have what this machine has not.
-            ("amd64", Some("amd64")) => Some((2, u32::MAX - variant)),
-            (own, Some(its)) if own == its => Some((2, variant)),
-            ("amd64", Some("386")) | ("arm64", Some("arm")) => Some((1, variant)),
-            // It does not say, and may be any.
-            (_, None) => Some((0, 0)),
-            _ => None,
-        }
-    };
-    let ranked = all.iter().filter_map(|manifest| Some((rank(manifest)?, text(manifest, "/digest")?)));
-    // The first of those that are as good.
-    ranked.reduce(|best, next| if next.0 > best.0 { next } else { best }).map(|(_, digest)| digest)
 }
 
 /// Calls a descriptor's media type as the OCI does.

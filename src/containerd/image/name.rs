@@ -17,7 +17,7 @@ const LONGEST: usize = 255;
 const LONGEST_TAG: usize = 128;
 
 /// The whole name of an image; a name with a digest, and one that breaks the grammar, is invalid.
-pub(super) fn whole(name: &str) -> Result<String> {
+pub(in crate::containerd) fn whole(name: &str) -> Result<String> {
     let refused = |why: String| Error::invalid(format!("image name {name:?}"), why);
     if name.is_empty() {
         return Err(refused("it is empty; write [DOMAIN/]NAME[:TAG]".to_owned()));
