@@ -110,6 +110,7 @@ while :; do
     9) [ $c -le 32 ] || mv h$((c-32)) i$((c-32));;
     esac
     echo e $n >>log
+    usleep 2000
 done
 "#;
 
