@@ -155,6 +155,9 @@ impl House {
         // As it was: stopped, with what the container has now.
         stage.containerd.remove(&["try"]);
         stage.loom(&["fork", "web", "--name", "try", "--no-start"]);
+        // What containerd's collector is to remove has no record any more, and is there until it does.
+        stage.containerd.collect();
+        wait_until("all to agree", || self.check(&[]).1.is_empty());
     }
 
     fn end(self) {
