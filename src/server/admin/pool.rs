@@ -48,9 +48,9 @@ impl Admin {
             }
             Ok(())
         };
-        let (moved, sent) = tokio::join!(moves, send);
-        moved?;
-        sent
+        let (done, told) = tokio::join!(moves, send);
+        done?;
+        told
     }
 }
 
