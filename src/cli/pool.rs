@@ -50,11 +50,12 @@ impl Run<'_> {
     async fn move_to_pool(&mut self, containers: Vec<String>) -> Result<Answer, Failure> {
         let told = self.client.move_to_pool(containers).await?;
         let (moved, refused): (Vec<_>, Vec<_>) = told.into_iter().partition(|one| one.refused.is_empty());
-        let mut answer = Answer::of(if self.json {
+        let out = if self.json {
             json::text(&moved.iter().map(json::Moved::from).collect::<Vec<_>>())?
         } else {
             moved.iter().map(|one| clean(&one.container) + "\n").collect()
-        });
+        };
+        let mut answer = Answer::of(out);
         if moved.is_empty() && refused.is_empty() {
             "nothing is left to move\n".clone_into(&mut answer.note);
         }

@@ -54,9 +54,10 @@ impl Memory {
         if self.wrong == wrong {
             return;
         }
-        match &wrong {
-            Some(why) => tracing::warn!("the pool does not grow: {why}"),
-            None => tracing::warn!("the pool can grow again"),
+        if let Some(why) = &wrong {
+            tracing::warn!("the pool does not grow: {why}");
+        } else {
+            tracing::warn!("the pool can grow again");
         }
         self.wrong = wrong;
     }
