@@ -127,15 +127,15 @@ impl Brancher {
             work.step("image")?;
             // An image has the owners that its containers see, whatever user namespace its source runs in.
             let operation = Some(work.id());
-            let plain = blocking(&self.core, move |core| core.unmapped(state, operation)).await?;
+            let unmapped = blocking(&self.core, move |core| core.unmapped(state, operation)).await?;
             let image = async {
                 let lease = Lease::take(&client, self.core.layers().root(), work.id()).await?;
-                let source = Source { state: plain.clone(), ..source };
+                let source = Source { state: unmapped.clone(), ..source };
                 self.make_image(&work, &lease, &commit, source, begun).await
             };
             let image = image.await;
-            if plain.id != state {
-                self.release(plain.id).await;
+            if unmapped.id != state {
+                self.release(unmapped.id).await;
             }
             image
         };

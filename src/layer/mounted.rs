@@ -36,8 +36,8 @@ pub(super) struct Named {
 
 impl Named {
     /// True where a layer is mounted, as far as is known.
-    pub(super) fn contains(&self, id: &LayerId) -> bool {
-        self.ids.contains(id) || self.upper.is_some_and(|upper| *id < upper)
+    pub(super) fn contains(&self, id: LayerId) -> bool {
+        self.ids.contains(&id) || self.upper.is_some_and(|upper| id < upper)
     }
 }
 

@@ -217,6 +217,14 @@ fn number(directory: &Path, name: &str) -> Option<u64> {
 
 /// A UUID as it is written.
 pub(super) fn hyphened(uuid: [u8; 16]) -> String {
-    let hyphen = |at| if matches!(at, 4 | 6 | 8 | 10) { "-" } else { "" };
-    uuid.iter().enumerate().map(|(at, byte)| format!("{}{byte:02x}", hyphen(at))).collect()
+    let all = u128::from_be_bytes(uuid);
+    let part = |from: u32, bits: u32| (all >> from) & ((1 << bits) - 1);
+    format!(
+        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+        part(96, 32),
+        part(80, 16),
+        part(64, 16),
+        part(48, 16),
+        part(0, 48)
+    )
 }

@@ -103,7 +103,7 @@ fn reclaim<'a>(areas: impl Iterator<Item = &'a Area>, mut pace: Option<&mut Pace
     let mounted = mounted::layers()?;
     let mut left = 0;
     for (area, id) in trash {
-        if mounted.contains(&id) {
+        if mounted.contains(id) {
             left += 1;
             continue;
         }

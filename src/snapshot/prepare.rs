@@ -145,7 +145,7 @@ impl Snapshots {
             }
         };
         let layer =
-            Layer { mapping, max_size, ..Layer::new(id, home, below.first().map(|l| l.id), Stage::Writable) };
+            Layer { max_size, mapping, ..Layer::new(id, home, below.first().map(|l| l.id), Stage::Writable) };
         let mut chain = vec![layer.clone()];
         chain.extend_from_slice(below);
         let mounts = self.mounts_of(title, &chain, access)?;
