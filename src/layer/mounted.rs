@@ -302,7 +302,7 @@ mod tests {
                 format!("rw,lowerdir={lower},upperdir=/r/layers/{upper}/fs,workdir=/r/layers/{upper}/work");
             scan(format!("50 30 0:45 / /x rw - overlay overlay {options}").as_bytes(), &mut found);
         }
-        let mounted: Vec<i64> = (0..12).filter(|id| found.contains(&LayerId(*id))).collect();
+        let mounted: Vec<i64> = (0..12).filter(|id| found.contains(LayerId(*id))).collect();
         assert_eq!(mounted, [0, 1, 2, 3, 4, 5, 6, 7, 9]);
     }
 
