@@ -66,6 +66,13 @@ impl House {
         (Self { core, pool, dir }, found)
     }
 
+    /// A state on which nothing else stands, called "leaf": its source has nothing of its own.
+    fn leaf(&self) {
+        for name in ["third", "leaf"] {
+            self.snapshot("default/3/web", name);
+        }
+    }
+
     fn layer(&self, name: &str) -> (Home, LayerId, PathBuf) {
         let row = self.core.resolve(name).unwrap();
         let layer = self.core.get(row.id).unwrap().chain.remove(0);
@@ -159,39 +166,41 @@ fn what_a_request_is_making_is_no_finding() {
 #[test]
 fn a_missing_directory_is_told_with_what_stands_on_it() {
     let house = House::new(None);
-    let (.., path) = house.layer("first");
+    house.leaf();
+    let (.., path) = house.layer("leaf");
     fs::remove_dir_all(path).unwrap();
     let found = house.running(true);
     assert_eq!(codes(&found), [(Code::LayerMissing, Repair::None)]);
-    assert!(found[0].message.contains("snapshot first"), "{found:?}");
-    house.core.forget(house.core.resolve("first").unwrap().id).unwrap();
+    assert!(found[0].message.contains("snapshot leaf"), "{found:?}");
+    house.core.forget(house.core.resolve("leaf").unwrap().id).unwrap();
     assert_eq!(house.running(false), []);
 }
 
 #[test]
 fn a_lost_row_is_left_to_a_rebuild() {
     let house = House::new(None);
-    let (_, id, path) = house.layer("first");
-    house.sql(&format!("DELETE FROM snapshots WHERE name = 'first'; DELETE FROM layers WHERE id = {id}"));
+    house.leaf();
+    let (_, id, path) = house.layer("leaf");
+    house.sql(&format!("DELETE FROM snapshots WHERE name = 'leaf'; DELETE FROM layers WHERE id = {id}"));
     let found = house.running(true);
     assert_eq!(codes(&found), [(Code::LayerLost, Repair::None)]);
     assert!(
-        found[0].message.contains("snapshot first") && found[0].message.contains("--rebuild"),
+        found[0].message.contains("snapshot leaf") && found[0].message.contains("--rebuild"),
         "{found:?}"
     );
     assert!(path.exists());
 
     let (house, found) = house.offline(How::Rebuild);
     assert_eq!(codes(&found), [(Code::DatabaseRebuilt, Repair::Done)]);
-    assert_eq!(house.text(house.core.resolve("first").unwrap().id), "first");
+    assert_eq!(house.text(house.core.resolve("leaf").unwrap().id), "now");
 
     // The snapshot alone: its layer is not taken for garbage.
-    house.sql("DELETE FROM snapshots WHERE name = 'first'");
+    house.sql("DELETE FROM snapshots WHERE name = 'leaf'");
     let (house, found) = house.offline(How::Repair);
     assert_eq!(codes(&found), [(Code::LayerUnused, Repair::None)]);
     assert!(path.exists());
     let (house, _) = house.offline(How::Rebuild);
-    assert_eq!(house.text(house.core.resolve("first").unwrap().id), "first");
+    assert_eq!(house.text(house.core.resolve("leaf").unwrap().id), "now");
 }
 
 #[test]

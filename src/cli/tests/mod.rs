@@ -163,7 +163,8 @@ fn programs_read_json() {
   "operation": "5eed5eed5eed5eed5eed5eed5eed5eed",
   "expires": null,
   "images": [],
-  "size": null
+  "size": null,
+  "limit": null
 }
 "#
         );

@@ -98,7 +98,7 @@ fn what_was_taken_for_clones_goes_with_the_last_of_them() {
         house.core.remove(&format!("default/{}/fork-{n}", 3 + n)).unwrap();
     }
     house.core.remove("default/1/base").unwrap();
-    assert!(house.directories().is_empty());
+    assert!(house.empties());
     assert!(house.core.all().unwrap().is_empty(), "no row outlives its lineage");
 }
 
@@ -156,7 +156,7 @@ fn a_pin_outlives_the_container_and_its_image() {
     house.core.unpin(web).unwrap();
     assert!(house.core.unpin(web).is_err());
     assert!(house.core.all().unwrap().is_empty());
-    assert!(house.directories().is_empty());
+    assert!(house.empties());
 }
 
 #[test]

@@ -90,7 +90,7 @@ fn a_removal_that_was_cut_off_is_finished() {
         })
         .unwrap();
     let house = house.reopen();
-    assert!(house.directories().is_empty());
+    assert!(house.empties());
     house.settle(0);
 }
 

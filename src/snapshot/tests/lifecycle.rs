@@ -95,7 +95,7 @@ fn a_layer_goes_when_nothing_stands_on_it() {
     house.core.remove("two").unwrap();
     assert_eq!(house.directories().len(), 1);
     house.core.remove("one").unwrap();
-    assert!(house.directories().is_empty());
+    assert!(house.empties());
     assert!(house.core.all().unwrap().is_empty());
     house.settle(0);
     let house = house.reopen();

@@ -141,6 +141,15 @@ impl House {
         ids.sort_unstable();
         ids
     }
+
+    /// True once nothing is left in `layers/`: a sealed pool layer leaves it behind the answer.
+    pub(super) fn empties(&self) -> bool {
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while !self.directories().is_empty() && std::time::Instant::now() < until {
+            std::thread::yield_now();
+        }
+        self.directories().is_empty()
+    }
 }
 
 pub(super) fn open(root: &Path) -> Result<Arc<Snapshots>> {

@@ -217,7 +217,7 @@ fn run(mut house: House, steps: Vec<Step>) {
     }
     house.core.end_replaced(Duration::ZERO).unwrap();
     assert!(house.core.all().unwrap().is_empty(), "{:?}", house.core.all().unwrap());
-    assert!(house.directories().is_empty());
+    assert!(house.empties());
 }
 
 fn check(house: &House, known: &mut [(crate::store::Id, Known)]) {

@@ -27,7 +27,7 @@ fn a_parent_removed_in_the_middle_of_prepare_is_not_found() {
     let new = looked(&house, "live", "base");
     house.core.remove("base").unwrap();
     assert_eq!(class(house.core.make(new)), Class::NotFound);
-    assert!(house.directories().is_empty() && house.core.all().unwrap().is_empty());
+    assert!(house.empties() && house.core.all().unwrap().is_empty());
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn a_removal_does_not_end_what_is_being_committed() {
     }
     drop(sealing);
     house.core.remove("key").unwrap();
-    assert!(house.directories().is_empty());
+    assert!(house.empties());
 }
 
 #[test]
@@ -66,6 +66,6 @@ fn a_pin_that_ends_while_its_snapshot_is_removed_leaves_nothing() {
     house.core.unpin(row.id).unwrap();
     let held = Snapshot { key: None, kind: Kind::Committed, ..row };
     house.core.seal(&held, &layer).unwrap();
-    assert!(house.core.all().unwrap().is_empty() && house.directories().is_empty());
+    assert!(house.core.all().unwrap().is_empty() && house.empties());
     house.settle(0);
 }

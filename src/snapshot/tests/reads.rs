@@ -86,7 +86,7 @@ fn a_chain_stays_on_disk_while_it_is_read() {
     assert!(house.core.read_chain(web).is_err() && house.core.all().unwrap().is_empty());
     drop(chain);
     house.settle(0);
-    assert!(house.directories().is_empty());
+    assert!(house.empties());
 }
 
 #[test]

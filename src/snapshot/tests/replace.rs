@@ -108,7 +108,7 @@ fn back_and_forward(house: House) {
     assert_eq!(house.text(house.id(WEB), "log"), b"three");
     house.core.remove(WEB).unwrap();
     house.core.remove("default/1/base").unwrap();
-    assert!(house.core.all().unwrap().is_empty() && house.directories().is_empty());
+    assert!(house.core.all().unwrap().is_empty() && house.empties());
 }
 
 #[test]

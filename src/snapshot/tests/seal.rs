@@ -42,7 +42,6 @@ fn limit(house: &House, id: Id, limit: i64) {
 fn the_layer_itself_becomes_the_state() {
     let house = House::new();
     let web = web(&house);
-    limit(&house, web, 7);
     let (before, old) = (ids(&house, web), top(&house.core.mounts(WEB).unwrap()));
     let inode = |path: std::path::PathBuf| std::os::unix::fs::MetadataExt::ino(&path.metadata().unwrap());
     let file = inode(old.join("log"));
@@ -52,7 +51,6 @@ fn the_layer_itself_becomes_the_state() {
     let (stands, of_state) = (chain(&house, web), chain(&house, state.id));
     assert_eq!((stands.len(), stands[1..].to_vec()), (before.len() + 1, of_state.clone()));
     assert_eq!((stands[0].stage, stands[1].stage), (Stage::Writable, Stage::Sealed));
-    assert_eq!((stands[0].max_size, stands[1].max_size), (Some(7), None));
     assert_eq!((stands[1].was, stands[1].still), (None, state.taken));
     let sealed = house.core.layers().fs(Home::Plain, stands[1].id);
     assert_eq!(inode(sealed.join("log")), file, "nothing was copied");
