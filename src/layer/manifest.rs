@@ -7,6 +7,7 @@
 //! A layer that is written to has the same as an extended attribute of its directory: whose it is. A sealed one keeps
 //! that, and `layer.json` counts.
 
+use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -16,9 +17,9 @@ use std::path::Path;
 use rustix::fs::{AtFlags, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 
-use super::{Manifest, Seal};
 use crate::error::{Error, Result};
 use crate::fault;
+use crate::mapping::Mapping;
 use crate::store::LayerId;
 
 const NAME: &CStr = c"layer.json";
@@ -26,6 +27,86 @@ const UNFINISHED: &CStr = c"layer.json.tmp";
 const NOTE: &CStr = c"trusted.loom.layer";
 /// The largest note: what an extended attribute has room for on ext4.
 const NOTE_BYTES: usize = 3 << 10;
+
+/// What `layer.json` says of a sealed layer, and the note of one that is written to: enough to make its rows anew.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Manifest {
+    /// The layer's id.
+    pub layer: i64,
+    /// The layer that it is stacked on.
+    pub base: Option<i64>,
+    /// The snapshot that it was sealed for, or that writes to it.
+    #[serde(flatten)]
+    pub snapshot: Told,
+    /// The other snapshots that stand on it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<Told>,
+    /// The way of its lineage, nearest first, as far as no sealed layer tells of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub path: Vec<Told>,
+    /// The layers that it has the place of: what says that it is stacked on one of these is stacked on it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub instead_of: Vec<LayerId>,
+    /// The most bytes that may be written to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_size: Option<i64>,
+    /// The user and group mapping that the owners in it are written with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mapping: Option<Mapping>,
+}
+
+/// What a manifest says of a snapshot. Times are RFC 3339 UTC.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub struct Told {
+    /// Its id.
+    #[serde(rename = "snapshot")]
+    pub id: String,
+    /// `active`, `view` or `committed`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub kind: String,
+    /// Its parent's id.
+    pub parent: Option<String>,
+    /// Its source's id.
+    pub source: Option<String>,
+    /// containerd's key for it.
+    pub key: Option<String>,
+    /// loom's name for it.
+    pub name: Option<String>,
+    /// Its labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// When it was made.
+    pub created: String,
+    /// When it goes by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<String>,
+    /// The moment that its source stood still for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken: Option<String>,
+    /// A hold that no removal overrides.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pinned: bool,
+    /// A request keeps it, and nobody else.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub transient: bool,
+    /// The container that it is a state of (`Snapshot::captured`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub captured: Option<String>,
+    /// The operation that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<String>,
+}
+
+/// What the `layer.json` in a layer's directory says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seal {
+    /// There is none: the layer was not sealed.
+    Absent,
+    /// It is another layer's, of which this one is a copy that was cut off: this one was not sealed.
+    Copied,
+    /// It is its own, or cannot be read: the layer was sealed.
+    Own,
+}
 
 /// Writes the manifest of the layer whose directory is `layer`; durable when it returns.
 pub(super) fn write(layer: BorrowedFd<'_>, at: &Path, manifest: &Manifest) -> Result<()> {

@@ -42,10 +42,12 @@ mod lock;
 mod manifest;
 mod mounted;
 mod mounts;
+mod open;
 mod outside;
 mod probe;
 mod quota;
 mod reclaim;
+mod renamed;
 mod send;
 mod space;
 mod strays;
@@ -57,18 +59,18 @@ mod tree;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
 
-use rustix::fs::{CWD, Mode, OFlags};
-
 use self::area::Area;
 pub use self::change::{Aspect, Change, ChangeKind, Node};
 pub use self::copying::Copying;
 pub use self::lock::lock;
+pub use self::manifest::{Manifest, Seal, Told};
+pub use self::mounted::{Mounted, Role};
+pub use self::open::NewPool;
 use self::probe::Probe;
 pub use self::space::Space;
 pub use self::strays::Stray;
@@ -130,105 +132,6 @@ pub struct Measured {
     pub shared: i64,
 }
 
-/// What `layer.json` says of a sealed layer, and the note of one that is written to: enough to make its rows anew.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Manifest {
-    /// The layer's id.
-    pub layer: i64,
-    /// The layer that it is stacked on.
-    pub base: Option<i64>,
-    /// The snapshot that it was sealed for, or that writes to it.
-    #[serde(flatten)]
-    pub snapshot: Told,
-    /// The other snapshots that stand on it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub others: Vec<Told>,
-    /// The way of its lineage, nearest first, as far as no sealed layer tells of it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub path: Vec<Told>,
-    /// The layers that it has the place of: what says that it is stacked on one of these is stacked on it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub instead_of: Vec<LayerId>,
-    /// The most bytes that may be written to it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_size: Option<i64>,
-    /// The user and group mapping that the owners in it are written with.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mapping: Option<Mapping>,
-}
-
-/// What a manifest says of a snapshot. Times are RFC 3339 UTC.
-#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-pub struct Told {
-    /// Its id.
-    #[serde(rename = "snapshot")]
-    pub id: String,
-    /// `active`, `view` or `committed`.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub kind: String,
-    /// Its parent's id.
-    pub parent: Option<String>,
-    /// Its source's id.
-    pub source: Option<String>,
-    /// containerd's key for it.
-    pub key: Option<String>,
-    /// loom's name for it.
-    pub name: Option<String>,
-    /// Its labels.
-    #[serde(default)]
-    pub labels: std::collections::BTreeMap<String, String>,
-    /// When it was made.
-    pub created: String,
-    /// When it goes by itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub expires: Option<String>,
-    /// The moment that its source stood still for it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub taken: Option<String>,
-    /// A hold that no removal overrides.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub pinned: bool,
-    /// A request keeps it, and nobody else.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub transient: bool,
-    /// The container that it is a state of (`Snapshot::captured`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub captured: Option<String>,
-    /// The operation that made it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub operation: Option<String>,
-}
-
-/// A mount that names a layer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mounted {
-    /// Where the layer lies, or lay.
-    pub home: Home,
-    /// The layer.
-    pub layer: LayerId,
-    /// True where it is named in the trash.
-    pub trashed: bool,
-    /// What the layer is to it.
-    pub role: Role,
-    /// Its filesystem: two overlays have two.
-    pub device: String,
-    /// Where it is mounted.
-    pub point: String,
-    /// A process that has it.
-    pub pid: u32,
-}
-
-/// What a layer is to a mount.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// What an overlay writes to.
-    Upper,
-    /// What an overlay reads.
-    Lower,
-    /// It, or a part of it, is what is mounted.
-    Bound,
-}
-
 /// A layer's directory, found on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Found {
@@ -239,21 +142,6 @@ pub struct Found {
     /// Whether it was sealed.
     pub seal: Seal,
 }
-
-/// What the `layer.json` in a layer's directory says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Seal {
-    /// There is none: the layer was not sealed.
-    Absent,
-    /// It is another layer's, of which this one is a copy that was cut off: this one was not sealed.
-    Copied,
-    /// It is its own, or cannot be read: the layer was sealed.
-    Own,
-}
-
-/// A pool without layers, to be attached.
-#[derive(Debug)]
-pub struct NewPool(Area);
 
 /// The directories.
 #[derive(Debug)]
@@ -273,50 +161,6 @@ pub struct Layers {
 }
 
 impl Layers {
-    /// Opens or makes `layers/` and `trash/` under the root and, where one is given, in the pool. A
-    /// pool must be an existing directory on a btrfs that is not the root's filesystem.
-    pub fn open(root: &Path, pool: Option<&Path>) -> Result<Self> {
-        std::fs::create_dir_all(root).map_err(Error::io("create", root))?;
-        let root = root.canonicalize().map_err(Error::io("open", root))?;
-        fit("root", &root)?;
-        let plain = Area::open(Home::Plain, &root)?;
-        let pool = pool.map(|pool| open_pool(&plain, pool)).transpose()?;
-        let method = copying(plain.layers().as_fd());
-        let highest = plain.highest()?.max(pool.as_ref().map_or(Ok(0), Area::highest)?);
-        let (highest, opened) = (AtomicI64::new(highest), AtomicI64::new(highest));
-        let pool = pool.map_or_else(OnceLock::new, OnceLock::from);
-        let probe = Probe::open(&root).inspect_err(|error| {
-            tracing::warn!(%error, "stopped containers are copied for their branches, not sealed as they lie");
-        });
-        Ok(Self {
-            plain,
-            pool,
-            method,
-            probe: probe.ok(),
-            highest,
-            opened,
-            throttle: reclaim::Throttle::default(),
-        })
-    }
-
-    /// Opens a pool that is new, with the same conditions as `open`, for `attach`.
-    pub fn open_new_pool(&self, path: &Path) -> Result<NewPool> {
-        let area = open_pool(&self.plain, path)?;
-        if area.highest()? > 0 {
-            return Err(Error::precondition(
-                format!("pool {}", path.display()),
-                "it has layers of another root in it; name an empty directory, or restart loomd with pool.path \
-                 where they are this root's",
-            ));
-        }
-        Ok(NewPool(area))
-    }
-
-    /// Has writable layers lie in this pool from now on. A pool that there is already stays the one.
-    pub fn attach(&self, pool: NewPool) -> Result<()> {
-        self.pool.set(pool.0).map_err(|_| Error::Internal("a second pool was attached".to_owned()))
-    }
-
     /// The root's directory.
     pub fn root(&self) -> &Path {
         self.plain.path()
@@ -329,7 +173,7 @@ impl Layers {
 
     /// The name of the root's filesystem, such as `ext4`.
     pub fn root_filesystem(&self) -> String {
-        area::magic_number(self.plain.layers()).map_or_else(|_| "unknown".to_owned(), filesystem)
+        area::magic_number(self.plain.layers()).map_or_else(|_| "unknown".to_owned(), open::filesystem)
     }
 
     /// How a writable layer of this home is materialized here (for plain ones probed once, at open).
@@ -479,29 +323,6 @@ impl Layers {
         if layer.max_size.is_some() { quota::limit(area, layer.id, layer.max_size) } else { Ok(()) }
     }
 
-    /// Makes ready for limits of what may be written to layers of this home; refuses where nothing keeps them.
-    pub fn ready_for_limits(&self, home: Home) -> Result<()> {
-        quota::ready(self.area(home)?)
-    }
-
-    /// Has the filesystem keep the limit of a writable layer, `Layer::max_size`, or none where that is none.
-    pub fn limit(&self, layer: &Layer) -> Result<()> {
-        quota::limit(self.area(layer.home)?, layer.id, layer.max_size)
-    }
-
-    /// The bytes that were written to a layer and still lie on disk, and its inodes where they are counted, without a
-    /// look at its files; none where the filesystem has not counted from the layer's beginning.
-    pub fn written(&self, layer: &Layer) -> Result<Option<(i64, Option<i64>)>> {
-        let written = quota::written(self.area(layer.home)?, layer.id)?;
-        let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-        Ok(written.map(|written| (signed(written.bytes), written.inodes.map(signed))))
-    }
-
-    /// Forgets what limits were kept of layers that are gone.
-    pub fn forget_limits(&self) -> Result<()> {
-        self.areas().try_for_each(quota::forget_gone)
-    }
-
     /// What a sealed layer says of itself.
     pub fn manifest(&self, home: Home, id: LayerId) -> Result<Manifest> {
         self.area(home)?.manifest(id)
@@ -515,48 +336,6 @@ impl Layers {
     /// Whose a layer is that is, or was, written to, where that was written down.
     pub fn noted(&self, home: Home, id: LayerId) -> Result<Option<Manifest>> {
         self.area(home)?.noted(id)
-    }
-
-    /// What lies in the homes and is no layer.
-    pub fn strays(&self) -> Result<Vec<Stray>> {
-        let mut strays = Vec::new();
-        for area in self.areas() {
-            strays.extend(area.strays()?);
-        }
-        Ok(strays)
-    }
-
-    /// Moves a stray to the trash.
-    pub fn throw_away(&self, stray: &Stray) -> Result<()> {
-        self.area(stray.home)?.throw_away(stray, self.next_id())
-    }
-
-    /// Where a stray lies.
-    pub fn place_of(&self, stray: &Stray) -> Result<PathBuf> {
-        Ok(self.area(stray.home)?.path().join(&stray.path))
-    }
-
-    /// The layers in the trash.
-    pub fn trashed(&self) -> Result<Vec<(PathBuf, LayerId)>> {
-        let mut all = Vec::new();
-        for area in self.areas() {
-            for (directory, sub) in area.trashes() {
-                let path = area.path().join(sub);
-                let ids = area::numbers(directory).map_err(Error::io("list", &path))?;
-                all.extend(ids.into_iter().map(|id| (path.join(id.to_string()), id)));
-            }
-        }
-        Ok(all)
-    }
-
-    /// The bytes of everything below a path, which nobody but root can change.
-    pub fn weigh(&self, path: &Path) -> Result<u64> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        match rustix::fs::openat(CWD, path, flags, Mode::empty()) {
-            Ok(root) => Ok(u64::try_from(tree::measure(root, path)?.size).unwrap_or_default()),
-            Err(rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP | rustix::io::Errno::NOENT) => Ok(0),
-            Err(e) => Err(Error::io("measure", path)(e)),
-        }
     }
 
     /// Every mount that names a layer of these homes by its whole path, in whatever mount namespace.
@@ -641,53 +420,6 @@ impl Layers {
         mounted::to_write(&fs, &fs)
     }
 
-    /// True where a plain layer that nothing writes to can be sealed as it lies.
-    pub fn seals(&self) -> bool {
-        self.probe.is_some()
-    }
-
-    /// True where nothing is in a layer.
-    pub fn is_empty(&self, layer: &Layer) -> Result<bool> {
-        self.area(layer.home)?.is_empty(layer.id)
-    }
-
-    /// Gives the directory of the plain layer `was` the name of `layer`: mounts that were told before fail from
-    /// now on. True where it is still mounted to be written to, or may be: it is to be renamed back then.
-    pub fn rename(&self, was: LayerId, layer: LayerId) -> Result<bool> {
-        self.plain.rename(was, layer)?;
-        self.is_written(layer, was)
-    }
-
-    /// Seals a layer that was renamed, as `seal`, unless something writes to it by now; then it is false.
-    pub fn seal_renamed(&self, layer: LayerId, was: LayerId, manifest: &Manifest) -> Result<bool> {
-        self.plain.write_seal(layer, manifest)?;
-        // Whoever was on its way to mount it when it was renamed has done so by now.
-        if self.is_written(layer, was)? {
-            return Ok(false);
-        }
-        self.plain.close(layer)?;
-        Ok(true)
-    }
-
-    /// Undoes a `rename`, durably, whether it happened or not, and a seal behind it. The layer may be mounted.
-    pub fn rename_back(&self, layer: LayerId, was: LayerId) -> Result<()> {
-        match self.plain.reopen(layer) {
-            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
-            reopened => reopened.and_then(|()| self.plain.rename(layer, was))?,
-        }
-        self.plain.settle()
-    }
-
-    fn is_written(&self, layer: LayerId, was: LayerId) -> Result<bool> {
-        let Some(probe) = &self.probe else { return Ok(true) };
-        let (fs, was) = (self.fs(Home::Plain, layer), self.fs(Home::Plain, was));
-        if mounted::to_write(&fs, &was)? {
-            return Ok(true);
-        }
-        let written = self.plain.written(layer)?;
-        probe.in_use(&written.iter().map(AsFd::as_fd).collect::<Vec<_>>())
-    }
-
     /// Every directory of a layer.
     pub fn found(&self) -> Result<Vec<Found>> {
         let mut found = Vec::new();
@@ -740,85 +472,4 @@ impl Layers {
             (Home::Plain, _) => self.plain.directory(id),
         }
     }
-}
-
-/// Opens the pool, or says what is wrong with it.
-fn open_pool(plain: &Area, path: &Path) -> Result<Area> {
-    let wrong = |why: String| Error::Config(format!("pool {}: {why}", path.display()));
-    let path = match path.canonicalize() {
-        Ok(found) => found,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            return Err(wrong(
-                "it does not exist; create it and mount a btrfs there, or unset pool.path".into(),
-            ));
-        }
-        Err(e) => return Err(Error::io("open pool", path)(e)),
-    };
-    fit("pool", &path)?;
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let pool = match rustix::fs::openat(CWD, &path, flags, Mode::empty()) {
-        Ok(pool) => pool,
-        Err(rustix::io::Errno::NOTDIR) => {
-            return Err(wrong("it is not a directory; name the directory where a btrfs is mounted".into()));
-        }
-        Err(e) => return Err(Error::io("open pool", &path)(e)),
-    };
-    let on = area::magic_number(&pool).map_err(Error::io("inspect pool", &path))?;
-    if on != ioctl::BTRFS_SUPER_MAGIC {
-        return Err(wrong(format!(
-            "it is on {}, and a pool must be on btrfs; if its filesystem is not mounted, mount it, \
-             else name a directory on a btrfs or unset pool.path",
-            filesystem(on)
-        )));
-    }
-    let inspect = || Error::io("inspect pool", &path);
-    if area::is_btrfs(plain.layers()).map_err(inspect())?
-        && ioctl::btrfs_uuid(plain.layers()).map_err(inspect())?
-            == ioctl::btrfs_uuid(&pool).map_err(inspect())?
-    {
-        return Err(wrong(format!(
-            "it is on the same btrfs as the root {}, which overlayfs cannot tell apart; \
-             name a directory on another btrfs or unset pool.path",
-            plain.path().display()
-        )));
-    }
-    Area::open(Home::Pool, &path)
-}
-
-/// Refuses a directory that no overlay mount can name.
-fn fit(what: &str, path: &Path) -> Result<()> {
-    mounts::unfit(path).map_or(Ok(()), |why| {
-        Err(Error::Config(format!("{what} {}: {why}; choose another directory", path.display())))
-    })
-}
-
-/// Tries how files can be copied here.
-fn copying(directory: BorrowedFd<'_>) -> Method {
-    let scratch = || {
-        let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
-        rustix::fs::openat(directory, c".", flags, Mode::RUSR | Mode::WUSR)
-    };
-    let cloned = || {
-        let (source, target) = (scratch()?, scratch()?);
-        rustix::io::write(&source, &[1; 4096])?;
-        rustix::fs::ioctl_ficlone(&target, &source)
-    };
-    if cloned().is_ok() { Method::Reflink } else { Method::Copy }
-}
-
-/// The name of a filesystem type by its number.
-fn filesystem(magic: u32) -> String {
-    let name = match magic {
-        0xef53 => "ext4",
-        0x5846_5342 => "xfs",
-        ioctl::BTRFS_SUPER_MAGIC => "btrfs",
-        0x0102_1994 => "tmpfs",
-        0x794c_7630 => "overlay",
-        0x2fc1_2fc1 => "zfs",
-        0xf2f5_2010 => "f2fs",
-        0xca45_1a4e => "bcachefs",
-        0x6969 => "nfs",
-        other => return format!("filesystem {other:#x}"),
-    };
-    name.to_owned()
 }

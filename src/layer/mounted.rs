@@ -19,12 +19,41 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, StatxFlags};
 
 use super::area::parse;
-use super::{Mounted, Role};
 use crate::error::{Error, Result};
 use crate::store::{Home, LayerId};
 
 /// What containerd calls the temporary places of lowers under a mapping.
 const MAPPED: &str = "/ovl-idmapped";
+
+/// A mount that names a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mounted {
+    /// Where the layer lies, or lay.
+    pub home: Home,
+    /// The layer.
+    pub layer: LayerId,
+    /// True where it is named in the trash.
+    pub trashed: bool,
+    /// What the layer is to it.
+    pub role: Role,
+    /// Its filesystem: two overlays have two.
+    pub device: String,
+    /// Where it is mounted.
+    pub point: String,
+    /// A process that has it.
+    pub pid: u32,
+}
+
+/// What a layer is to a mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// What an overlay writes to.
+    Upper,
+    /// What an overlay reads.
+    Lower,
+    /// It, or a part of it, is what is mounted.
+    Bound,
+}
 
 /// The layers that mount tables name.
 #[derive(Debug, Default)]

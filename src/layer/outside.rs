@@ -16,7 +16,8 @@ use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags, RawDir};
 
-use super::{Method, copying, tree};
+use super::open::copying;
+use super::{Method, tree};
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::store::Id;

@@ -19,16 +19,42 @@ use std::sync::OnceLock;
 
 use rustix::io::Errno;
 
+use super::Layers;
 use super::area::Area;
 use super::ioctl::{self, quota};
 use crate::error::{Error, Result};
 use crate::fault;
-use crate::store::{Home, LayerId};
+use crate::store::{Home, Layer, LayerId};
 
 /// Where the kernel shows the quota groups of a btrfs.
 const GROUPS: &str = "/sys/fs/btrfs";
 /// The project of the layer 0: those of other tools begin at 1.
 const FIRST_PROJECT: u32 = 1 << 30;
+
+impl Layers {
+    /// Makes ready for limits of what may be written to layers of this home; refuses where nothing keeps them.
+    pub fn ready_for_limits(&self, home: Home) -> Result<()> {
+        ready(self.area(home)?)
+    }
+
+    /// Has the filesystem keep the limit of a writable layer, `Layer::max_size`, or none where that is none.
+    pub fn limit(&self, layer: &Layer) -> Result<()> {
+        limit(self.area(layer.home)?, layer.id, layer.max_size)
+    }
+
+    /// The bytes that were written to a layer and still lie on disk, and its inodes where they are counted, without a
+    /// look at its files; none where the filesystem has not counted from the layer's beginning.
+    pub fn written(&self, layer: &Layer) -> Result<Option<(i64, Option<i64>)>> {
+        let written = written(self.area(layer.home)?, layer.id)?;
+        let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        Ok(written.map(|written| (signed(written.bytes), written.inodes.map(signed))))
+    }
+
+    /// Forgets what limits were kept of layers that are gone.
+    pub fn forget_limits(&self) -> Result<()> {
+        self.areas().try_for_each(forget_gone)
+    }
+}
 
 /// What keeps the limits of an area.
 #[derive(Debug)]
@@ -70,7 +96,7 @@ pub(super) fn ready(area: &Area) -> Result<()> {
     }
     if area.home() == Home::Plain {
         let on = super::area::magic_number(area.layers())
-            .map_or_else(|_| "its filesystem".into(), super::filesystem);
+            .map_or_else(|_| "its filesystem".into(), super::open::filesystem);
         return Err(refused(
             area,
             format!(

@@ -9,10 +9,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::RawDir;
+use rustix::fs::{CWD, Mode, OFlags, RawDir};
 
 use super::area::{self, Area};
-use super::{ioctl, manifest, tree};
+use super::{Layers, ioctl, manifest, tree};
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::store::{Home, LayerId};
@@ -28,6 +28,50 @@ pub struct Stray {
     pub within: Option<LayerId>,
     /// True where it may be committed bytes (it has a `layer.json`), or a part of a layer's tree.
     pub kept: bool,
+}
+
+impl Layers {
+    /// What lies in the homes and is no layer.
+    pub fn strays(&self) -> Result<Vec<Stray>> {
+        let mut strays = Vec::new();
+        for area in self.areas() {
+            strays.extend(area.strays()?);
+        }
+        Ok(strays)
+    }
+
+    /// Moves a stray to the trash.
+    pub fn throw_away(&self, stray: &Stray) -> Result<()> {
+        self.area(stray.home)?.throw_away(stray, self.next_id())
+    }
+
+    /// Where a stray lies.
+    pub fn place_of(&self, stray: &Stray) -> Result<PathBuf> {
+        Ok(self.area(stray.home)?.path().join(&stray.path))
+    }
+
+    /// The layers in the trash.
+    pub fn trashed(&self) -> Result<Vec<(PathBuf, LayerId)>> {
+        let mut all = Vec::new();
+        for area in self.areas() {
+            for (directory, sub) in area.trashes() {
+                let path = area.path().join(sub);
+                let ids = area::numbers(directory).map_err(Error::io("list", &path))?;
+                all.extend(ids.into_iter().map(|id| (path.join(id.to_string()), id)));
+            }
+        }
+        Ok(all)
+    }
+
+    /// The bytes of everything below a path, which nobody but root can change.
+    pub fn weigh(&self, path: &Path) -> Result<u64> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match rustix::fs::openat(CWD, path, flags, Mode::empty()) {
+            Ok(root) => Ok(u64::try_from(tree::measure(root, path)?.size).unwrap_or_default()),
+            Err(rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP | rustix::io::Errno::NOENT) => Ok(0),
+            Err(e) => Err(Error::io("measure", path)(e)),
+        }
+    }
 }
 
 impl Area {

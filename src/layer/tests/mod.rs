@@ -21,6 +21,10 @@ mod sealed;
 mod shape;
 mod zoo;
 
+use std::os::fd::AsFd;
+
+use rustix::fs::{CWD, Mode};
+
 use super::*;
 use image::Image;
 

@@ -32,12 +32,6 @@ fn ids(house: &House, id: Id) -> Vec<i64> {
     chain(house, id).iter().map(|layer| layer.id.0).collect()
 }
 
-fn limit(house: &House, id: Id, limit: i64) {
-    let top = chain(house, id).remove(0);
-    let limited = Layer { max_size: Some(limit), ..top };
-    house.core.store().write(move |rows| rows.update_layer(&limited)).unwrap();
-}
-
 #[test]
 fn the_layer_itself_becomes_the_state() {
     let house = House::new();
