@@ -34,7 +34,8 @@ fn fill(dir: &Path, count: u32, size: usize) {
         random[..4].copy_from_slice(&number.to_le_bytes());
         random.rotate_left(4);
         let text = format!("line {number}\n").repeat(half / 7 + 1);
-        fs::write(sub.join(number.to_string()), [random.as_slice(), &text.as_bytes()[..half]].concat()).unwrap();
+        fs::write(sub.join(number.to_string()), [random.as_slice(), &text.as_bytes()[..half]].concat())
+            .unwrap();
     }
     rustix::fs::sync();
 }
@@ -52,8 +53,19 @@ impl Pair {
         stage.containerd.import("overlayfs", &small().archive);
         stage.containerd.ctr(&["run", "-d", "--snapshotter", "loom", &image, "ours", "sleep", "10000"]);
         stage.containerd.nerdctl(&[
-            "--snapshotter", "overlayfs", "run", "-d", "--name", "theirs", "--net", "none", "--pull", "never", &image,
-            "sleep", "10000",
+            "--snapshotter",
+            "overlayfs",
+            "run",
+            "-d",
+            "--name",
+            "theirs",
+            "--net",
+            "none",
+            "--pull",
+            "never",
+            &image,
+            "sleep",
+            "10000",
         ]);
         let listed = stage.containerd.ctr(&["tasks", "ls"]);
         let pid = listed.lines().find(|line| line.starts_with("ours ")).unwrap();
@@ -85,8 +97,12 @@ fn commits(layout: Layout) {
         pair.fill(count, size);
         for round in 0..3 {
             timed(&format!("loom commit, {what}"), || {
-                let made = pair.stage.loom_json(&["commit", "ours", &format!("loom.test/ours:{count}-{round}")]);
-                println!("speed | its pause | {:.1} ms", made["cost"]["paused_us"].as_f64().unwrap() / 1000.0);
+                let made =
+                    pair.stage.loom_json(&["commit", "ours", &format!("loom.test/ours:{count}-{round}")]);
+                println!(
+                    "speed | its pause | {:.1} ms",
+                    made["cost"]["paused_us"].as_f64().unwrap() / 1000.0
+                );
             });
         }
         timed(&format!("nerdctl commit, {what}"), || {
