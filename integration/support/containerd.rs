@@ -269,7 +269,7 @@ impl Containerd {
     fn said(&self, run: impl FnOnce(&str) -> String) -> String {
         let file = tempfile::NamedTempFile::new_in("/var/tmp").unwrap();
         run(&format!("file://{}", file.path().display()));
-        fs::read_to_string(file.path()).unwrap()
+        fs::read_to_string(file.path()).unwrap().trim_end_matches('\n').to_owned()
     }
 
     /// The keys of a snapshotter's snapshots.
