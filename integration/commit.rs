@@ -36,18 +36,13 @@ fn start(stage: &Stage, image: &str, name: &str) {
 
 /// What a command in a container of ctr's prints.
 fn sh(stage: &Stage, name: &str, script: &str) -> String {
-    stage
-        .containerd
-        .ctr(&["tasks", "exec", "--exec-id", "sh", name, "sh", "-c", script])
-        .trim_end()
-        .to_owned()
+    stage.containerd.exec(name, &["sh", "-c", script]).trim_end().to_owned()
 }
 
 /// What a command prints in a container of an image that goes when it ends, by ctr.
 fn once(stage: &Stage, image: &str, script: &str) -> String {
     let image = format!("docker.io/library/{image}");
-    let run = ["run", "--rm", "--snapshotter", "loom", &image, "once", "sh", "-c", script];
-    stage.containerd.ctr(&run).trim_end().to_owned()
+    stage.containerd.once(&image, &["sh", "-c", script]).trim_end().to_owned()
 }
 
 fn commit(stage: &Stage, reference: &str, image: &str, more: &[&str]) -> Value {
@@ -378,6 +373,8 @@ fn interrupted(mut stage: Stage) {
     sh(&stage, "web", "echo old >/root/state");
     commit(&stage, "web", "app", &[]);
     sh(&stage, "web", "echo new >/root/state");
+    // What the collector has not come to is no part of it.
+    stage.containerd.collect();
     let before = (stage.inventory(), store(&stage));
     for point in [
         "snapshot.state.insert",
