@@ -444,6 +444,30 @@ _arguments "${_arguments_options[@]}" : \
 '--help[Print help]' \
 && ret=0
 ;;
+(df)
+_arguments "${_arguments_options[@]}" : \
+'--address=[loomd'\''s ttrpc socket]:PATH:_files' \
+'--containerd=[containerd'\''s socket; without it, the one in loomd'\''s configuration]:PATH:_files' \
+'-n+[containerd'\''s namespace]:NAME:_default' \
+'--namespace=[containerd'\''s namespace]:NAME:_default' \
+'--json[Print JSON for programs, errors too]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+(limit)
+_arguments "${_arguments_options[@]}" : \
+'--address=[loomd'\''s ttrpc socket]:PATH:_files' \
+'--containerd=[containerd'\''s socket; without it, the one in loomd'\''s configuration]:PATH:_files' \
+'-n+[containerd'\''s namespace]:NAME:_default' \
+'--namespace=[containerd'\''s namespace]:NAME:_default' \
+'--json[Print JSON for programs, errors too]' \
+'-h[Print help]' \
+'--help[Print help]' \
+':reference -- A container:_default' \
+':bytes -- The most that it may write, such as 512M or 10G, or "none":_default' \
+&& ret=0
+;;
 (check)
 _arguments "${_arguments_options[@]}" : \
 '--root=[This root, which no loomd has, instead of the one that loomd serves]:DIR:_files -/' \
@@ -727,6 +751,14 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
+(df)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(limit)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
 (check)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
@@ -819,6 +851,8 @@ _loom_commands() {
 'export:Write the files of a state, or an image, as an archive' \
 'import:Make an image of an archive' \
 'prune:Remove the snapshots that loom keeps by name, but for pinned ones' \
+'df:Show what containers, snapshots and images take on disk' \
+'limit:Set or end the limit of what a container may write' \
 'check:Compare what is on disk, in the database, mounted and known to containerd' \
 'operations:List operations, newest first\: every branch is one' \
 'operation:Show an operation\: its steps, warnings and error' \
@@ -853,6 +887,11 @@ _loom__subcmd__commit_commands() {
 _loom__subcmd__completion_commands() {
     local commands; commands=()
     _describe -t commands 'loom completion commands' commands "$@"
+}
+(( $+functions[_loom__subcmd__df_commands] )) ||
+_loom__subcmd__df_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom df commands' commands "$@"
 }
 (( $+functions[_loom__subcmd__diff_commands] )) ||
 _loom__subcmd__diff_commands() {
@@ -896,6 +935,8 @@ _loom__subcmd__help_commands() {
 'export:Write the files of a state, or an image, as an archive' \
 'import:Make an image of an archive' \
 'prune:Remove the snapshots that loom keeps by name, but for pinned ones' \
+'df:Show what containers, snapshots and images take on disk' \
+'limit:Set or end the limit of what a container may write' \
 'check:Compare what is on disk, in the database, mounted and known to containerd' \
 'operations:List operations, newest first\: every branch is one' \
 'operation:Show an operation\: its steps, warnings and error' \
@@ -931,6 +972,11 @@ _loom__subcmd__help__subcmd__completion_commands() {
     local commands; commands=()
     _describe -t commands 'loom help completion commands' commands "$@"
 }
+(( $+functions[_loom__subcmd__help__subcmd__df_commands] )) ||
+_loom__subcmd__help__subcmd__df_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom help df commands' commands "$@"
+}
 (( $+functions[_loom__subcmd__help__subcmd__diff_commands] )) ||
 _loom__subcmd__help__subcmd__diff_commands() {
     local commands; commands=()
@@ -965,6 +1011,11 @@ _loom__subcmd__help__subcmd__import_commands() {
 _loom__subcmd__help__subcmd__inspect_commands() {
     local commands; commands=()
     _describe -t commands 'loom help inspect commands' commands "$@"
+}
+(( $+functions[_loom__subcmd__help__subcmd__limit_commands] )) ||
+_loom__subcmd__help__subcmd__limit_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom help limit commands' commands "$@"
 }
 (( $+functions[_loom__subcmd__help__subcmd__lineage_commands] )) ||
 _loom__subcmd__help__subcmd__lineage_commands() {
@@ -1100,6 +1151,11 @@ _loom__subcmd__import_commands() {
 _loom__subcmd__inspect_commands() {
     local commands; commands=()
     _describe -t commands 'loom inspect commands' commands "$@"
+}
+(( $+functions[_loom__subcmd__limit_commands] )) ||
+_loom__subcmd__limit_commands() {
+    local commands; commands=()
+    _describe -t commands 'loom limit commands' commands "$@"
 }
 (( $+functions[_loom__subcmd__lineage_commands] )) ||
 _loom__subcmd__lineage_commands() {
