@@ -67,9 +67,7 @@ impl Pair {
             "sleep",
             "10000",
         ]);
-        let listed = stage.containerd.ctr(&["tasks", "ls"]);
-        let pid = listed.lines().find(|line| line.starts_with("ours ")).unwrap();
-        let pid = pid.split_whitespace().nth(1).unwrap().to_owned();
+        let pid = stage.containerd.pid_of("ours");
         Self { files: PathBuf::from(format!("/proc/{pid}/root/root/files")), stage }
     }
 

@@ -258,25 +258,17 @@ impl Containerd {
     pub fn exec(&self, container: &str, command: &[&str]) -> String {
         // Names of processes are unique in a task, and tests exec at the same time.
         let id = format!("exec-{:08x}", rand());
-        self.said(|to| {
-            self.ctr(&[&["tasks", "exec", "--log-uri", to, "--exec-id", &id, container], command].concat())
+        said(|to| {
+            self.ctr(&[&["tasks", "exec", "--log-uri", to, "--exec-id", &id, container], command].concat());
         })
     }
 
     /// What a command says in a container of an image that goes when it ends.
     pub fn once(&self, image: &str, command: &[&str]) -> String {
-        self.said(|to| {
+        said(|to| {
             let run = ["run", "--rm", "--log-uri", to, "--snapshotter", &self.snapshotter, image, "once"];
-            self.ctr(&[&run, command].concat())
+            self.ctr(&[&run, command].concat());
         })
-    }
-
-    /// What a process says that `run` has ctr wait for. The shim writes it where `run` is told, and all of it before
-    /// ctr ends; what goes through ctr itself, ctr may lose where the process ends at once.
-    fn said(&self, run: impl FnOnce(&str) -> String) -> String {
-        let file = tempfile::NamedTempFile::new_in("/var/tmp").unwrap();
-        run(&format!("file://{}", file.path().display()));
-        fs::read_to_string(file.path()).unwrap().trim_end_matches('\n').to_owned()
     }
 
     /// The keys of a snapshotter's snapshots.
@@ -334,4 +326,12 @@ fn rand() -> u32 {
     let mut bytes = [0; 4];
     getrandom::fill(&mut bytes).unwrap();
     u32::from_le_bytes(bytes)
+}
+
+/// What a process says that `run` has ctr wait for. The shim writes it where `run` is told, and all of it before
+/// ctr ends; what goes through ctr itself, ctr may lose where the process ends at once.
+fn said(run: impl FnOnce(&str)) -> String {
+    let file = tempfile::NamedTempFile::new_in("/var/tmp").unwrap();
+    run(&format!("file://{}", file.path().display()));
+    fs::read_to_string(file.path()).unwrap().trim_end_matches('\n').to_owned()
 }
