@@ -244,9 +244,9 @@ fn called_off(stage: Stage) {
     let client = in_the_midst(&stage, &fork);
     client.signal(Signal::SIGINT);
     let output = client.end();
-    let said = said(&output);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("cancelled"), "{said}");
+    let message = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("cancelled"), "{message}");
     stage.wait_until_again(&before, "Ctrl-C");
     let cancelled = operations(&stage).remove(0);
     assert_eq!(
@@ -254,7 +254,7 @@ fn called_off(stage: Stage) {
         (&"cancelled".into(), &Value::Null),
         "{cancelled}"
     );
-    assert!(said.contains(text(&cancelled["id"])), "{said}");
+    assert!(message.contains(text(&cancelled["id"])), "{message}");
 
     // loom cancel: it answers when it was heard, and the client when all is undone.
     let client = in_the_midst(&stage, &[&fork[..], &["--idempotency-key", "again"]].concat());
@@ -262,9 +262,9 @@ fn called_off(stage: Stage) {
     assert_eq!(running["state"], "running", "{running}");
     stage.loom(&["cancel", text(&running["id"])]);
     let output = client.end();
-    let said = said(&output);
-    assert_eq!(output.status.code(), Some(4), "{said}");
-    assert!(said.contains("cancelled"), "{said}");
+    let message = said(&output);
+    assert_eq!(output.status.code(), Some(4), "{message}");
+    assert!(message.contains("cancelled"), "{message}");
     stage.wait_until_again(&before, "loom cancel");
     assert_eq!(stage.loom_json(&["operation", text(&running["id"])])["state"], "cancelled");
     source.assert_advances();

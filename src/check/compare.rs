@@ -58,7 +58,9 @@ impl Look<'_> {
         let mut cases = Vec::new();
         for (&(id, _), &(home, seal)) in &self.found {
             let known = self.rows.get(&id).is_some_and(|row| row.home == home);
-            if known || (self.running && self.layers.gave(id)) {
+            // A request under way may be filling it. Once it is sealed its row is there within the time between looks.
+            let filling = || self.running && seal != Seal::Own && self.layers.gave(id);
+            if known || filling() {
                 continue;
             }
             let (what, path) = (self.called(home, id), self.directory(home, id));
@@ -123,12 +125,15 @@ impl Look<'_> {
                 cases.push(Self::missing(row, what, upon));
                 continue;
             };
+            // What has the place of one is there: loomd ends that one by itself.
+            let replaced = self.rows.values().any(|other| other.instead_of.contains(&row.id));
             cases.extend(match (row.stage, seal) {
                 (Stage::Sealed, Seal::Absent | Seal::Copied) => {
                     let message = "it is sealed, and has no layer.json of its own: a lost database could not be made \
                                    anew with it. The rows know what it says";
                     Some(Case::fixed_by(Fix::Tell(row.id), Code::ManifestMissing, &what, message))
                 }
+                (Stage::Sealed, Seal::Own) if replaced || upon.is_empty() => None,
                 (Stage::Sealed, Seal::Own) => self.manifest(row, &what)?,
                 (Stage::Writable, Seal::Own | Seal::Copied) if self.running => {
                     let message = "it is written to, and has a layer.json; restart loomd, which takes that away";
@@ -140,9 +145,7 @@ impl Look<'_> {
                 }
                 _ => None,
             });
-            // What has the place of one is there: loomd ends that by itself.
-            let replaced = || self.rows.values().any(|other| other.instead_of.contains(&row.id));
-            if upon.is_empty() && !replaced() {
+            if upon.is_empty() && !replaced {
                 let path = self.directory(row.home, row.id);
                 cases.push(self.unused(row, what)?.weighed(path));
             }

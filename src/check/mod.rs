@@ -220,7 +220,11 @@ pub fn running(core: &Snapshots, records: Option<&Records>, repair: bool) -> Res
     if let Some(records) = records {
         cases.extend(records.compare(store)?);
     }
-    conclude(store, layers, cases, repair)
+    let findings = conclude(store, layers, cases, repair)?;
+    if repair {
+        core.empty_trash();
+    }
+    Ok(findings)
 }
 
 /// Weighs what is left over, puts right what is to be, and answers all of it, the same kind together.

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::store::{Id, LayerId};
 
 /// One thing to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Chore {
     /// The directory of an ended layer is still to be moved to the trash.
     Discard(Ended),
@@ -33,6 +33,8 @@ pub(super) enum Chore {
     Tell(LayerId),
     /// A layer is not sealed as it lies after all.
     GiveBack(LayerId),
+    /// The last one: what was left before is done, then the core is let go.
+    Close(#[expect(dead_code, reason = "it is there to be dropped")] Arc<Snapshots>),
 }
 
 /// How long a pass lets more chores come before it begins.
@@ -59,38 +61,46 @@ impl Snapshots {
         spawned.map(|_| ()).map_err(Error::io("start a thread for", core.layers.root()))
     }
 
-    /// Lets the core go and waits, at most so long, until the database is closed: what was in its log is in
-    /// its file then. Whoever else has the core must let it go too.
+    /// Has what requests left done, lets the core go and waits, at most so long, until the database is closed:
+    /// what was in its log is in its file then. Whoever else has the core must let it go too.
     pub fn close(core: Arc<Self>, patience: Duration) {
         core.flat.close();
-        let ended = lock(&core.chores_ended).take();
-        drop(core);
+        let (ended, chores) = (lock(&core.chores_ended).take(), core.chores.clone());
+        // Fails only where the thread has died.
+        let _ = chores.send(Chore::Close(core));
+        drop(chores);
         // The thread ends when the last one has let the core go; nothing is ever sent.
         let _ = ended.map(|ended| ended.recv_timeout(patience));
+    }
+
+    /// Has the trash emptied in the background: something was moved there.
+    pub(crate) fn empty_trash(&self) {
+        self.reclaimer.wake();
     }
 
     /// Does chores; answers those that are left.
     fn tidy(&self, chores: impl Iterator<Item = Chore>) -> Vec<Chore> {
         let (mut left, mut forget) = (Vec::new(), Vec::new());
         for chore in chores {
-            let done = match chore {
-                Chore::Discard(ended) => {
+            let done = match &chore {
+                &Chore::Discard(ended) => {
                     self.layers.discard(ended.home, ended.layer).map(|()| forget.push(ended))
                 }
-                Chore::Forget(ended) => {
+                &Chore::Forget(ended) => {
                     forget.push(ended);
                     Ok(())
                 }
-                Chore::Release(state) => self.let_go(state),
-                Chore::Abandon(layer) => self.abandon(layer),
+                Chore::Release(state) => self.let_go(*state),
+                Chore::Abandon(layer) => self.abandon(*layer),
                 Chore::Tell(layer) => {
-                    if let Err(error) = self.tell(layer) {
+                    if let Err(error) = self.tell(*layer) {
                         // Not tried again: the next start does, and a check finds it.
                         tracing::warn!(%layer, %error, "a layer does not say what stands on it now");
                     }
                     Ok(())
                 }
-                Chore::GiveBack(layer) => self.give_back(layer),
+                Chore::GiveBack(layer) => self.give_back(*layer),
+                Chore::Close(_) => Ok(()),
             };
             if let Err(error) = done {
                 tracing::warn!(?chore, %error, "what a request left to do is tried again");
@@ -136,6 +146,6 @@ fn until_dropped(core: &Weak<Snapshots>, chores: &Receiver<Chore>) {
         std::thread::sleep(GATHER);
         let Some(core) = core.upgrade() else { return };
         left = core.tidy(std::mem::take(&mut left).into_iter().chain(first).chain(chores.try_iter()));
-        core.reclaimer.wake();
+        core.empty_trash();
     }
 }

@@ -38,10 +38,15 @@ impl Snapshots {
         // One that has ended is on its way to the trash.
         let Some((_reading, layer)) = self.read_layer(id)? else { return Ok(()) };
         let Ok(said) = self.layers.manifest(layer.home, id) else { return Ok(()) };
-        let (followed, wanted) = self.store.read(|rows| {
+        let (followed, wanted, unused) = self.store.read(|rows| {
             let wanted = telling(rows, &layer)?;
-            Ok((followed(rows, said.clone(), &wanted)?, wanted))
+            let unused = wanted.snapshot.id.is_empty() && rows.above(id)?.is_empty();
+            Ok((followed(rows, said.clone(), &wanted)?, wanted, unused))
         })?;
+        // Where nothing stands on it a row was lost: only this knows then whose it was.
+        if unused {
+            return Ok(());
+        }
         // Where they differ in what never changes, one of them is damaged: a check tells of it.
         let old = !says(&said, &wanted) && conflicts(&followed, &wanted).is_empty();
         if layer.stage == Stage::Sealed && old { again(&self.store, &self.layers, id) } else { Ok(()) }

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use nix::libc;
 use rustix::io::{Errno, Result};
 
-use super::{MAGIC, SUBVOLUME_INODE, done};
+use super::{MAGIC, done};
 
 /// `BTRFS_QUOTA_CTL_ENABLE_SIMPLE_QUOTA`.
 const ENABLE_SIMPLE: u64 = 4;
@@ -14,6 +14,9 @@ const ENABLE_SIMPLE: u64 = 4;
 const MAX_REFERENCED: u64 = 1;
 /// `BTRFS_QUOTA_TREE_OBJECTID`.
 const QUOTA_TREE: u64 = 8;
+/// `BTRFS_ROOT_TREE_OBJECTID` and `BTRFS_ROOT_ITEM_KEY`.
+const ROOT_TREE: u64 = 1;
+const ROOT_KEY: u32 = 132;
 /// `BTRFS_QGROUP_STATUS_KEY`.
 const STATUS_KEY: u32 = 240;
 /// `BTRFS_QGROUP_STATUS_FLAG_ON` and `BTRFS_QGROUP_STATUS_FLAG_SIMPLE_MODE`.
@@ -96,11 +99,9 @@ pub(super) struct Attributes {
 mod request {
     // The macros make public functions.
     #![allow(missing_docs, unreachable_pub, private_interfaces)]
-    use super::super::InodeLookup;
     use super::{Attributes, Control, Create, Limit, MAGIC, Search, SubvolumeInfo};
 
     nix::ioctl_readwrite!(search, MAGIC, 17, Search);
-    nix::ioctl_readwrite!(ino_lookup, MAGIC, 18, InodeLookup);
     nix::ioctl_readwrite!(quota_control, MAGIC, 40, Control);
     nix::ioctl_write_ptr!(group_create, MAGIC, 42, Create);
     nix::ioctl_read!(group_limit, MAGIC, 43, Limit);
@@ -133,16 +134,27 @@ pub(crate) fn subvolume(inside: impl AsFd) -> Result<Subvolume> {
     Ok(Subvolume { tree: info.tree, made: info.made })
 }
 
-/// True where the btrfs that a descriptor lies on has a subvolume of this id.
+/// True where the btrfs that a descriptor lies on has a subvolume of this id, or is still removing it.
 pub(crate) fn has_subvolume(on: impl AsFd, tree: u64) -> Result<bool> {
-    let mut args = super::InodeLookup { tree, object: SUBVOLUME_INODE, name: [0; 4080] };
+    search(on, ROOT_TREE, tree, ROOT_KEY).map(|found| found.count > 0)
+}
+
+/// The first item of this object and kind in a tree of a btrfs. `NOENT` where there is no such tree.
+fn search(on: impl AsFd, tree: u64, object: u64, kind: u32) -> Result<Search> {
+    let mut args = Search {
+        tree,
+        objects: [object; 2],
+        offsets: [0, u64::MAX],
+        generations: [0, u64::MAX],
+        kinds: [kind; 2],
+        count: 1,
+        unused: [0; 9],
+        found: [0; 3992],
+    };
     // SAFETY: the kernel reads and writes the structure that the request is numbered for, and `args` is one that
     // lives through the call.
-    match done(unsafe { request::ino_lookup(on.as_fd().as_raw_fd(), &raw mut args) }) {
-        Ok(()) => Ok(true),
-        Err(Errno::NOENT) => Ok(false),
-        Err(e) => Err(e),
-    }
+    done(unsafe { request::search(on.as_fd().as_raw_fd(), &raw mut args) })?;
+    Ok(args)
 }
 
 /// Has a btrfs count in simple quota groups what is written from now on. `INVAL` where the kernel has none.
@@ -164,23 +176,11 @@ pub(crate) struct Groups {
 
 /// The quota groups of the btrfs that a descriptor lies on; none where they are not enabled.
 pub(crate) fn groups(on: impl AsFd) -> Result<Option<Groups>> {
-    let mut args = Search {
-        tree: QUOTA_TREE,
-        objects: [0, 0],
-        offsets: [0, 0],
-        generations: [0, u64::MAX],
-        kinds: [STATUS_KEY, STATUS_KEY],
-        count: 1,
-        unused: [0; 9],
-        found: [0; 3992],
-    };
-    // SAFETY: the kernel reads and writes the structure that the request is numbered for, and `args` is one that
-    // lives through the call.
-    match done(unsafe { request::search(on.as_fd().as_raw_fd(), &raw mut args) }) {
-        Ok(()) => {}
+    let args = match search(on, QUOTA_TREE, 0, STATUS_KEY) {
+        Ok(found) => found,
         Err(Errno::NOENT) => return Ok(None),
         Err(e) => return Err(e),
-    }
+    };
     // The item has a version, a generation, the flags, how far a scan has come, and since when simple ones count.
     let number = |nth: usize| {
         let at = SEARCH_HEADER + 8 * nth;

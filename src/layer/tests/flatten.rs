@@ -92,8 +92,10 @@ fn whiteouts_and_opaque_directories_are_where_they_hide_something() {
     );
     let (chain, _) = flat(&place, &[top, middle, base], 0, 2).unwrap();
     let fs = place.fs(&chain[0]);
-    let found =
-        sh(&fs, "find . -mindepth 1 -printf '%y %P\\n' | LC_ALL=C sort -k2; getfattr -d -m - again cut kept new | grep .");
+    let found = sh(
+        &fs,
+        "find . -mindepth 1 -printf '%y %P\\n' | LC_ALL=C sort -k2; getfattr -d -m - again cut kept new | grep .",
+    );
     let wanted = "d again\nf again/c\nd cut\nf cut/c\nc file\nd kept\nc kept/a\nd new\n\
                   # file: again\ntrusted.overlay.opaque=\"y\"\n# file: cut\ntrusted.overlay.opaque=\"y\"\n";
     assert_eq!(String::from_utf8(found).unwrap(), wanted);

@@ -98,7 +98,7 @@ fn quota_groups_go_when_nothing_is_left_of_a_layer() {
     let gone = |layer: &Layer| {
         place.layers.discard(Home::Pool, layer.id).unwrap();
         assert_eq!(place.layers.reclaim().unwrap(), 0);
-        sh(&pool, "btrfs subvolume sync . >/dev/null; sync -f .");
+        sh(&pool, "sync -f .; btrfs subvolume sync . >/dev/null; sync -f .");
         place.layers.forget_limits().unwrap();
     };
     assert_eq!(groups(), 2);
@@ -110,7 +110,7 @@ fn quota_groups_go_when_nothing_is_left_of_a_layer() {
     // The filesystem drops a removed subvolume in its own time.
     while groups() > 0 {
         assert!(Instant::now() < until, "{} groups stay", groups());
-        sh(&pool, "btrfs subvolume sync . >/dev/null; sync -f .");
+        sh(&pool, "sync -f .; btrfs subvolume sync . >/dev/null; sync -f .");
         place.layers.forget_limits().unwrap();
     }
 }
