@@ -411,7 +411,7 @@ impl Layers {
     /// True where a mount table of any process names the layer.
     pub fn mounted(&self, id: LayerId) -> Result<bool> {
         // An id is one layer's in both homes.
-        Ok(mounted::layers()?.contains(id))
+        Ok(mounted::layers()?.contains(id, || None))
     }
 
     /// True where a mount table of any process has the layer as what is written to, or bound.

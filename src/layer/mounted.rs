@@ -8,7 +8,7 @@
 //!
 //! Of a container in a user namespace the lowers have no names: containerd mounts them in a temporary place under the
 //! mapping, and that is gone when the container runs. A layer is younger than all that it was made on, so every
-//! layer older than such an upper counts as mounted.
+//! layer older than such an upper counts as mounted. One that has the place of others is as old as the oldest of those.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -64,9 +64,10 @@ pub(super) struct Named {
 }
 
 impl Named {
-    /// True where a layer is mounted, as far as is known.
-    pub(super) fn contains(&self, id: LayerId) -> bool {
-        self.ids.contains(&id) || self.upper.is_some_and(|upper| id < upper)
+    /// True where a layer is mounted, as far as is known. `oldest` is asked for the oldest that it has the place of.
+    pub(super) fn contains(&self, id: LayerId, oldest: impl FnOnce() -> Option<LayerId>) -> bool {
+        let older = |upper| id < upper || oldest().is_some_and(|oldest| oldest < upper);
+        self.ids.contains(&id) || self.upper.is_some_and(older)
     }
 }
 
@@ -331,8 +332,11 @@ mod tests {
                 format!("rw,lowerdir={lower},upperdir=/r/layers/{upper}/fs,workdir=/r/layers/{upper}/work");
             scan(format!("50 30 0:45 / /x rw - overlay overlay {options}").as_bytes(), &mut found);
         }
-        let mounted: Vec<i64> = (0..12).filter(|id| found.contains(LayerId(*id))).collect();
+        let mounted: Vec<i64> = (0..12).filter(|id| found.contains(LayerId(*id), || None)).collect();
         assert_eq!(mounted, [0, 1, 2, 3, 4, 5, 6, 7, 9]);
+        // What has the place of others was there when the oldest of them was.
+        let oldest = |id| move || Some(LayerId(id));
+        assert!(found.contains(LayerId(30), oldest(4)) && !found.contains(LayerId(30), oldest(8)));
     }
 
     #[test]

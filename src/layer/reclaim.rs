@@ -5,14 +5,16 @@
 //! what one has removed the other passes over. Neither holds anything that a request needs.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::area::{Area, name, numbers};
-use super::{mounted, tree};
+use super::{manifest, mounted, tree};
 use crate::error::{Error, Result};
 use crate::fault;
+use crate::store::LayerId;
 
 /// How long it works before it rests.
 const TURN: Duration = Duration::from_millis(3);
@@ -93,7 +95,7 @@ fn reclaim<'a>(areas: impl Iterator<Item = &'a Area>, mut pace: Option<&mut Pace
     for area in areas {
         for (directory, sub) in area.trashes() {
             let ids = numbers(directory).map_err(Error::io("list", area.path().join(sub)))?;
-            trash.extend(ids.into_iter().map(|id| (area, id)));
+            trash.extend(ids.into_iter().map(|id| (area, directory, id)));
         }
     }
     if trash.is_empty() {
@@ -102,8 +104,8 @@ fn reclaim<'a>(areas: impl Iterator<Item = &'a Area>, mut pace: Option<&mut Pace
     // Looked at after the list: a stale mount of what is renamed already fails.
     let mounted = mounted::layers()?;
     let mut left = 0;
-    for (area, id) in trash {
-        if mounted.contains(id) {
+    for (area, directory, id) in trash {
+        if mounted.contains(id, || oldest(directory, id)) {
             left += 1;
             continue;
         }
@@ -127,4 +129,10 @@ fn reclaim<'a>(areas: impl Iterator<Item = &'a Area>, mut pace: Option<&mut Pace
         }
     }
     Ok(left)
+}
+
+/// The oldest layer that one in the trash has the place of, as it says itself.
+fn oldest(trash: &OwnedFd, id: LayerId) -> Option<LayerId> {
+    let layer = tree::directory(trash.as_fd(), &name(id)).ok()?;
+    manifest::read(layer.as_fd(), Path::new("trash")).ok()?.instead_of.into_iter().min()
 }
