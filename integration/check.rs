@@ -82,7 +82,7 @@ impl House {
 
     /// A check of the root dies at a fault point.
     fn dies_at(&self, point: &str, args: &[&str]) {
-        assert!(cfg!(feature = "fault-points"), "build with --all-features");
+        const { assert!(cfg!(feature = "fault-points"), "build with --all-features") };
         let args = self.offline(args);
         let mut command = self.stage.loom_command(&["check"]);
         let status = command.args(args).env("LOOM_FAULT", format!("{point}:abort")).status().unwrap();
@@ -236,9 +236,13 @@ fn what_lies_wrong(stage: Stage) {
     // Two mounts that write to one layer.
     stage.containerd.ctr(&["snapshots", "--snapshotter", "loom", "prepare", "twice", &house.layer]);
     let places = [stage.scratch.dir("one"), stage.scratch.dir("two")];
-    places.iter().for_each(|place| stage.containerd.mount("loom", "twice", place));
+    for place in &places {
+        stage.containerd.mount("loom", "twice", place);
+    }
     house.finds(&["--repair"], &[("mount-shared", "none")]);
-    places.iter().for_each(|place| drop(run("umount", &[place])));
+    for place in &places {
+        run("umount", &[place]);
+    }
     stage.containerd.ctr(&["snapshots", "--snapshotter", "loom", "rm", "twice"]);
     house.works();
     wait_until("all to agree", || house.check(&[]).1.is_empty());

@@ -265,10 +265,10 @@ impl Sweep {
                 // before a change is on disk finds what one behind the change before it does.
                 (_, "store.answer", Action::Error)
                 | (_, "store.begin", _)
-                | (Under::Each, "store.commit", Action::Abort) => !known(*action),
+                | (Under::Each, "store.commit", Action::Abort)
+                | (Under::Unmet, ..) => !known(*action),
                 (Under::Each, ..) => true,
                 (Under::New, ..) => store || !known(*action),
-                (Under::Unmet, ..) => !known(*action),
                 (Under::Deaths, point, Action::Abort) => point.starts_with("containerd."),
                 (Under::Deaths, ..) => false,
             };
@@ -392,7 +392,9 @@ impl Sweep {
     fn starts(&mut self, baseline: &World) {
         let began = Instant::now();
         let prepare = |sweep: &Sweep| {
-            ["work", "still"].iter().for_each(|key| sweep.succeed(&format!("snap prepare {key} $layer")));
+            for key in ["work", "still"] {
+                sweep.succeed(&format!("snap prepare {key} $layer"));
+            }
         };
         let remove =
             |sweep: &Sweep| ["work", "still"].iter().for_each(|key| sweep.succeed(&format!("snap rm {key}")));

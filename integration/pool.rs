@@ -1,4 +1,4 @@
-//! The pool that loom makes: at run time, at a first start, under faults, behind a restart of the machine; and an image
+//! The pool that loom makes: at run time, at a first start, under faults, behind a restart of the machine. `full` has the image
 //! whose host is full.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // Tests panic.
 
@@ -6,83 +6,18 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
 
 use serde_json::Value;
 use support::containerd::Version;
-use support::counter::{self, Counter};
+use support::counter;
 use support::fault::in_source;
 use support::image::small;
 use support::layout::Layout;
+use support::pool::*;
 use support::process::{finish, run};
 use support::stage::Stage;
-use support::wait::{wait_for, wait_until, wait_until_none};
-
-const GIB: u64 = 1 << 30;
-/// Less than an image has ahead.
-const PART: u64 = GIB * 3 / 4;
-
-/// A stage on ext4 without a pool.
-fn stage(version: Version) -> Stage {
-    Stage::new(Layout::Ext4, version)
-}
-
-/// What `loom pool status` tells; None where there is no pool.
-fn pool(stage: &Stage) -> Option<Value> {
-    let told = stage.loom_json(&["pool", "status"]);
-    (!told.is_null()).then_some(told)
-}
-
-fn number(stage: &Stage, field: &str) -> u64 {
-    pool(stage).unwrap()[field].as_u64().unwrap()
-}
-
-/// Where the pool is mounted, and its image.
-fn places(stage: &Stage) -> (PathBuf, PathBuf) {
-    (stage.place.root.join("pool"), stage.place.root.join("pool.img"))
-}
-
-/// The loop devices that an image is attached to.
-fn loops(image: &Path) -> Vec<String> {
-    let listed = run("losetup", &["--noheadings", "--output", "NAME,BACK-FILE", "--list"]);
-    let ours = listed.lines().filter(|line| line.contains(image.to_str().unwrap()));
-    ours.map(|line| line.split_whitespace().next().unwrap().to_owned()).collect()
-}
-
-fn is_mounted(place: &Path) -> bool {
-    finish(Command::new("mountpoint").arg("-q").arg(place)).status.success()
-}
-
-/// What a pool that was not made has left.
-fn left(stage: &Stage) -> Vec<String> {
-    let (place, image) = places(stage);
-    let mut left = loops(&image);
-    for path in [place, image, stage.place.root.join("pool.json"), stage.place.root.join("pool.json.tmp")] {
-        if path.exists() {
-            left.push(path.display().to_string());
-        }
-    }
-    left
-}
-
-/// How a container is forked; the fork is ended again.
-fn method(stage: &Stage, container: &str) -> String {
-    let answer = stage.loom_json(&["fork", container, "--name", "probe"]);
-    stage.containerd.remove(&["probe"]);
-    answer["cost"]["method"].as_str().unwrap().to_owned()
-}
-
-/// Stops a container's process, and starts it again on the same files.
-fn start_again(stage: &Stage, name: &str) -> Counter {
-    stage.containerd.ctr(&["tasks", "start", "--detach", name]);
-    Counter::of(stage, name)
-}
-
-fn stop(stage: &Stage, name: &str) {
-    stage.containerd.ctr(&["tasks", "rm", "--force", name]);
-}
+use support::wait::{wait_until, wait_until_none};
 
 /// A pool is made under running containers; loomd comes and goes; what was there before is brought in.
 #[test]
@@ -315,227 +250,6 @@ fn made_wholly_or_not_at_all() {
     assert!(others.is_empty(), "nothing walks through {others:?}");
 }
 
-/// Takes space in the pool, all at once, without writing it.
-fn take(place: &Path, name: &str, bytes: u64) -> bool {
-    let file = place.join(name);
-    finish(Command::new("fallocate").args(["--length", &bytes.to_string()]).arg(file)).status.success()
-}
-
-/// What the filesystem of the pool spans: its device's capacity, but for what it leaves of that.
-fn span(stage: &Stage) -> u64 {
-    let show = run("btrfs", &["device", "usage", "--raw", places(stage).0.to_str().unwrap()]);
-    let number = |what: &str| -> u64 {
-        let line = show.lines().find_map(|line| line.trim().strip_prefix(what)).unwrap();
-        line.trim().parse().unwrap()
-    };
-    number("Device size:") - number("Device slack:")
-}
-
-/// The host has given the image every byte that its filesystem spans.
-fn assert_backed(stage: &Stage) {
-    let (span, (_, file)) = (span(stage), places(stage));
-    let meta = fs::metadata(&file).unwrap();
-    let given = std::os::unix::fs::MetadataExt::blocks(&meta) * 512;
-    assert!(meta.len() >= span && given >= span, "{span} of {} with {given}", meta.len());
-}
-
-/// An image grows ahead of what is written, whatever fails meanwhile, no further than it may; and gives back.
-#[test]
-fn grows_and_shrinks() {
-    let mut stage = stage(Version::Debian);
-    stage.loom(&["pool", "create", "--size", "3G"]);
-    let (place, _) = places(&stage);
-    assert_eq!(span(&stage), 2 * GIB, "what is ahead, and a step");
-
-    // More than it had at first; then all that it may.
-    assert!(take(&place, "a", GIB * 5 / 4));
-    wait_until("the image to grow", || take(&place, "b", PART));
-    wait_until("the image to grow to its size", || span(&stage) == 3 * GIB);
-    assert_backed(&stage);
-    assert!(!take(&place, "c", GIB * 2));
-    assert!(stage.loom_fails(2, &["pool", "grow", "3G"]).contains("may grow to 3.0 GiB already"));
-
-    for point in in_source().into_iter().filter(|point| point.starts_with("pool.grow.")) {
-        for action in ["error", "abort"] {
-            assert!(take(&place, &format!("{point}:{action}"), 120 << 20));
-            let size = number(&stage, "size") + (128 << 20);
-            stage.loomd.stop();
-            stage.loomd.fail_at(&format!("{point}:{action}"));
-            stage.start_again();
-            let grown = finish(&mut stage.loom_command(&["pool", "grow", &size.to_string()]));
-            if action == "abort" {
-                wait_until("loomd to die", || !stage.loomd.daemon().is_running());
-                stage.loomd.fail_nowhere();
-                stage.start_again();
-            }
-            if number(&stage, "size") != size {
-                assert!(!grown.status.success(), "{point}:{action}");
-                stage.loom(&["pool", "grow", &size.to_string()]);
-            }
-            wait_until(&format!("the image to grow behind {point}:{action}"), || span(&stage) == size);
-            assert_backed(&stage);
-        }
-    }
-    stage.loom(&["pool", "grow", "7G"]);
-    wait_until("the image to be ahead again", || take(&place, "d", PART));
-    for name in ["e", "f"] {
-        wait_until("the image to be ahead again", || take(&place, name, PART));
-    }
-    wait_until("the image to be ahead again", || number(&stage, "allocated") > 5 * GIB);
-    stage.loomd.stop();
-    for entry in fs::read_dir(&place).unwrap().map(|entry| entry.unwrap().path()) {
-        if entry.is_file() {
-            fs::remove_file(entry).unwrap();
-        }
-    }
-    // What is unused is unparted once its cleaner has come by.
-    for point in in_source().into_iter().filter(|point| point.starts_with("pool.shrink.")) {
-        stage.loomd.fail_at(&format!("{point}:abort"));
-        stage.start_again();
-        wait_until("loomd to die at the step", || {
-            run("btrfs", &["filesystem", "sync", place.to_str().unwrap()]);
-            !stage.loomd.daemon().is_running()
-        });
-        stage.loomd.fail_nowhere();
-        stage.start_again();
-        assert_backed(&stage);
-        stage.loomd.stop();
-    }
-    stage.loomd.fail_at("pool.shrink.resize:error");
-    stage.start_again();
-    wait_until("it to give back", || number(&stage, "allocated") < 5 * GIB);
-    assert_backed(&stage);
-    run("btrfs", &["scrub", "start", "-B", place.to_str().unwrap()]);
-}
-
-/// The host is filled under a running pool, to the reserve and then to the last byte. No branch is made meanwhile, what
-/// runs runs on, nothing is lost, and all is well again when there is space.
-#[test]
-fn a_host_that_is_full() {
-    let mut stage = Stage::prepared(Layout::Ext4, Version::Debian);
-    stage.loomd.configure("[pool]\nreserve = \"1G\"");
-    stage.loomd.start();
-    stage.containerd.start();
-    let image = stage.import(&small());
-    stage.loom(&["pool", "create", "--size", "6G"]);
-    let (place, _) = places(&stage);
-    let counter = counter::start(&stage, &image, "web", &[]);
-    stage.loom(&["snapshot", "web", "--name", "before"]);
-    assert_eq!(method(&stage, "web"), "subvolume");
-
-    // To the reserve.
-    let fill = stage.place.filesystem.join("fill");
-    let free = number(&stage, "host_free");
-    run("fallocate", &["--length", &(free - GIB / 2).to_string(), fill.to_str().unwrap()]);
-    let refusals: [&[&str]; 4] = [
-        &["fork", "web", "--name", "no"],
-        &["snapshot", "web", "--name", "no"],
-        &["clone", "before", "--name", "no"],
-        &["commit", "web", "no:1"],
-    ];
-    for refused in refusals {
-        let said = stage.loom_fails(1, refused);
-        assert!(
-            said.contains("less than the reserve of 1.0 GiB") && said.contains("free some space"),
-            "{said}"
-        );
-    }
-    assert!(pool(&stage).unwrap()["refuses"].as_str().unwrap().contains("reserve"));
-    assert!(stage.loom(&["pool", "status"]).contains("branches: refused: "));
-    counter.assert_advances();
-    // A new container is no branch.
-    let other = counter::start(&stage, &image, "other", &[]);
-
-    other.assert_advances();
-
-    // To the last byte of the host, root's share too.
-    while finish(
-        Command::new("dd")
-            .args(["if=/dev/zero", "bs=1M", "oflag=append", "conv=notrunc"])
-            .arg(format!("of={}", fill.display())),
-    )
-    .status
-    .success()
-    {}
-    counter.assert_advances();
-    let write = "dd if=/dev/urandom of=/root/data bs=1M count=64 && sync && sha256sum /root/data";
-    let told = stage.containerd.exec("web", &["sh", "-c", write]);
-    let steady = counter.steady();
-    // And to the last byte of what the pool has. A counter ends at the first write that fails.
-    for name in ["web", "other"] {
-        stop(&stage, name);
-    }
-    stage.containerd.ctr(&["run", "-d", "--snapshotter", "loom", &image, "filler", "sleep", "10000"]);
-    let fill_pool =
-        "dd if=/dev/zero of=/root/zero bs=1M count=6000; sync; rm -f /root/none; ls -l /root/zero";
-    stage.containerd.exec("filler", &["sh", "-c", fill_pool]);
-    let sum =
-        told.lines().find(|line| line.contains("/root/data")).unwrap().split_whitespace().next().unwrap();
-    let mounted = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let line = mounted.lines().find(|line| line.contains(&format!(" {} ", place.display()))).unwrap();
-    assert!(!line.rsplit(' ').next().unwrap().split(',').any(|option| option == "ro"), "{line}");
-    let errors = run("btrfs", &["device", "stats", place.to_str().unwrap()]);
-    assert!(errors.lines().all(|line| line.ends_with(" 0")), "{errors}");
-    assert_backed(&stage);
-
-    // Within what the pool has all goes on.
-    stage.containerd.exec("filler", &["sh", "-c", "rm /root/zero; sync"]);
-    let (counter, other) = (start_again(&stage, "web"), start_again(&stage, "other"));
-    counter.assert_advances();
-    other.assert_advances();
-    wait_until("the pool to have space again", || {
-        stage
-            .containerd
-            .try_ctr(&[
-                "tasks",
-                "exec",
-                "--exec-id",
-                "probe",
-                "filler",
-                "dd",
-                "if=/dev/zero",
-                "of=/root/probe",
-                "bs=1M",
-                "count=64",
-            ])
-            .status
-            .success()
-    });
-    stage.loom_fails(1, &["fork", "web", "--name", "no"]);
-
-    // loomd comes back on a full host too; a host with space is all that it takes.
-    stage.loomd.kill();
-    let _ = stage.loomd.spawn();
-    fs::remove_file(&fill).unwrap();
-    stage.start_again();
-    wait_until("a branch to be made again", || {
-        finish(&mut stage.loom_command(&["fork", "web", "--name", "fork"])).status.success()
-    });
-    let fork = Counter::of(&stage, "fork");
-    for each in [&counter, &other, &fork] {
-        each.assert_advances();
-    }
-    steady.assert_same(&fork.steady(), "fork");
-    for name in ["web", "fork"] {
-        assert!(stage.containerd.exec(name, &["sha256sum", "/root/data"]).contains(sum), "{name}");
-    }
-    run("btrfs", &["scrub", "start", "-B", place.to_str().unwrap()]);
-}
-
-/// A writer that is as fast as it can be never meets the end of an image that may grow.
-#[test]
-fn a_burst() {
-    let stage = stage(Version::Debian);
-    let image = stage.import(&small());
-    stage.loom(&["pool", "create", "--size", "6G"]);
-    stage.containerd.ctr(&["run", "-d", "--snapshotter", "loom", &image, "web", "sleep", "10000"]);
-    let begun = Instant::now();
-    stage.containerd.exec("web", &["dd", "if=/dev/zero", "of=/root/burst", "bs=1M", "count=3500"]);
-    println!("pool | burst of 3.5 GiB | {} ms", begun.elapsed().as_millis());
-    assert_backed(&stage);
-    assert!(!stage.loomd.log().contains("does not grow"), "{}", stage.loomd.log());
-}
-
 /// The configuration asks for a pool; a disk that is too small for it has none, and loomd runs.
 #[test]
 fn at_a_first_start() {
@@ -610,13 +324,9 @@ fn a_device() {
     // Something else is called so now.
     let other = stage.scratch.path().join("other");
     fs::File::create(&other).unwrap().set_len(GIB).unwrap();
-    let taken = wait_for("the device to be free", || {
-        finish(Command::new("losetup").args([&device, other.to_str().unwrap()]))
-            .status
-            .success()
-            .then_some(())
-    });
-    let () = taken;
+    let mut take = Command::new("losetup");
+    take.args([&device, other.to_str().unwrap()]);
+    wait_until("the device to be free", || finish(&mut take).status.success());
     let device_now = attach();
     stage.start_again();
     let counter = start_again(&stage, "web");

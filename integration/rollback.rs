@@ -71,7 +71,7 @@ fn names(stage: &Stage) -> Vec<String> {
 /// Five snapshots, in any order, of a container that runs and of one that does not; each time with a way back.
 fn back_and_forth(mut stage: Stage) {
     for namespace in ["default", "k8s.io"] {
-        stage.containerd.namespace = namespace.to_owned();
+        namespace.clone_into(&mut stage.containerd.namespace);
         let image = stage.import(&small());
         idle(&stage, &image, "web");
         let began = text(&stage.loom_json(&["inspect", "web"])["parent"]).to_owned();

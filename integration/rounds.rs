@@ -54,21 +54,22 @@ fn cost(answer: &Value, what: &str) -> Duration {
 /// 1 GB, and a writer of 10 MB a second.
 fn short(stage: Stage) {
     const FILES: usize = 10_000;
-    const SIZE: usize = 100_000;
+    const SIZE: u32 = 100_000;
     let root = start(
         &stage,
         "writer",
         "mkdir -p /root/log /root/files; until [ -e /root/go ]; do sleep 0.1; done; n=0; \
          while :; do n=$((n+1)); cat /root/files/0/0 >/root/log/$((n % 300)); echo $n >/root/count; usleep 8000; done",
     );
-    fill(&root.join("root/files"), FILES, SIZE);
+    fill(&root.join("root/files"), FILES, SIZE as usize);
     let written = || fs::read_to_string(root.join("root/count")).ok()?.trim().parse::<usize>().ok();
     fs::write(root.join("root/go"), "").unwrap();
     wait_until("the writer to have written everything once", || written() > Some(300));
 
     let (before, began) = (written(), Instant::now());
     let answer = stage.loom_json(&["fork", "writer", "--name", "copy", "--no-start"]);
-    let rate = (written().unwrap() - before.unwrap()) as f64 * SIZE as f64 / began.elapsed().as_secs_f64();
+    let times = u32::try_from(written().unwrap() - before.unwrap()).unwrap();
+    let rate = f64::from(times) * f64::from(SIZE) / began.elapsed().as_secs_f64();
     assert_eq!(answer["cost"]["method"], "copy");
     let (paused, whole) = (cost(&answer, "paused_us"), cost(&answer, "total_us"));
 
@@ -77,7 +78,7 @@ fn short(stage: Stage) {
     run("cp", &["-a", root.join("root").to_str().unwrap(), plain.to_str().unwrap()]);
     println!(
         "rounds | {} MB, {:.1} MB/s | paused {paused:?} | whole {whole:?} | cp -a {:?}",
-        FILES * SIZE / 1_000_000,
+        FILES * SIZE as usize / 1_000_000,
         rate / 1e6,
         began.elapsed()
     );
@@ -89,7 +90,7 @@ fn short(stage: Stage) {
 /// What the container does, one call a step; `log` has a line before and one behind each. Of turn `c`, a file is made,
 /// moved into a directory, linked, written to, and its time set back; the directory is renamed; and what earlier
 /// turns made changes its mode and its name, and goes.
-const STEPS: &str = r#"
+const STEPS: &str = r"
 mkdir -p /root/w/x; cd /root/w
 until [ -e /root/go ]; do sleep 0.1; done
 n=9
@@ -112,7 +113,7 @@ while :; do
     echo e $n >>log
     usleep 2000
 done
-"#;
+";
 
 /// The same steps, done here.
 struct Model {

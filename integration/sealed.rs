@@ -5,6 +5,7 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::fs;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
@@ -119,7 +120,7 @@ fn session(core: &Snapshots, source: &Source, place: &Path, random: &mut Random,
     let root = PathBuf::from(format!("/proc/self/fd/{}", open.as_raw_fd()));
     fs::write(root.join("first"), format!("{number}\n")).unwrap();
     let mut log = fs::read_to_string(root.join("log")).unwrap_or_default();
-    log += &format!("{number}\n");
+    writeln!(log, "{number}").unwrap();
     assert_eq!(log.lines().count() as u64, number, "a session was lost: {log:?}");
     fs::write(root.join("log"), &log).unwrap();
     let detached = random.chance(30);
@@ -183,7 +184,8 @@ fn no_two_write_to_one_directory() {
                             expires: None,
                         };
                         let (state, cost) = core.snapshot(source.id, &take, &mut Still).unwrap();
-                        let rested = before % 2 == 0 && source.turns.load(Ordering::SeqCst) == before;
+                        let rested =
+                            before.is_multiple_of(2) && source.turns.load(Ordering::SeqCst) == before;
                         let is_sealed = cost.method == Method::Sealed;
                         if rested {
                             stopped.fetch_add(1, Ordering::SeqCst);
@@ -207,7 +209,9 @@ fn no_two_write_to_one_directory() {
             .collect();
         let ended: Vec<_> = attempts.into_iter().map(|attempt| attempt.join()).collect();
         stop.store(true, Ordering::SeqCst);
-        ended.into_iter().for_each(|ended| ended.unwrap());
+        for ended in ended {
+            ended.unwrap();
+        }
     });
     let of = |count: &AtomicU64| count.load(Ordering::SeqCst);
     println!(
@@ -435,7 +439,7 @@ fn a_state_costs_the_same_whatever_the_size() {
         times.push((0..3).map(once).min().unwrap());
     }
     let (least, most) = (times.iter().min().unwrap(), times.iter().max().unwrap());
-    println!("sealed | the largest takes {:.2} times the smallest", *most as f64 / *least as f64);
+    println!("sealed | the largest takes {}% of the smallest", most * 100 / least);
     assert!(most <= &(least * 2), "{times:?}");
     stage.end(&image);
 }

@@ -269,9 +269,45 @@ async fn archives(calls: &Calls, client: &AdminClient) {
     assert_eq!(first, None, "what was imported is what was exported");
 }
 
+/// More than one batch has.
+const MANY: usize = 120;
+
+/// Snapshots of which a list has more than one batch, and their removal.
+async fn batches(calls: &Calls, client: &AdminClient) {
+    for number in 0..MANY {
+        let name = format!("state-{number}");
+        let request =
+            admin::SnapshotRequest { reference: "container:origin".into(), name, ..Default::default() };
+        client.snapshot(Context::default(), &request).await.unwrap();
+    }
+    calls.note("list");
+    let request = admin::ListRequest { all: true, ..Default::default() };
+    let mut stream = client.list(Context::default(), &request).await.unwrap();
+    let mut batches = Vec::new();
+    while let Some(batch) = stream.recv().await.unwrap() {
+        batches.push(batch.snapshots);
+    }
+    assert!(batches.len() >= 2 && batches.iter().all(|batch| batch.len() <= 100), "{}", batches.len());
+    let ids: BTreeSet<String> = batches.into_iter().flatten().map(|snapshot| snapshot.id).collect();
+    assert!(ids.len() > MANY + 4, "{}", ids.len());
+
+    let request = admin::RemoveRequest { reference: "snapshot:state".into(), ..Default::default() };
+    client.remove(Context::default(), &request).await.unwrap();
+    for dry_run in [true, false] {
+        let gone =
+            call!(calls, client, prune, admin::PruneRequest { container: "origin".into(), dry_run: dry_run });
+        let (mut gone, mut names) = (gone.unwrap(), BTreeSet::new());
+        while let Some(batch) = gone.recv().await.unwrap() {
+            assert!(batch.snapshots.len() <= 100);
+            names.extend(batch.snapshots.into_iter().map(|snapshot| snapshot.name));
+        }
+        assert!(names.contains("had") && names.contains("once"), "{names:?}");
+        assert_eq!(names.iter().filter(|name| name.starts_with("state-")).count(), MANY);
+    }
+}
+
 #[test]
 fn every_method_of_admin() {
-    const MANY: usize = 120;
     let stage = Stage::new(Layout::Ext4Pool, Version::Current);
     let image = stage.import(&small());
     let run = ["run", "-d", "--snapshotter", "loom", &image, "origin", "sleep", "10000"];
@@ -335,41 +371,7 @@ fn every_method_of_admin() {
         let got = call!(calls, client, get, admin::GetRequest { reference: "snapshot:state".into() });
         assert_eq!(got.unwrap().snapshot.id, taken.snapshot.id);
 
-        // More than one batch.
-        for number in 0..MANY {
-            let name = format!("state-{number}");
-            let request =
-                admin::SnapshotRequest { reference: "container:origin".into(), name, ..Default::default() };
-            client.snapshot(Context::default(), &request).await.unwrap();
-        }
-        calls.note("list");
-        let request = admin::ListRequest { all: true, ..Default::default() };
-        let mut stream = client.list(Context::default(), &request).await.unwrap();
-        let mut batches = Vec::new();
-        while let Some(batch) = stream.recv().await.unwrap() {
-            batches.push(batch.snapshots);
-        }
-        assert!(batches.len() >= 2 && batches.iter().all(|batch| batch.len() <= 100), "{}", batches.len());
-        let ids: BTreeSet<String> = batches.into_iter().flatten().map(|snapshot| snapshot.id).collect();
-        assert!(ids.len() > MANY + 4, "{}", ids.len());
-
-        let request = admin::RemoveRequest { reference: "snapshot:state".into(), ..Default::default() };
-        client.remove(Context::default(), &request).await.unwrap();
-        for dry_run in [true, false] {
-            let gone = call!(
-                calls,
-                client,
-                prune,
-                admin::PruneRequest { container: "origin".into(), dry_run: dry_run }
-            );
-            let (mut gone, mut names) = (gone.unwrap(), BTreeSet::new());
-            while let Some(batch) = gone.recv().await.unwrap() {
-                assert!(batch.snapshots.len() <= 100);
-                names.extend(batch.snapshots.into_iter().map(|snapshot| snapshot.name));
-            }
-            assert!(names.contains("had") && names.contains("once"), "{names:?}");
-            assert_eq!(names.iter().filter(|name| name.starts_with("state-")).count(), MANY);
-        }
+        batches(&calls, &client).await;
     });
     assert_eq!(calls.0.into_inner(), methods("loom/admin/v1/admin.proto"));
     for container in stage.containerd.ctr(&["containers", "ls", "-q"]).lines() {

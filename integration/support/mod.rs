@@ -20,6 +20,7 @@ pub mod layout;
 pub mod loom;
 pub mod loomd;
 pub mod peer;
+pub mod pool;
 pub mod process;
 pub mod registry;
 pub mod scratch;
