@@ -164,7 +164,7 @@ fn made_wholly_or_not_at_all() {
     let of =
         |prefix: &str| points.iter().filter(|point| point.starts_with(prefix)).cloned().collect::<Vec<_>>();
     let create = ["pool", "create", "--size", "300M"];
-    let making: Vec<_> = [of("pool.create."), of("pool.mount.")].concat();
+    let making: Vec<_> = [of("pool.create."), of("pool.mount."), of("layer.pair.")].concat();
     let mut walked = BTreeSet::new();
     for point in making.iter().filter(|point| *point != "pool.create.device") {
         for action in ["error", "abort"] {

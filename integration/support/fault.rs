@@ -76,6 +76,7 @@ pub const NEVER: &[(Layout, &str, &str)] = &[
 /// What the points begin with that another program walks through, since no sweep can take back what they do.
 pub const ELSEWHERE: &[(&str, &str)] = &[
     ("pool.", POOL),
+    ("layer.pair.", POOL),
     ("layer.transfer.", POOL),
     ("snapshot.move.", POOL),
     ("check.rebuild.", CHECK),

@@ -41,6 +41,8 @@ pub struct Verb {
     pub nerdctls: bool,
     /// It needs a pool.
     pub pool: bool,
+    /// Where layers stack, its source's is sealed as it lies: that stays so when the state is undone.
+    pub seals: bool,
 }
 
 impl Verb {
@@ -74,6 +76,7 @@ const VERB: Verb = Verb {
     lost: &[],
     nerdctls: false,
     pool: false,
+    seals: false,
 };
 
 /// A fork that writes nothing by itself, and ends when it is told to.
@@ -172,6 +175,7 @@ pub const VERBS: &[Verb] = &[
         set: &["loom fork source --name still --no-start"],
         request: &["loom snapshot still --name state --idempotency-key $key --json"],
         unset: &["loom rm state", "drop still"],
+        seals: true,
         ..VERB
     },
     Verb {
@@ -180,6 +184,7 @@ pub const VERBS: &[Verb] = &[
         set: &["loom fork source --name still --no-start"],
         request: &["loom fork still --name one --no-start --idempotency-key $key --json"],
         unset: &["drop one", "drop still"],
+        seals: true,
         ..VERB
     },
     Verb {

@@ -32,6 +32,17 @@ const COMMANDS: [&str; 9] = [
     "loom operations --limit 10 --json",
 ];
 
+/// The same with one layer, and its directory, more.
+pub fn with_a_layer_more(world: &World) -> World {
+    let more = |line: &String| {
+        let Some(("layers: ", count)) = line.split_at_checked("layers: ".len()) else { return line.clone() };
+        let (layers, directories) = count.split_once(", directories: ").unwrap();
+        let more = |count: &str| count.parse::<usize>().unwrap() + 1;
+        format!("layers: {}, directories: {}", more(layers), more(directories))
+    };
+    world.iter().map(more).collect()
+}
+
 /// Reads it. `run` answers what a command printed, and None where it failed: then there is no world, since
 /// loomd, or containerd's way to it, is not there.
 pub fn read(stage: &Stage, run: impl Fn(&str) -> Option<String> + Sync) -> Option<World> {

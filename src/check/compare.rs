@@ -21,6 +21,8 @@ struct Look<'a> {
     rows: BTreeMap<LayerId, Layer>,
     found: BTreeMap<(LayerId, &'static str), (Home, Seal)>,
     mounts: Vec<Mounted>,
+    /// What directories without rows say that they are stacked on; `None` where one of them cannot say it.
+    below_unknown: BTreeSet<Option<LayerId>>,
     cases: Vec<Case>,
 }
 
@@ -38,6 +40,7 @@ pub(super) fn look(store: &Store, layers: &Layers, running: bool) -> Result<Vec<
         rows: rows.into_iter().map(|layer| (layer.id, layer)).collect(),
         found: found.into_iter().map(|one| ((one.id, home(one.home)), (one.home, one.seal))).collect(),
         mounts: layers.mounted_layers()?,
+        below_unknown: BTreeSet::new(),
         cases: Vec::new(),
     };
     look.directories();
@@ -65,7 +68,12 @@ impl Look<'_> {
             }
             let (what, path) = (self.called(home, id), self.directory(home, id));
             let case = if seal == Seal::Own {
-                let whose = self.layers.manifest(home, id).ok().map(|manifest| titles(&manifest));
+                let said = self.layers.manifest(home, id).ok();
+                match &said {
+                    Some(said) => self.below_unknown.extend(said.base.map(|base| Some(LayerId(base)))),
+                    None => _ = self.below_unknown.insert(None),
+                }
+                let whose = said.map(|manifest| titles(&manifest));
                 Case::told(
                     Code::LayerLost,
                     what,
@@ -175,6 +183,11 @@ impl Look<'_> {
             _ => self.layers.noted(row.home, row.id)?.filter(|note| note.layer == row.id.0),
         };
         let nobody = manifest.as_ref().is_some_and(|manifest| manifest.snapshot.id.is_empty());
+        let needed = self.below_unknown.contains(&Some(row.id)) || self.below_unknown.contains(&None);
+        if needed {
+            let message = "no row stands on it, and a layer whose row was lost is stacked on it; --rebuild finds that one";
+            return Ok(Case::told(Code::LayerUnused, what, message));
+        }
         if nobody && self.mounted_at(row.home, row.id).is_none() {
             let message = "no snapshot and no layer stands on it, and it says itself that nobody's it is";
             return Ok(Case::fixed_by(Fix::Discard(row.home, row.id), Code::LayerUnused, what, message));

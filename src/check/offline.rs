@@ -1,11 +1,11 @@
 //! A root that no loomd has: also one that loomd refuses to start on, and one whose database is gone.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{Case, Code, Finding, Repair, compare, conclude, rebuild};
 use crate::config;
 use crate::error::{Error, Kind, Result};
-use crate::layer::{Layers, Seal, lock};
+use crate::layer::{Layers, Seal, lock, pool_of};
 use crate::pool::Pool;
 use crate::store::{Home, Store};
 
@@ -20,8 +20,8 @@ pub enum How {
     Rebuild,
 }
 
-/// Checks a root. `pool` is where its pool layers lie, if it has a pool
-/// that loom did not make. `Precondition` where a loomd has the root.
+/// Checks a root. `pool` is where its pool layers lie, where that is not the pool that loom made for it or that the
+/// last start found. `Precondition` where a loomd has the root.
 pub fn offline(root: &Path, pool: Option<&Path>, how: How) -> Result<Vec<Finding>> {
     if !root.join("layers").is_dir() {
         return Err(Error::Config(format!(
@@ -39,6 +39,7 @@ pub fn offline(root: &Path, pool: Option<&Path>, how: How) -> Result<Vec<Finding
     // Where loom made the pool, it is mounted as a start does it.
     let made = pool.is_none().then(|| Pool::open(root, &config::Pool::default())).transpose()?;
     let pool = pool.map(Path::to_path_buf).or_else(|| made.as_ref().and_then(|made| made.path()));
+    let pool = pool.map_or_else(|| last(root, how), |pool| Ok(Some(pool)))?;
     let layers = Layers::open(root, pool.as_deref())?;
     let path = root.join("loom.db");
     let mut cases = Vec::new();
@@ -80,6 +81,21 @@ pub fn offline(root: &Path, pool: Option<&Path>, how: How) -> Result<Vec<Finding
         cases.retain(|case| case.finding.code != Code::Trash || case.fix.is_none());
     }
     conclude(&store, &layers, cases, how == How::Repair)
+}
+
+/// Where the last start had the pool. A database without what lies there would have the next one take it for what a
+/// crash left.
+fn last(root: &Path, how: How) -> Result<Option<PathBuf>> {
+    match pool_of(root)? {
+        Some(last) if last.is_there => Ok(Some(last.pool)),
+        Some(last) if how == How::Rebuild => Err(Error::Config(format!(
+            "the pool of {} was {}, and is not there: mount it, or name where it is now with --pool. Where it is gone \
+             for good, remove {0}/root.json",
+            root.display(),
+            last.pool.display()
+        ))),
+        _ => Ok(None),
+    }
 }
 
 /// What is told where nothing can be compared: nothing is put right either.

@@ -35,6 +35,8 @@ struct Rows {
     snapshots: BTreeMap<Id, Snapshot>,
     /// Keys and names that are taken.
     taken: BTreeSet<String>,
+    /// Layers that cannot say what they are, as people are told of them.
+    unreadable: BTreeMap<LayerId, String>,
     cases: Vec<Case>,
 }
 
@@ -51,7 +53,7 @@ pub(super) fn rebuild(layers: &Layers, path: &Path) -> Result<Vec<Case>> {
     for one in &said {
         rows.layer(one, &instead);
     }
-    rows.bases();
+    rows.bases()?;
     // What stood on a layer stands on the one that has its place, which says so too.
     said.retain(|one| !instead.contains_key(&one.found.id));
     for one in &said {
@@ -91,7 +93,8 @@ impl Rows {
                     let message = format!(
                         "{error}: whose it is cannot be known. loomd does not start until it is moved away"
                     );
-                    self.cases.push(Case::told(Code::ManifestUnreadable, what, message));
+                    self.cases.push(Case::told(Code::ManifestUnreadable, &what, message));
+                    self.unreadable.insert(id, what);
                     return Ok(None);
                 }
             },
@@ -140,7 +143,10 @@ impl Rows {
         }
         let (base, stage) =
             if instead.contains_key(&id) { (None, Stage::Doomed) } else { (base, said.stage) };
+        // It may have been its source's own until then, which only the row said.
+        let still = said.manifest.snapshot.taken.as_ref().filter(|_| said.stage == Stage::Sealed);
         let layer = Layer {
+            still: still.and_then(|taken| taken.parse().ok()),
             max_size: *max_size,
             mapping: mapping.clone(),
             instead_of: instead_of.clone(),
@@ -149,10 +155,18 @@ impl Rows {
         self.layers.insert(said.found.id, layer);
     }
 
-    /// Bases that are not there get rows all the same: what stands on them must not look whole.
-    fn bases(&mut self) {
+    /// Bases that are not there get rows all the same: what stands on them must not look whole. One that is there and
+    /// cannot say what it stands on itself would, so nothing is made then.
+    fn bases(&mut self) -> Result<()> {
         let bases: BTreeSet<LayerId> = self.layers.values().filter_map(|layer| layer.base).collect();
         for base in bases {
+            if let Some(what) = self.unreadable.get(&base) {
+                return Err(Error::Config(format!(
+                    "{what} has a layer.json that cannot be read, and others are stacked on it: what it is stacked on \
+                     itself is not known. Nothing was changed. Put the file back from a backup; or move the layer away, \
+                     and what stands on it cannot be mounted any more"
+                )));
+            }
             // What is looked at next tells of it.
             self.layers.entry(base).or_insert_with(|| Layer::new(base, Home::Plain, None, Stage::Sealed));
         }
@@ -164,6 +178,7 @@ impl Rows {
             self.cases.push(Case::told(Code::Circle, what, message));
             layer.base = None;
         }
+        Ok(())
     }
 
     fn standing(&mut self, said: &Said) -> Result<()> {

@@ -66,6 +66,14 @@ impl House {
         (Self { core, pool, dir }, found)
     }
 
+    /// The same, and its core is not opened again.
+    fn offline_only(self, how: How) -> (tempfile::TempDir, Vec<Finding>) {
+        let Self { core, pool, dir } = self;
+        Snapshots::close(core, Duration::from_secs(30));
+        let found = offline(dir.path(), pool.as_ref().map(Image::path), how).unwrap();
+        (dir, found)
+    }
+
     /// A state on which nothing else stands, called "leaf": its source has nothing of its own.
     fn leaf(&self) {
         for name in ["third", "leaf"] {
@@ -299,7 +307,10 @@ fn a_deleted_database_is_made_anew() {
         };
         assert_eq!(strip(house.core.all().unwrap()), strip(before));
         assert_eq!(house.text(first.id), "first");
-        assert_eq!(house.text(house.core.by_key("default/3/web").unwrap().unwrap().id), "now");
+        let web = house.core.by_key("default/3/web").unwrap().unwrap().id;
+        assert_eq!(house.text(web), "now");
+        // What the container changed since is known, also of what was sealed as it lay meanwhile.
+        assert_eq!(house.core.changed_since(web, first.taken.unwrap(), 9).unwrap(), ["file"]);
         assert_eq!(house.running(false), []);
         // It goes on as before.
         house.snapshot("default/3/web", "third");
@@ -346,4 +357,106 @@ fn a_flat_chain_is_made_anew_of_what_it_says() {
     assert_eq!(house.core.get(web).unwrap().chain.len(), before);
     assert_eq!(house.core.all().unwrap().len(), 4, "no state is told twice");
     assert_eq!(house.running(false), []);
+}
+
+#[test]
+fn what_a_lost_layer_is_stacked_on_is_kept() {
+    let house = House::new(None);
+    let (.., below) = house.layer("first");
+    let (_, second, _) = house.layer("second");
+    let web = house.core.get(house.core.by_key("default/3/web").unwrap().unwrap().id).unwrap().chain[0].id;
+    // Nobody stands on it then, and it says so.
+    house.core.forget(house.core.resolve("first").unwrap().id).unwrap();
+    let until = std::time::Instant::now() + Duration::from_secs(10);
+    while fs::read_to_string(below.join("layer.json")).unwrap().contains("\"first\"") {
+        assert!(std::time::Instant::now() < until);
+        std::thread::yield_now();
+    }
+    house.sql(&format!(
+        "DELETE FROM snapshots WHERE name = 'second' OR key = 'default/3/web';
+         DELETE FROM layers WHERE id IN ({second}, {web})"
+    ));
+    let (dir, found) = house.offline_only(How::Repair);
+    let codes = codes(&found);
+    assert!(
+        codes.contains(&(Code::LayerLost, Repair::None))
+            && codes.contains(&(Code::LayerUnused, Repair::None)),
+        "{found:?}"
+    );
+    assert!(below.exists());
+    offline(dir.path(), None, How::Rebuild).unwrap();
+    let house = House { core: open(dir.path(), None), pool: None, dir };
+    assert_eq!(house.text(house.core.resolve("second").unwrap().id), "second");
+}
+
+#[test]
+fn what_cannot_say_what_it_is_stacked_on_is_not_taken_for_a_base() {
+    let house = House::new(None);
+    let (.., path) = house.layer("first");
+    let (dir, _) = house.offline_only(How::Look);
+    let json = path.join("layer.json");
+    let text = fs::read_to_string(&json).unwrap();
+    fs::write(&json, "{").unwrap();
+    let before = fs::read(dir.path().join("loom.db")).unwrap();
+    let refused = offline(dir.path(), None, How::Rebuild).unwrap_err().to_string();
+    assert!(refused.contains(path.to_str().unwrap()) && refused.contains("Nothing was changed"), "{refused}");
+    assert_eq!(fs::read(dir.path().join("loom.db")).unwrap(), before);
+    fs::write(&json, text).unwrap();
+    offline(dir.path(), None, How::Rebuild).unwrap();
+}
+
+#[test]
+fn lineage_is_found_behind_what_was_removed() {
+    let house = House::new(None);
+    let first = house.core.resolve("first").unwrap();
+    let grant = house.core.grant(first.id, crate::snapshot::Made::default()).unwrap();
+    let labels = BTreeMap::from([(crate::snapshot::FORK_LABEL.to_owned(), grant.label())]);
+    house.core.prepare("default/4/clone", "default/2/base", labels).unwrap();
+    drop(grant);
+    house.snapshot("default/4/clone", "of-clone");
+    house.core.forget(first.id).unwrap();
+    let way = |house: &House| {
+        let rows = house.core.all().unwrap();
+        let row = |id: Id| rows.iter().find(|seen| seen.snapshot.id == id).map(|seen| seen.snapshot.clone());
+        let mut way = Vec::new();
+        let mut next = house.core.resolve("of-clone").ok();
+        while let Some(one) = next {
+            way.push((one.id, one.parent, one.source));
+            next = one.source.or(one.parent).and_then(row);
+        }
+        way
+    };
+    let before = way(&house);
+    assert!(before.len() > 4, "{before:?}");
+    let (dir, _) = house.offline_only(How::Look);
+    fs::remove_file(dir.path().join("loom.db")).unwrap();
+    offline(dir.path(), None, How::Rebuild).unwrap();
+    assert_eq!(way(&House { core: open(dir.path(), None), pool: None, dir }), before);
+}
+
+#[test]
+fn a_rebuild_knows_where_the_pool_is_and_what_was_said_of_what_is_written_to() {
+    let house = House::new(Some(Image::new("btrfs", 256)));
+    let web = house.core.by_key("default/3/web").unwrap().unwrap().id;
+    house.core.pin(web, None).unwrap();
+    let (core, pool, dir) = (house.core, house.pool, house.dir);
+    Snapshots::close(core, Duration::from_secs(30));
+    fs::remove_file(dir.path().join("loom.db")).unwrap();
+    // Nobody names it.
+    let found = offline(dir.path(), None, How::Rebuild).unwrap();
+    assert_eq!(codes(&found), [(Code::DatabaseRebuilt, Repair::Done)], "{found:?}");
+    let house = House { core: open(dir.path(), pool.as_ref().map(Image::path)), pool, dir };
+    assert_eq!(house.text(web), "now");
+    assert!(house.core.get(web).unwrap().snapshot.pinned);
+    // A pool that is not there is missed.
+    let House { core, pool, dir } = house;
+    Snapshots::close(core, Duration::from_secs(30));
+    fs::remove_file(pool.as_ref().unwrap().path().join("root.json")).unwrap();
+    let refused = offline(dir.path(), None, How::Rebuild).unwrap_err().to_string();
+    assert!(refused.contains("--pool") && refused.contains("root.json"), "{refused}");
+    // Another root does not get it.
+    let other = tempfile::tempdir_in("/var/tmp").unwrap();
+    drop(open(dir.path(), pool.as_ref().map(Image::path)));
+    let refused = Layers::open(other.path(), pool.as_ref().map(Image::path)).unwrap_err().to_string();
+    assert!(refused.contains("another root"), "{refused}");
 }

@@ -165,12 +165,13 @@ pub(super) fn is_there(layer: BorrowedFd<'_>) -> bool {
 /// Writes down whose a layer is that is written to. What is too long for an attribute is left out.
 pub(super) fn note(layer: BorrowedFd<'_>, at: &Path, manifest: &Manifest) -> Result<()> {
     let mut manifest = manifest.clone();
-    for round in 0..4 {
-        // What is needed least goes first.
+    // What is needed least goes first: the far end of the way that it came.
+    for round in 0..5 {
         match round {
-            1 => manifest.path.clear(),
-            2 => manifest.snapshot.labels.clear(),
-            3 => manifest.snapshot.captured = None,
+            1 => manifest.path.truncate(8),
+            2 => manifest.path.clear(),
+            3 => manifest.snapshot.labels.clear(),
+            4 => manifest.snapshot.captured = None,
             _ => {}
         }
         let text = serde_json::to_vec(&manifest)

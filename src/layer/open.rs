@@ -9,7 +9,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 
 use super::area::{self, Area};
 use super::probe::Probe;
-use super::{Layers, Method, ioctl, mounts, reclaim};
+use super::{Layers, Method, ioctl, mounts, pair, reclaim};
 use crate::error::{Error, Result};
 use crate::store::Home;
 
@@ -26,6 +26,9 @@ impl Layers {
         fit("root", &root)?;
         let plain = Area::open(Home::Plain, &root)?;
         let pool = pool.map(|pool| open_pool(&plain, pool)).transpose()?;
+        if let Some(pool) = &pool {
+            pair::pair(&root, pool.path())?;
+        }
         let method = copying(plain.layers().as_fd());
         let highest = plain.highest()?.max(pool.as_ref().map_or(Ok(0), Area::highest)?);
         let (highest, opened) = (AtomicI64::new(highest), AtomicI64::new(highest));
@@ -54,6 +57,7 @@ impl Layers {
                  where they are this root's",
             ));
         }
+        pair::pair(self.plain.path(), area.path())?;
         Ok(NewPool(area))
     }
 

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use super::{Layers, Manifest, mounted};
+use super::{Layers, Manifest, mounted, quota};
 use crate::error::{Error, Result};
 use crate::store::{Home, Layer, LayerId};
 
@@ -26,6 +26,10 @@ impl Layers {
 
     /// Seals a layer that was renamed, as `seal`, unless something writes to it by now; then it is false.
     pub fn seal_renamed(&self, layer: LayerId, was: LayerId, manifest: &Manifest) -> Result<bool> {
+        if manifest.max_size.is_some() {
+            // It may be full, and its seal takes some bytes.
+            quota::limit(&self.plain, layer, None)?;
+        }
         self.plain.write_seal(layer, manifest)?;
         // Whoever was on its way to mount it when it was renamed has done so by now.
         if self.is_written(layer, was)? {

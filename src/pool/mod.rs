@@ -207,9 +207,11 @@ impl Pool {
                 record.kind.word()
             )));
         };
+        let asked = Bytes(size);
+        let size = space::whole(size);
         if size <= before {
             return Err(Error::invalid(
-                format!("size {}", Bytes(size)),
+                format!("size {asked}"),
                 format!("the pool may grow to {} already; name a larger size", about(before)),
             ));
         }
@@ -273,12 +275,14 @@ impl Pool {
                 ));
             }
             let space = space::of(&made.on).ok()?;
-            return (space.free() < FULL && space.span >= size).then(|| {
-                format!(
-                    "the pool is full: it holds the {} that it may; `loom pool grow` gives it more, and removing \
-                     containers or snapshots does",
-                    about(size)
-                )
+            let room = host.free.saturating_sub(host.reserve);
+            return space.is_full(size, room).then(|| {
+                let why = if space.span >= size {
+                    format!("it holds the {} that it may; `loom pool grow` gives it more", about(size))
+                } else {
+                    format!("{} has nothing more for it; free some space there", self.root.display())
+                };
+                format!("the pool is full: {why}, or remove containers or snapshots")
             });
         }
         let held = space::held(&made.on).ok()?;
@@ -302,7 +306,7 @@ impl Pool {
                 image.check()?;
                 let host = self.host()?;
                 let room = host.free.saturating_sub(host.reserve);
-                let size = size.unwrap_or_else(|| (host.free / 5).clamp(AUTO.0, AUTO.1));
+                let size = space::whole(size.unwrap_or_else(|| (host.free / 5).clamp(AUTO.0, AUTO.1)));
                 if size < SMALLEST {
                     return Err(Error::invalid(
                         format!("size {}", Bytes(size)),

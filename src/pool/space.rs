@@ -9,8 +9,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
 
-use super::RESERVE;
-use super::mount;
+use super::{FULL, RESERVE, mount};
 use crate::layer::ioctl;
 
 /// An image gets more when it has less than this left ...
@@ -89,6 +88,11 @@ impl Space {
         if self.unparted > AHEAD + 3 * STEP { Step::Shrink(self.span - STEP) } else { Step::Stay }
     }
 
+    /// True where next to nothing is left, and no more will come: it has all that it may, or its host has no `room`.
+    pub(super) fn is_full(&self, size: u64, room: u64) -> bool {
+        self.free() < FULL && (self.span >= size || room < GRAIN)
+    }
+
     /// When to look again: before the fastest writer has taken half of what is left.
     pub(super) fn look_again(&self) -> Duration {
         let half = Duration::from_millis(self.free() * 500 / FASTEST);
@@ -100,6 +104,11 @@ impl Space {
 pub(super) fn first(size: u64, room: u64) -> u64 {
     let span = size.min(AHEAD + STEP).min(room);
     span / GRAIN * GRAIN
+}
+
+/// The size that an image may really grow to: its filesystem spans whole parts only.
+pub(super) fn whole(size: u64) -> u64 {
+    size / GRAIN * GRAIN
 }
 
 /// The space of a btrfs on one device.

@@ -29,7 +29,7 @@ pub(super) enum Chore {
     Release(Id),
     /// A layer will never be filled.
     Abandon(LayerId),
-    /// What stands on a sealed layer has changed: its `layer.json` is to say so.
+    /// What stands on a layer has changed: its `layer.json`, or its note, is to say so.
     Tell(LayerId),
     /// A layer is not sealed as it lies after all.
     GiveBack(LayerId),

@@ -226,6 +226,8 @@ impl Snapshots {
                     if !same || now.iter().any(|layer| layer.stage != Stage::Sealed) {
                         return Err(Error::Busy(format!("layer {top}")));
                     }
+                    // What it is stacked on may have been flattened meanwhile.
+                    let one = rows.layer(id)?.unwrap_or(one);
                     rows.update_layer(&Layer { stage: Stage::Sealed, ..one })?;
                     let above: Vec<_> = rows.above(top)?.into_iter().map(|layer| layer.id).collect();
                     rows.replace_layer(top, id)?;
@@ -336,7 +338,7 @@ fn end(rows: &Rows<'_>, layer: LayerId, by: LayerId) -> Result<Vec<Ended>> {
 /// Ends all layers that others have the place of, when nothing is under way.
 pub(super) fn end_all_replaced(rows: &Rows<'_>) -> Result<Vec<Ended>> {
     let mut ended = Vec::new();
-    for flat in rows.layers()?.into_iter().filter(|layer| layer.stage == Stage::Sealed) {
+    for flat in rows.layers()? {
         for layer in flat.instead_of {
             ended.extend(end(rows, layer, flat.id)?);
         }

@@ -156,8 +156,8 @@ impl Snapshots {
                 return Err(Error::SnapshotNotFound(state.id.to_string()));
             }
             still_below(rows, &snapshot)?;
-            if let Some(top) = &top {
-                rows.update_layer(top)?;
+            if let Some(top) = top.map(|top| rows.layer(top.id)).transpose()?.flatten() {
+                rows.update_layer(&Layer { max_size, ..top })?;
             }
             rows.delete(state.id)?;
             rows.insert(&snapshot)

@@ -22,7 +22,7 @@ impl Snapshots {
             rows.update(&row)?;
             Ok(row)
         })?;
-        self.tell_later(row.layer.filter(|_| row.kind == Kind::Committed));
+        self.tell_later(row.layer);
         Ok(row)
     }
 

@@ -79,6 +79,7 @@ impl Snapshots {
             tracing::warn!(layer = %layer.id, %error, "a limit that was refused stays until the next start");
         }
         written?;
+        self.tell_later(Some(layer.id));
         let counted = self.layers.written(&layer).ok().flatten().map(|(bytes, _)| bytes);
         Ok(Limited { max_size, written: counted })
     }

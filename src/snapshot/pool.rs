@@ -133,6 +133,7 @@ impl Snapshots {
 
     /// Puts an active snapshot on the copy of its layer.
     fn swap_top(&self, key: &str, was: &Snapshot, top: &Layer, moved: &Layer) -> Result<Vec<Ended>> {
+        self.note(&Snapshot { layer: Some(moved.id), ..was.clone() }, moved)?;
         self.keep_limit(moved)?;
         // What replaces durable content is durable itself.
         self.layers.flush(moved)?;

@@ -47,7 +47,7 @@ impl Snapshots {
             row.labels.retain(|_, value| !value.is_empty());
             row.updated = Time::now();
             rows.update(&row)?;
-            let layer = row.layer.filter(|_| row.kind == Kind::Committed);
+            let layer = row.layer;
             Ok((listed(rows, row)?, layer))
         })?;
         self.tell_later(layer);

@@ -23,7 +23,7 @@ pub(super) struct Reclaimer {
 }
 
 impl Reclaimer {
-    /// Starts it. What an earlier daemon left in the trash comes first.
+    /// Starts it; it waits until it is woken. What an earlier daemon left in the trash comes first.
     pub(super) fn start(layers: &Arc<Layers>) -> Result<Self> {
         let (wake, woken) = mpsc::channel();
         let at = Arc::clone(layers);
@@ -50,6 +50,9 @@ impl Drop for Reclaimer {
 fn until_dropped(layers: &Layers, woken: &Receiver<()>) {
     let (shortest, longest) = AGAIN;
     let mut wait = shortest;
+    if woken.recv().is_err() {
+        return;
+    }
     loop {
         let left = layers.reclaim_slowly().map_or_else(
             |error| {

@@ -161,17 +161,17 @@ pub(super) fn collect(rows: &Rows<'_>, row: Snapshot) -> Result<Vec<Ended>> {
     Ok(ended)
 }
 
-/// Ends a layer that nothing stands on, and those below it that only it stood on.
+/// Ends a layer that nothing stands on, those below it that only it stood on, and those that it has the place of.
 pub(super) fn end_layers(rows: &Rows<'_>, top: LayerId, ended: &mut Vec<Ended>) -> Result<()> {
-    let mut next = Some(top);
-    while let Some(id) = next.take() {
-        let Some(layer) = rows.layer(id)? else { break };
+    let mut next = vec![top];
+    while let Some(id) = next.pop() {
+        let Some(layer) = rows.layer(id)? else { continue };
         if layer.stage == Stage::Doomed || rows.standing_on(id)? > 0 {
-            break;
+            continue;
         }
         // What is or may be sealed keeps a row, stacked on nothing, until its directory is in the trash.
         let row = layer.stage != Stage::Writable;
-        next = layer.base;
+        next.extend(layer.base.iter().chain(&layer.instead_of));
         ended.push(Ended { home: layer.home, layer: id, row });
         if row {
             rows.update_layer(&Layer { stage: Stage::Doomed, base: None, ..layer })?;

@@ -78,7 +78,9 @@ impl Snapshots {
         let empty = Layer::new(self.layers.next_id(), Home::Plain, Some(base.id), Stage::Writable);
         let empty = Layer { max_size: limit, ..empty };
         let deeper: Vec<_> = [&empty, &base].into_iter().chain(below).cloned().collect();
-        if let Err(Error::TooDeep { .. }) = self.mounts_of(key, &deeper, Access::Write) {
+        // At a depth that no mount can name it would have to be made flat first: where that fails, the source would not
+        // start any more.
+        if self.mounts_of(key, &deeper, Access::Write).is_err() {
             return Ok(None);
         }
         // Which may have been made flat for that.
@@ -151,6 +153,9 @@ impl Snapshots {
         match was {
             Some((was, true)) => {
                 self.layers.rename_back(sealed, was)?;
+                if let Some(layer) = self.store.read(|rows| rows.layer(was))? {
+                    self.keep_limit(&layer)?;
+                }
                 crate::fault::point("snapshot.seal.back")?;
                 self.store.write(move |rows| rows.delete_layer(sealed))
             }

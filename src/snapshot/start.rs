@@ -68,6 +68,8 @@ impl Snapshots {
             measures,
         });
         core.put_right()?;
+        // Not before: where the start is refused, nothing is removed for good.
+        core.empty_trash();
         Self::do_chores(&core, left)?;
         Self::make_flat(&core, asked)?;
         Self::do_measures(&core, to_measure)?;
@@ -124,8 +126,7 @@ impl Snapshots {
                     layer = %layer.id, home = %layer.home,
                     "the directory of a layer is missing; what stands on it cannot be mounted"
                 ),
-                (Stage::Sealed, _) => self.leave(Chore::Tell(layer.id)),
-                _ => {}
+                (Stage::Sealed | Stage::Writable, _) => self.leave(Chore::Tell(layer.id)),
             }
         }
         self.forget_doomed(doomed)?;

@@ -13,7 +13,7 @@ use crate::layer::{Layers, Manifest, Told};
 use crate::store::{Id, Layer, LayerId, Rows, Snapshot, Stage, Store};
 
 /// The rows of a lineage that one layer tells of at most.
-const PATH: usize = 100;
+const PATH: usize = 64;
 
 impl Snapshots {
     /// What a layer is to say that is sealed for a snapshot, or written to by it.
@@ -33,10 +33,16 @@ impl Snapshots {
         }
     }
 
-    /// Has a sealed layer say what stands on it now, where it says something else.
+    /// Has a layer say what stands on it now, where it says something else.
     pub(super) fn tell(&self, id: LayerId) -> Result<()> {
         // One that has ended is on its way to the trash.
         let Some((_reading, layer)) = self.read_layer(id)? else { return Ok(()) };
+        if layer.stage == Stage::Writable {
+            let said = self.layers.noted(layer.home, id)?;
+            let wanted = self.store.read(|rows| telling(rows, &layer))?;
+            let old = !wanted.snapshot.id.is_empty() && said.is_none_or(|said| !says(&said, &wanted));
+            return if old { self.layers.note(layer.home, &wanted) } else { Ok(()) };
+        }
         let Ok(said) = self.layers.manifest(layer.home, id) else { return Ok(()) };
         let (followed, wanted, unused) = self.store.read(|rows| {
             let wanted = telling(rows, &layer)?;
@@ -165,10 +171,11 @@ fn told(snapshot: &Snapshot) -> Told {
     }
 }
 
-/// The rows from which a snapshot comes, nearest first, up to those whose own layers tell of them.
+/// The rows from which a snapshot comes, nearest first. Those whose own layers tell of them too: what stands on these
+/// may go, and the rows stay for the lineage of others.
 fn path(rows: &Rows<'_>, snapshot: &Snapshot) -> Result<Vec<Told>> {
     let mut path = Vec::new();
-    // A parent alone is committed, and sealed.
+    // A parent alone is committed, and an image's.
     let Some(source) = snapshot.source else { return Ok(path) };
     let mut next: VecDeque<Id> = [Some(source), snapshot.parent].into_iter().flatten().collect();
     let mut seen: HashSet<Id> = [snapshot.id].into();
@@ -177,12 +184,8 @@ fn path(rows: &Rows<'_>, snapshot: &Snapshot) -> Result<Vec<Told>> {
             continue;
         }
         let Some(row) = rows.snapshot(id)? else { continue };
-        let layer = row.layer.map(|layer| rows.layer(layer)).transpose()?.flatten();
-        if layer.is_some_and(|layer| layer.stage == Stage::Sealed) {
-            continue;
-        }
         next.extend([row.source, row.parent].into_iter().flatten());
-        // Its own layer, if it has one, tells more.
+        // Its own layer, while it has one, tells more.
         let (labels, captured) = (std::collections::BTreeMap::new(), None);
         path.push(Told { labels, captured, ..told(&row) });
     }

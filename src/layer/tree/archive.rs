@@ -92,7 +92,7 @@ impl Archive<'_> {
                 }
             } else {
                 ahead.pop();
-                self.view.leave();
+                self.view.leave()?;
             }
         }
         Ok(())
@@ -146,7 +146,7 @@ impl Archive<'_> {
             return Ok(false);
         }
         let Some(here) = self.view.here()? else {
-            self.view.leave();
+            self.view.leave()?;
             return Ok(false);
         };
         let attributes = self.attributes(&here, &entry.name)?;

@@ -83,10 +83,10 @@ impl Compare<'_> {
                 levels.extend(self.name(&name, touched, in_before, in_after)?);
             } else if let Some(level) = levels.pop() {
                 if level.before {
-                    self.before.view.leave();
+                    self.before.view.leave()?;
                 }
                 if level.after {
-                    self.after.view.leave();
+                    self.after.view.leave()?;
                 }
             }
         }

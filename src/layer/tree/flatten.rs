@@ -134,7 +134,7 @@ impl Flatten<'_> {
             return Ok(false);
         }
         let Some(attributes) = self.attributes()? else {
-            self.view.leave();
+            self.view.leave()?;
             return Ok(false);
         };
         let merged = self.view.parts().any(|layer| layer >= self.count);
@@ -160,9 +160,8 @@ impl Flatten<'_> {
             let set = self.target().and_then(|target| attributes.set_open(target));
             set.map_err(self.wrong(c""))?;
         }
-        self.targets.pop();
-        self.view.leave();
-        Ok(())
+        self.targets.pop().map_err(|e| self.wrong(c"")(e.into()))?;
+        self.view.leave()
     }
 
     /// Makes anything but a directory.

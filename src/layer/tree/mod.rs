@@ -122,7 +122,7 @@ fn walk<V: Visit>(root: OwnedFd, at: &Path, visit: &mut V) -> Result<()> {
             if levels.is_empty() {
                 break;
             }
-            trail.pop();
+            trail.pop().map_err(|e| wrong(&levels, &level.name, e.into()))?;
             visit.leave(trail.top(), &level.name).map_err(|e| wrong(&levels, &level.name, e))?;
         }
     }
@@ -216,17 +216,21 @@ impl Trail {
         Ok(())
     }
 
-    fn pop(&mut self) {
+    /// Goes up. What keeps a directory from being opened that is there is an error: it did not vanish.
+    fn pop(&mut self) -> rustix::io::Result<()> {
         let below = self.steps.pop().and_then(|step| step.fd);
-        if let Some(top) = self.steps.last_mut()
-            && top.fd.is_none()
-            && let Some(below) = below
-            && let Ok(parent) = directory(below.as_fd(), c"..")
-            && let Ok(stat) = rustix::fs::fstat(&parent)
-            && (stat.st_dev, stat.st_ino) == top.same
-        {
+        let Some(top) = self.steps.last_mut().filter(|top| top.fd.is_none()) else { return Ok(()) };
+        let Some(below) = below else { return Ok(()) };
+        let parent = match directory(below.as_fd(), c"..") {
+            Ok(parent) => parent,
+            Err(e) if vanished(e) => return Ok(()),
+            Err(e) => return Err(e),
+        };
+        let stat = rustix::fs::fstat(&parent)?;
+        if (stat.st_dev, stat.st_ino) == top.same {
             top.fd = Some(parent);
         }
+        Ok(())
     }
 }
 
@@ -302,12 +306,12 @@ mod tests {
         std::fs::rename(up(OPEN - 1), tree.path().join("elsewhere/d")).unwrap();
         for _ in 0..OPEN {
             assert!(trail.top().is_some());
-            trail.pop();
+            trail.pop().unwrap();
         }
         // What was between is lost; the root never is.
         for _ in OPEN..depth {
             assert!(trail.top().is_none());
-            trail.pop();
+            trail.pop().unwrap();
         }
         assert!(trail.top().is_some());
     }

@@ -250,16 +250,16 @@ impl View {
     }
 
     /// Goes up again from a directory that was entered.
-    pub(in crate::layer) fn leave(&mut self) {
+    pub(in crate::layer) fn leave(&mut self) -> Result<()> {
         if self.levels.len() < 2 {
-            return;
-        }
-        for layer in self.levels.pop().unwrap_or_default() {
-            if let Some(source) = self.layers.get_mut(layer) {
-                source.trail.pop();
-            }
+            return Ok(());
         }
         self.path.pop();
+        for layer in self.levels.pop().unwrap_or_default() {
+            let popped = self.layers.get_mut(layer).map_or(Ok(()), |source| source.trail.pop());
+            popped.map_err(|e| self.wrong(layer, c"")(e.into()))?;
+        }
+        Ok(())
     }
 
     /// An error about a name where it stands, in one layer.

@@ -49,8 +49,11 @@ use crate::error::{Error, Result};
 use crate::fault;
 use crate::store::Time;
 
-/// The longest that a change may come behind its stamp.
+/// The longest that a change may come behind its stamp, once the call that makes it has come back ([`put`] waits for
+/// that): what the kernel was told to write while it does other things.
 const LATE: Duration = Duration::from_secs(1);
+/// A clock that lost more than this, in nanoseconds, was set back.
+const SET_BACK: i64 = 100_000_000;
 /// Rounds while the source is written to, at most.
 const ROUNDS: u32 = 8;
 /// What a round takes when there is no use in another: little changes meanwhile.
@@ -71,6 +74,10 @@ pub(in crate::layer) struct Copy {
     flushed: Time,
     late: Duration,
     round: u32,
+    /// The clock by which changes are stamped, as it went from another at first: below, it was set back.
+    clock: i64,
+    /// It was set back: no record of what is settled counts.
+    set_back: bool,
     /// The source stands still: what is not settled is copied, and nothing changes behind that.
     last: bool,
 }
@@ -96,6 +103,8 @@ impl Copy {
             flushed: Time(i64::MIN),
             late: LATE,
             round: 0,
+            clock: i64::MAX,
+            set_back: false,
             last: false,
         }
     }
@@ -103,6 +112,7 @@ impl Copy {
     /// Copies while the source is written to, until there is little left to do. `flush` writes out what is dirty of
     /// the source's filesystem.
     pub(in crate::layer) fn rounds(&mut self, flush: impl FnOnce() -> Result<()>) -> Result<()> {
+        self.clock = clock();
         self.flushed = self.long_ago();
         flush()?;
         let mut before = Duration::MAX;
@@ -129,6 +139,7 @@ impl Copy {
     /// shares its extents with the source's.
     pub(in crate::layer) fn finish(&mut self) -> Result<bool> {
         self.last = true;
+        self.set_back = self.round > 0 && clock() < self.clock.saturating_sub(SET_BACK);
         self.walk()?;
         Ok(self.reflink && self.shared.load(Ordering::Relaxed))
     }
@@ -171,6 +182,12 @@ impl Copy {
 }
 
 /// The time of the last tick, by which changes are stamped.
+/// The clock by which changes are stamped, less one that is never set.
+fn clock() -> i64 {
+    let steady = clock_gettime(ClockId::Monotonic);
+    now().0.saturating_sub(steady.tv_sec.saturating_mul(1_000_000_000).saturating_add(steady.tv_nsec))
+}
+
 fn now() -> Time {
     let time = clock_gettime(ClockId::RealtimeCoarse);
     Time(time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec))

@@ -32,7 +32,7 @@ impl Copy {
         let seen = Seen::of(found);
         if let Some(held) = &*group
             && held.seen == seen
-            && (held.settled || held.round == self.round)
+            && ((held.settled && !self.set_back) || held.round == self.round)
         {
             let settled = held.settled;
             self.links.link(&mut group, dir, name)?;
@@ -80,6 +80,9 @@ impl Copy {
         let flags = OFlags::RDONLY | OFlags::NOATIME | OFlags::CLOEXEC;
         let source = rustix::fs::openat(CWD, magic(pinned), flags, Mode::empty())?;
         let (found, settled) = self.settle(source.as_fd(), *found)?;
+        if !self.last {
+            wait_for_writers(source.as_fd());
+        }
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let made = rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR)?;
         if (found.stx_size > 0 || self.reflink)
@@ -109,6 +112,52 @@ impl Copy {
     /// True where a name that was copied needs no look again in this round, if it looks the same.
     pub(super) fn stays(&self, seen: &Seen, settled: bool) -> bool {
         // Copied again, it would be no more settled than it is.
-        settled || (!self.last && !seen.changed_before(self.long_ago()))
+        (settled && !self.set_back) || (!self.last && !seen.changed_before(self.long_ago()))
+    }
+}
+
+/// Returns when the calls have ended that write to a file at this moment. One stamps it as it begins, and may write for
+/// long; whoever began before the stamps were looked at is seen whole then.
+fn wait_for_writers(file: BorrowedFd<'_>) {
+    // Each holds the inode's lock, and so does this, which fails, and changes nothing: there is no such attribute.
+    let _ = rustix::fs::fremovexattr(file, c"trusted.loom.none");
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::fs::File;
+    use std::os::unix::fs::{FileExt, MetadataExt};
+
+    use super::*;
+    use crate::layer::tests::image::Image;
+
+    #[test]
+    fn who_has_begun_to_write_is_waited_for() {
+        const SIZE: usize = 200 << 20;
+        let (old, new) = (vec![1; SIZE], vec![2; SIZE]);
+        for kind in ["ext4", "xfs", "btrfs"] {
+            let image = Image::new(kind, 1024);
+            let path = image.path().join("file");
+            std::fs::write(&path, &old).unwrap();
+            let file = File::options().read(true).write(true).open(&path).unwrap();
+            let changed = || file.metadata().map(|found| (found.ctime(), found.ctime_nsec())).unwrap();
+            let before = changed();
+            std::thread::scope(|scope| {
+                scope.spawn(|| file.write_all_at(&new, 0).unwrap());
+                while changed() == before {
+                    std::thread::yield_now();
+                }
+                wait_for_writers(file.as_fd());
+                let mut last = [0];
+                file.read_exact_at(&mut last, SIZE as u64 - 1).unwrap();
+                assert_eq!(last, [2], "{kind}");
+            });
+            assert!(changed() > before);
+            let stamped = changed();
+            wait_for_writers(file.as_fd());
+            assert_eq!(changed(), stamped, "{kind}: it is a look, and no change");
+        }
     }
 }
