@@ -269,6 +269,40 @@ async fn archives(calls: &Calls, client: &AdminClient) {
     assert_eq!(first, None, "what was imported is what was exported");
 }
 
+/// What tells and keeps space; the stage's pool is a directory of its configuration.
+async fn space(calls: &Calls, client: &AdminClient) {
+    let refused = call!(calls, client, create_pool, admin::CreatePoolRequest { size: 1 << 30 });
+    refused.unwrap_err().assert(9, &["it has a pool at"]);
+    let refused = call!(calls, client, grow_pool, admin::GrowPoolRequest { size: 1 << 40 });
+    refused.unwrap_err().assert(9, &["directory"]);
+    let request = call!(
+        calls,
+        client,
+        move_to_pool,
+        admin::MoveToPoolRequest { references: vec!["container:origin".into()] }
+    );
+    let moved = request.unwrap().recv().await.unwrap().unwrap();
+    assert!(
+        moved.container == "container:origin" && moved.refused.contains("in the pool already"),
+        "{moved}"
+    );
+    let limited =
+        call!(calls, client, limit, admin::LimitRequest { reference: "origin".into(), bytes: 1 << 30 });
+    assert_eq!(limited.unwrap().bytes, 1 << 30);
+    let mut usage = call!(calls, client, disk_usage, admin::DiskUsageRequest {}).unwrap();
+    let (mut rows, mut homes) = (Vec::new(), Vec::new());
+    while let Some(batch) = usage.recv().await.unwrap() {
+        rows.extend(batch.rows);
+        homes.extend(batch.homes);
+    }
+    assert!(rows.iter().any(|row| row.name == "origin" && row.limit == 1 << 30), "{rows:?}");
+    assert_eq!(homes.len(), 2, "{homes:?}");
+    let mut check = call!(calls, client, check, admin::CheckRequest {}).unwrap();
+    while let Some(batch) = check.recv().await.unwrap() {
+        assert!(batch.findings.is_empty(), "{batch}");
+    }
+}
+
 /// More than one batch has.
 const MANY: usize = 120;
 
@@ -356,6 +390,7 @@ fn every_method_of_admin() {
         operations(&calls, &client, &taken.operation).await;
         images(&calls, &client).await;
         archives(&calls, &client).await;
+        space(&calls, &client).await;
 
         let way = call!(calls, client, lineage, admin::LineageRequest { reference: "clone".into() });
         let (mut way, mut ids) = (way.unwrap(), Vec::new());

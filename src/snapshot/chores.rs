@@ -9,7 +9,7 @@
 //! The request itself takes the first step of each; what fails there comes here. All of it is lost in a
 //! crash, and found again by the next start.
 
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -33,6 +33,8 @@ pub(super) enum Chore {
     Tell(LayerId),
     /// A layer is not sealed as it lies after all.
     GiveBack(LayerId),
+    /// Someone waits for what was left before.
+    TellDone(Sender<()>),
     /// The last one: what was left before is done, then the core is let go.
     Close(#[expect(dead_code, reason = "it is there to be dropped")] Arc<Snapshots>),
 }
@@ -47,6 +49,13 @@ impl Snapshots {
     pub(super) fn leave(&self, chore: Chore) {
         // Fails only while the core itself goes.
         let _ = self.chores.send(chore);
+    }
+
+    /// Waits, at most so long, until what is left now was tried.
+    pub(crate) fn wait_for_chores(&self, patience: Duration) {
+        let (waits, done) = mpsc::channel();
+        self.leave(Chore::TellDone(waits));
+        let _ = done.recv_timeout(patience);
     }
 
     /// Starts the thread that does the chores; it ends with the core.
@@ -100,6 +109,11 @@ impl Snapshots {
                     Ok(())
                 }
                 Chore::GiveBack(layer) => self.give_back(*layer),
+                Chore::TellDone(waits) => {
+                    // Fails where nobody waits any more.
+                    let _ = waits.send(());
+                    Ok(())
+                }
                 Chore::Close(_) => Ok(()),
             };
             if let Err(error) = done {

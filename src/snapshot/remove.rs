@@ -1,6 +1,7 @@
 //! Remove, and what goes with a snapshot: rows that no lineage needs, layers that nothing stands on.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Snapshots;
 use super::chores::Chore;
@@ -25,6 +26,9 @@ enum Removed {
     /// Nothing has changed: the snapshot is pinned and active, and its layer is to be sealed first.
     Pinned(Box<(Snapshot, Layer)>),
 }
+
+/// How long a Cleanup waits for what requests before it have left to do.
+const CHORES: Duration = Duration::from_secs(10);
 
 impl Snapshots {
     /// containerd's Remove: the key goes, and what nothing else needs goes with it. A snapshot that loom
@@ -112,7 +116,7 @@ impl Snapshots {
             let mut row = rows.snapshot(id)?.ok_or_else(|| Error::SnapshotNotFound(id.to_string()))?;
             change(&mut row)?;
             rows.update(&row)?;
-            let layer = row.layer.filter(|_| row.kind == Kind::Committed);
+            let layer = row.layer;
             Ok((collect(rows, row)?, layer))
         })?;
         self.tell_later(layer.filter(|layer| ended.iter().all(|ended| ended.layer != *layer)));
@@ -127,8 +131,9 @@ impl Snapshots {
         }
     }
 
-    /// containerd's Cleanup: drains what is in the trash at this moment.
+    /// containerd's Cleanup: drains what is in the trash, and what is still to be moved there.
     pub fn cleanup(&self) -> Result<()> {
+        self.wait_for_chores(CHORES);
         self.layers.reclaim().map(|_| ())
     }
 }

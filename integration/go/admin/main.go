@@ -58,7 +58,7 @@ func main() {
 		called:     called,
 	}
 	parts := []func() error{
-		s.look, s.branch, s.replace, s.hold, s.operations, s.images, s.archives, s.refusals, s.clear,
+		s.look, s.branch, s.replace, s.hold, s.operations, s.images, s.archives, s.space, s.refusals, s.clear,
 	}
 	for _, part := range parts {
 		if err := part(); err != nil {
