@@ -140,6 +140,7 @@ pub const VERBS: &[Verb] = &[
     Verb {
         name: "fork",
         under: Under::Each,
+        on: Some(Layout::Ext4Pool),
         request: &["loom fork source --name one --idempotency-key $key --json"],
         unset: &["drop one"],
         ..VERB

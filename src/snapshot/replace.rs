@@ -116,7 +116,8 @@ impl Snapshots {
         // What replaces durable content is durable itself.
         self.layers.flush(&top.layer)?;
         let sealing = looked.old.pinned || *kept != Kept::Discarded;
-        let sealed = if sealing { self.seal_old(looked, kept) } else { Ok(()) };
+        let when = Time::now();
+        let sealed = if sealing { self.seal_old(looked, kept, when) } else { Ok(()) };
         let swapped = sealed.and_then(|()| {
             // Whoever got the mounts before the key was taken has mounted them by now, or fails to.
             self.unmounted(&looked.key, &looked.layer)?;
@@ -147,7 +148,7 @@ impl Snapshots {
                     rows.update_layer(&top)?;
                 }
                 let new = successor(&now, &state, &top, operation)?;
-                let old = retired(now, &kept);
+                let old = retired(now, &kept, when);
                 rows.update(&old)?;
                 still_below(rows, &new)?;
                 if !made {
@@ -210,9 +211,9 @@ impl Snapshots {
         Ok(())
     }
 
-    fn seal_old(&self, looked: &Looked, kept: &Kept) -> Result<()> {
+    fn seal_old(&self, looked: &Looked, kept: &Kept, when: Time) -> Result<()> {
         crate::fault::point("snapshot.replace.seal")?;
-        let retired = retired(looked.old.clone(), kept);
+        let retired = retired(looked.old.clone(), kept, when);
         self.layers.seal(&looked.layer, &self.manifest(&retired, &looked.layer)?)
     }
 
@@ -282,9 +283,8 @@ fn successor(old: &Snapshot, state: &Snapshot, top: &Layer, operation: Option<Id
     })
 }
 
-/// What had the key, without it. A pin stays with it.
-fn retired(old: Snapshot, kept: &Kept) -> Snapshot {
-    let now = Time::now();
+/// What had the key, without it since `now`. A pin stays with it.
+fn retired(old: Snapshot, kept: &Kept, now: Time) -> Snapshot {
     let old = Snapshot { key: None, kind: Kind::Committed, updated: now, expires: None, ..old };
     match kept.clone() {
         Kept::Discarded => old,
