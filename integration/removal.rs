@@ -106,7 +106,8 @@ fn a_large_layer(mut stage: Stage) {
             let removed = Instant::now();
             let left = || stage.place.trash().len() + stage.place.subvolumes().len().saturating_sub(2);
             // To its end once; Cleanup has the rest of the others go at full speed.
-            let long = Duration::from_secs(if what == "written" { 120 } else { 3 });
+            let whole = what == "written" && layout == Layout::Ext4;
+            let long = Duration::from_secs(if whole { 120 } else { 3 });
             let beside = prepares(&doors, base, || left() > 0 && removed.elapsed() < long);
             cleanup(&doors);
             let ratio = beside.as_secs_f64() / idle.as_secs_f64();
