@@ -11,8 +11,9 @@ use super::layout::Layout;
 use super::process::{finish, run};
 use super::stage::Stage;
 
-/// Bytes.
+/// In bytes.
 pub const GIB: u64 = 1 << 30;
+
 /// A stage on ext4 without a pool.
 pub fn stage(version: Version) -> Stage {
     Stage::new(Layout::Ext4, version)

@@ -103,6 +103,9 @@ impl Look<'_> {
     fn layers(&mut self) -> Result<()> {
         let mut cases = Vec::new();
         let standing = self.standing();
+        let renamed: HashSet<LayerId> = self.rows.values().filter_map(|row| row.was).collect();
+        let replaced: HashSet<LayerId> =
+            self.rows.values().flat_map(|row| row.instead_of.iter().copied()).collect();
         // What is being filled or removed is a request's, and a start puts it right.
         let rows = self.rows.values().filter(|row| !matches!(row.stage, Stage::Filling | Stage::Doomed));
         for row in rows {
@@ -126,7 +129,7 @@ impl Look<'_> {
                 cases.push(Case::told(Code::LayerShared, &what, message));
             }
             // Its directory may have another's name, as it was being sealed.
-            if self.rows.values().any(|other| other.was == Some(row.id)) {
+            if renamed.contains(&row.id) {
                 continue;
             }
             let Some((_, seal)) = self.found.get(&(row.id, word(row.home))) else {
@@ -134,7 +137,7 @@ impl Look<'_> {
                 continue;
             };
             // What has the place of one is there: loomd ends that one by itself.
-            let replaced = self.rows.values().any(|other| other.instead_of.contains(&row.id));
+            let replaced = replaced.contains(&row.id);
             cases.extend(match (row.stage, seal) {
                 (Stage::Sealed, Seal::Absent | Seal::Copied) => {
                     let message = "it is sealed, and has no layer.json of its own: a lost database could not be made \

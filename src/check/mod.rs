@@ -43,9 +43,6 @@ pub use records::{Held, Records};
 const LOOKS: u32 = 3;
 const BETWEEN: Duration = Duration::from_millis(400);
 
-/// How long what requests have left to do is waited for.
-const CHORES: Duration = Duration::from_secs(10);
-
 /// Something that does not agree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
@@ -212,7 +209,7 @@ impl Case {
 pub fn running(core: &Snapshots, records: Option<&Records>, repair: bool) -> Result<Vec<Finding>> {
     let (store, layers) = (core.store(), core.layers());
     // What requests before this have left to do would look like damage.
-    core.wait_for_chores(CHORES);
+    core.wait_for_chores();
     let mut cases = compare::look(store, layers, true)?;
     for _ in 1..LOOKS {
         if cases.is_empty() {

@@ -39,6 +39,8 @@ pub(super) enum Chore {
     Close(#[expect(dead_code, reason = "it is there to be dropped")] Arc<Snapshots>),
 }
 
+/// How long someone waits for what requests have left to do.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a pass lets more chores come before it begins.
 const GATHER: Duration = Duration::from_millis(50);
 /// The time between two tries of what fails: at first, and at most.
@@ -51,11 +53,11 @@ impl Snapshots {
         let _ = self.chores.send(chore);
     }
 
-    /// Waits, at most so long, until what is left now was tried.
-    pub(crate) fn wait_for_chores(&self, patience: Duration) {
+    /// Waits, at most [`PATIENCE`], until what is left now was tried.
+    pub(crate) fn wait_for_chores(&self) {
         let (waits, done) = mpsc::channel();
         self.leave(Chore::TellDone(waits));
-        let _ = done.recv_timeout(patience);
+        let _ = done.recv_timeout(PATIENCE);
     }
 
     /// Starts the thread that does the chores; it ends with the core.

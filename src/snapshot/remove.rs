@@ -1,7 +1,6 @@
 //! Remove, and what goes with a snapshot: rows that no lineage needs, layers that nothing stands on.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::Snapshots;
 use super::chores::Chore;
@@ -26,9 +25,6 @@ enum Removed {
     /// Nothing has changed: the snapshot is pinned and active, and its layer is to be sealed first.
     Pinned(Box<(Snapshot, Layer)>),
 }
-
-/// How long a Cleanup waits for what requests before it have left to do.
-const CHORES: Duration = Duration::from_secs(10);
 
 impl Snapshots {
     /// containerd's Remove: the key goes, and what nothing else needs goes with it. A snapshot that loom
@@ -133,7 +129,7 @@ impl Snapshots {
 
     /// containerd's Cleanup: drains what is in the trash, and what is still to be moved there.
     pub fn cleanup(&self) -> Result<()> {
-        self.wait_for_chores(CHORES);
+        self.wait_for_chores();
         self.layers.reclaim().map(|_| ())
     }
 }
