@@ -59,8 +59,9 @@ impl Scratch {
         };
         run(mkfs[0], &[&mkfs[1..], &[image.to_str().unwrap()]].concat());
         let place = self.dir(name);
-        // mount's own loop device detaches itself with the last unmount.
-        run("mount", &["-o", "loop", image.to_str().unwrap(), place.to_str().unwrap()]);
+        // mount's own loop device detaches itself with the last unmount; btrfs drops what was removed once so many seconds.
+        let options = if matches!(filesystem, Filesystem::Btrfs) { "loop,commit=1" } else { "loop" };
+        run("mount", &["-o", options, image.to_str().unwrap(), place.to_str().unwrap()]);
         place
     }
 

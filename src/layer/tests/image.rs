@@ -18,7 +18,9 @@ impl Image {
         run(Command::new(format!("mkfs.{kind}")).args(["-q", force]).arg(&file));
         let mount = directory.path().join("mnt");
         std::fs::create_dir(&mount).unwrap();
-        run(Command::new("mount").args(["-o", "loop,noatime"]).arg(&file).arg(&mount));
+        // btrfs drops what was removed, and frees it, once so many seconds.
+        let options = if kind == "btrfs" { "loop,noatime,commit=1" } else { "loop,noatime" };
+        run(Command::new("mount").args(["-o", options]).arg(&file).arg(&mount));
         Self { directory, mount }
     }
 
