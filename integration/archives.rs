@@ -48,8 +48,7 @@ fn everything(stage: &Stage) -> Vec<String> {
     let mut found = stage.inventory();
     found.retain(|line| !line.starts_with("trash"));
     found.extend(content(stage).into_iter().map(|digest| format!("blob: {digest}")));
-    found
-        .extend(stage.containerd.ctr(&["images", "ls", "-q"]).lines().map(|image| format!("image: {image}")));
+    found.extend(stage.containerd.images().into_iter().map(|image| format!("image: {image}")));
     let ingest = stage.place.filesystem.join("containerd/io.containerd.content.v1.content/ingest");
     let parts = fs::read_dir(ingest).into_iter().flatten().filter_map(Result::ok);
     found.extend(parts.map(|part| format!("ingest: {}", part.path().display())));

@@ -51,27 +51,17 @@ fn commit(stage: &Stage, reference: &str, image: &str, more: &[&str]) -> Value {
 
 /// The names of containerd's images, and the digests of its content.
 fn store(stage: &Stage) -> Vec<String> {
-    let mut all = stage.containerd.ctr(&["images", "ls", "-q"]);
-    all.push('\n');
-    all.push_str(&stage.containerd.ctr(&["content", "ls", "-q"]));
-    let mut all: Vec<_> = all.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    let mut all = stage.containerd.images();
+    all.extend(stage.containerd.ctr(&["content", "ls", "-q"]).lines().map(str::to_owned));
     all.sort();
     all
 }
 
-/// Lets containerd's collector look at loom's snapshots: it looks where something was removed.
-fn collect(stage: &Stage) {
-    stage.containerd.ctr(&["snapshots", "--snapshotter", "loom", "prepare", "passing"]);
-    stage.containerd.ctr(&["snapshots", "--snapshotter", "loom", "rm", "passing"]);
-    stage.containerd.collect();
-}
-
 /// Removes all containers and images, and waits until nothing is left.
 fn end(stage: &Stage) {
-    let containers = stage.containerd.ctr(&["containers", "ls", "-q"]);
-    stage.containerd.remove(&containers.lines().collect::<Vec<_>>());
-    for image in stage.containerd.ctr(&["images", "ls", "-q"]).lines() {
-        stage.containerd.ctr(&["images", "rm", "--sync", image]);
+    stage.containerd.remove_all();
+    for image in stage.containerd.images() {
+        stage.containerd.ctr(&["images", "rm", "--sync", &image]);
     }
     stage.wait_until_empty();
     wait_until_none("content", || {
@@ -94,7 +84,7 @@ fn moments(stage: Stage) {
         assert!(made["cost"]["paused_us"].as_u64() > Some(0), "{made}");
         println!("commit | {:?} | {:?} | {}", stage.layout, stage.containerd.version, made["cost"]);
         if n % 3 == 0 {
-            collect(&stage);
+            stage.collect();
         }
     }
     exec("echo more >>/root/all");
@@ -124,7 +114,7 @@ fn moments(stage: Stage) {
     }
     nerdctl(&["rm", "-f", "web"]);
     nerdctl(&["rmi", &base]);
-    collect(&stage);
+    stage.collect();
     for n in [2, 10] {
         assert_eq!(state(&image(n)), wanted(n));
     }
@@ -135,13 +125,13 @@ fn moments(stage: Stage) {
     );
     for n in [5, 1, 10, 2] {
         nerdctl(&["rmi", &image(n)]);
-        collect(&stage);
+        stage.collect();
         assert_eq!(nerdctl(&["exec", "on-3", "cat", "/root/all"]), "1\n2\n3");
         assert_eq!(state(&image(9)), wanted(9));
     }
     // By force it loses its name, and the container on it goes on.
     nerdctl(&["rmi", "-f", &image(7)]);
-    collect(&stage);
+    stage.collect();
     nerdctl(&["restart", "-t", "1", "on-7"]);
     assert_eq!(nerdctl(&["exec", "on-7", "cat", "/root/7"]), "7");
     nerdctl(&["rm", "-f", "on-7", "on-3"]);
@@ -256,7 +246,7 @@ fn generations(mut stage: Stage) {
     assert_ne!(first["image"]["digest"], second["image"]["digest"]);
     stage.containerd.ctr(&["images", "rm", "--sync", "docker.io/library/kept:1"]);
     stage.loom(&["rm", "kept"]);
-    collect(&stage);
+    stage.collect();
     assert_eq!(once(&stage, "kept:2", "cat /root/all"), "1\n2\n3");
 
     // An image can be branched as the state that it was made of.
@@ -275,12 +265,12 @@ fn orphans(stage: Stage) {
     stage.fork(&["source", "--name", "fork"]);
     stage.containerd.remove(&["source"]);
     stage.containerd.ctr(&["images", "rm", "--sync", &base]);
-    collect(&stage);
+    stage.collect();
     commit(&stage, "fork", "whole", &["--change", "CMD cat /root/state"]);
     let told = stage.loom_json(&["operations"]);
     assert!(told[0]["warnings"].to_string().contains("is gone"), "{told}");
     stage.containerd.remove(&["fork"]);
-    collect(&stage);
+    stage.collect();
     assert_eq!(once(&stage, "whole:latest", "cat /root/state; ls /bin/sh"), "state\n/bin/sh");
     // One that runs on it is committed in its turn.
     start(&stage, "docker.io/library/whole:latest", "next");
@@ -323,7 +313,7 @@ fn refused(stage: Stage) {
     let images = stage.containerd.ctr(&["images", "ls"]);
     assert!(images.contains(made["image"]["digest"].as_str().unwrap()), "{images}");
     wait_until("the old one to go", || {
-        collect(&stage);
+        stage.collect();
         stage.inventory().len() == before.0.len() && store(&stage).len() == before.1.len()
     });
     stage.loom(&["rm", "kept"]);
@@ -357,7 +347,7 @@ fn at_once(stage: Stage) {
         }
     });
     stage.loom(&["rm", "kept"]);
-    collect(&stage);
+    stage.collect();
     for image in ["a:latest", "b:latest", "c:latest", "same:latest", "kept:1", "kept:2", "kept:3", "kept:4"] {
         assert_eq!(once(&stage, image, "cat /root/state"), "state", "{image}");
     }

@@ -60,7 +60,7 @@ struct Sweep {
 impl Sweep {
     fn new(layout: Layout, version: Version) -> Sweep {
         const COUNT: &str = "trap 'exit 0' TERM
-            n=0; while :; do n=$((n+1)); echo $n >/root/new; mv /root/new /root/count; sleep 0.02; done";
+            n=0; while :; do n=$((n+1)); echo $n >/root/new; mv /root/new /root/count; sleep 0.05; done";
         let mut stage = Stage::prepared(layout, version);
         if layout != NERDCTLS {
             // Two containers of one name in one namespace would share their control group.
@@ -145,10 +145,8 @@ impl Sweep {
 
     /// Waits until containerd has found loomd again.
     fn reconnect(&self) {
-        let look = ["snapshots", "--snapshotter", "loom", "info", &self.layer];
-        wait_until("containerd to find loomd again", || {
-            self.stage.containerd.try_ctr(&look).status.success()
-        });
+        let containerd = self.stage.containerd.api();
+        wait_until("containerd to find loomd again", || containerd.snapshots("loom").is_some());
     }
 
     /// Runs one command, however it ends.
@@ -182,15 +180,16 @@ impl Sweep {
                 ctr(&["containers", "rm", name[0]])
             }
             ("spoil", _) => self.spoil(),
-            // containerd's collector looks at a snapshotter only after a removal on it.
-            ("collect", _) => {
-                snap(&["prepare", "collect", &self.layer]);
-                snap(&["rm", "collect"]);
-                ctr(&["leases", "create", "--id", "collect"]);
-                ctr(&["leases", "rm", "--sync", "collect"])
-            }
+            ("collect", _) => finish(&mut Command::new(if self.collect() { "true" } else { "false" })),
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Whether containerd's collector ran. It looks at a snapshotter only after a removal on it.
+    fn collect(&self) -> bool {
+        let containerd = self.stage.containerd.api();
+        let _ = containerd.pass("loom", "collect", &self.layer);
+        containerd.collect().is_some()
     }
 
     /// Takes its `layer.json` from the newest sealed layer.
@@ -219,7 +218,7 @@ impl Sweep {
 
     /// What there is; None while loomd, or containerd's way to it, is not there.
     fn world(&self) -> Option<World> {
-        world::read(&self.stage, |command| printed(self.run(command)))
+        world::read(&self.stage)
     }
 
     /// The source is not paused, and does not stay so.
@@ -251,7 +250,7 @@ impl Sweep {
                     .map(|each| difference(each, &world.clone().unwrap_or_default()))
                     .collect::<String>()
             );
-            self.run("collect");
+            self.collect();
         }
     }
 
@@ -484,7 +483,7 @@ impl Sweep {
         let mut last = World::new();
         wait_for("nothing to change any more", || {
             if nerdctls {
-                self.run("collect");
+                self.collect();
             }
             let world = self.world()?;
             // A row may stay a moment longer than its directory.

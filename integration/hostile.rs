@@ -295,9 +295,10 @@ fn killed_fork(layout: Layout) {
         fork.wait().unwrap();
 
         let forks = || {
-            let tasks = containerd.ctr(&["tasks", "ls"]);
-            let running = tasks.lines().filter(|line| line.starts_with(name) && line.contains("RUNNING"));
-            (containerd.ctr(&["containers", "ls", "-q"]).matches(name).count(), running.count())
+            let ours = |each: &str| each.starts_with(name);
+            let tasks = containerd.tasks().into_iter();
+            let running = tasks.filter(|task| ours(&task.name) && task.status == "RUNNING");
+            (containerd.containers().into_iter().filter(|each| ours(each)).count(), running.count())
         };
         // One that was not begun is not begun later: the connection is gone.
         wait_until("the forks to be whole", || {
@@ -310,11 +311,9 @@ fn killed_fork(layout: Layout) {
         stage.loom_json(&["snapshot", "origin", "--name", "after"]);
         stage.loom_json(&["rm", "after"]);
         wait_until("the forks to go", || {
-            for container in containerd.ctr(&["containers", "ls", "-q"]).lines() {
-                if container.starts_with(name) {
-                    containerd.try_ctr(&["tasks", "rm", "-f", container]);
-                    containerd.try_ctr(&["containers", "rm", container]);
-                }
+            for container in containerd.containers().iter().filter(|each| each.starts_with(name)) {
+                containerd.try_ctr(&["tasks", "rm", "-f", container]);
+                containerd.try_ctr(&["containers", "rm", container]);
             }
             containerd.leases().is_empty() && forks() == (0, 0)
         });

@@ -158,7 +158,7 @@ fn undone(stage: &Stage, image: &str) {
     ]);
     let left = |stage: &Stage| {
         let mut found = stage.containerd.snapshots("loom");
-        found.extend(stage.containerd.ctr(&["containers", "ls", "-q"]).lines().map(ToOwned::to_owned));
+        found.extend(stage.containerd.containers());
         found.extend(stage.containerd.leases());
         found.extend(stage.place.layers().iter().map(|path| path.display().to_string()));
         found.extend(stage.place.trash().iter().map(|path| path.display().to_string()));

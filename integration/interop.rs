@@ -21,7 +21,7 @@ fn every_method(version: Version) {
     admin.arg("-address").arg(stage.loomd.ttrpc_socket());
     let called = succeed(admin.args(["-namespace", "default", "-container", "origin"]));
     println!("called from Go: {called}");
-    for made in stage.containerd.ctr(&["images", "ls", "-q"]).lines().filter(|made| *made != image) {
+    for made in stage.containerd.images().iter().filter(|made| **made != image) {
         stage.containerd.ctr(&["images", "rm", made]);
     }
     stage.end(&image);

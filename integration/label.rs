@@ -181,10 +181,7 @@ fn at_once(stage: Stage) {
         // One that failed has finished too.
         while granted.iter().any(|each| !each.is_finished()) || forked.iter().any(|each| !each.is_finished())
         {
-            // The collector looks only where something was removed.
-            stage.containerd.ctr(&["snapshots", "--snapshotter", "loom", "prepare", "passing"]);
-            stage.containerd.ctr(&["snapshots", "--snapshotter", "loom", "rm", "passing"]);
-            stage.containerd.collect();
+            stage.collect();
         }
         granted.map(|each| each.join().unwrap())
     });

@@ -84,10 +84,9 @@ fn wait_until_bare(stage: &Stage) {
         left.extend(entries(&stage.place.root.join("nerdctl")));
         left.into_iter().map(|path| path.display().to_string()).collect()
     });
-    let images = stage.containerd.ctr(&["images", "ls", "-q"]);
-    for image in images.lines() {
+    for image in stage.containerd.images() {
         assert!(image.starts_with("loom.test/"), "{image} is left");
-        stage.containerd.ctr(&["images", "rm", "--sync", image]);
+        stage.containerd.ctr(&["images", "rm", "--sync", &image]);
     }
     stage.wait_until_empty();
 }

@@ -30,10 +30,6 @@ fn idle(stage: &Stage, image: &str, name: &str) {
     stage.containerd.ctr(&["run", "-d", "--snapshotter", "loom", image, name, "sleep", "100000"]);
 }
 
-fn containers(stage: &Stage) -> Vec<String> {
-    stage.containerd.ctr(&["containers", "ls", "-q"]).lines().map(ToOwned::to_owned).collect()
-}
-
 fn operations(stage: &Stage) -> Vec<Value> {
     stage.loom_json(&["operations"]).as_array().unwrap().clone()
 }
@@ -68,9 +64,9 @@ impl Client {
 
 /// Starts `loom` and answers once the first of its containers is there.
 fn in_the_midst(stage: &Stage, args: &[&str]) -> Client {
-    let before = containers(stage).len();
+    let before = stage.containerd.containers().len();
     let client = Client::start(stage, args);
-    wait_until("the first fork", || containers(stage).len() > before);
+    wait_until("the first fork", || stage.containerd.containers().len() > before);
     client
 }
 
@@ -112,7 +108,7 @@ fn keys(mut stage: Stage) {
         clients.into_iter().map(|client| client.join().unwrap()).collect()
     });
     assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
-    assert_eq!(containers(&stage).len(), 4, "{:?}", containers(&stage));
+    assert_eq!(stage.containerd.containers().len(), 4, "{:?}", stage.containerd.containers());
 
     // A key outlives loomd, and what its operation made.
     stage.loomd.stop();
@@ -120,7 +116,7 @@ fn keys(mut stage: Stage) {
     assert_eq!(first, stage.loom_json(&fork));
     stage.containerd.remove(&[&made(&first)[0]]);
     assert_eq!(first, stage.loom_json(&fork), "the answer is kept, not the fork");
-    assert_eq!(containers(&stage).len(), 3);
+    assert_eq!(stage.containerd.containers().len(), 3);
 
     // A failed operation frees its key: one that found the name taken, and one that could not start.
     let taken = ["fork", "web", "--name", "later", "--idempotency-key", "d"];
@@ -303,8 +299,7 @@ fn loomd_dies(mut stage: Stage) {
         let fork = ["fork", "web", "--count", "16", "--name", &name, "--idempotency-key", &key];
         let client = in_the_midst(&stage, &fork);
         let started = |stage: &Stage| {
-            let tasks = stage.containerd.ctr(&["tasks", "ls", "-q"]);
-            tasks.lines().filter(|task| task.starts_with(&name)).count()
+            stage.containerd.tasks().iter().filter(|task| task.name.starts_with(&name)).count()
         };
         wait_until("some of them to run", || started(&stage) >= running);
         stage.loomd.kill();
@@ -374,9 +369,7 @@ fn loomd_dies_by_nerdctl(mut stage: Stage) {
         let (key, name) = (format!("key-{turn}"), format!("try-{turn}"));
         let fork = ["fork", "web", "--count", "4", "--name", &name, "--idempotency-key", &key];
         let client = in_the_midst(&stage, &fork);
-        wait_until("some of them to run", || {
-            stage.containerd.ctr(&["tasks", "ls", "-q"]).lines().count() > running
-        });
+        wait_until("some of them to run", || stage.containerd.tasks().len() > running);
         stage.loomd.kill();
         assert_eq!(client.end().status.code(), Some(5), "loomd is gone");
         stage.start_again();

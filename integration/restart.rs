@@ -35,11 +35,7 @@ fn end(stage: &mut Stage, how: End) {
 
 /// What `loom ls` says, what containerd says and what lies on disk is the same.
 fn assert_agreement(stage: &Stage) {
-    // containerd's collector looks at a snapshotter only after a removal on it.
-    let parent = committed(&stage.containerd);
-    stage.containerd.ctr(&["snapshots", "--snapshotter", "loom", "prepare", "collect", &parent]);
-    stage.containerd.ctr(&["snapshots", "--snapshotter", "loom", "rm", "collect"]);
-    stage.containerd.collect();
+    stage.collect();
     wait_until_none("differences", || {
         let rows = stage.loom_json(&["ls", "--all"]);
         let rows = rows.as_array().unwrap();

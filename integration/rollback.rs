@@ -386,9 +386,8 @@ fn expired() {
     stage.loom_json(&["fork", "web", "--name", "runs", "--ttl", "5s"]);
     stage.loom_json(&["fork", "web", "--name", "rests", "--ttl", "5s", "--no-start"]);
     wait_until_none("expired ones", || {
-        let containers = stage.containerd.ctr(&["containers", "ls", "-q"]);
-        let mut left: Vec<_> =
-            containers.lines().filter(|name| *name != "web").map(ToOwned::to_owned).collect();
+        let mut left = stage.containerd.containers();
+        left.retain(|name| name != "web");
         left.extend(names(&stage).into_iter().filter(|name| name == "brief"));
         left
     });

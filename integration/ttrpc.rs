@@ -409,10 +409,7 @@ fn every_method_of_admin() {
         batches(&calls, &client).await;
     });
     assert_eq!(calls.0.into_inner(), methods("loom/admin/v1/admin.proto"));
-    for container in stage.containerd.ctr(&["containers", "ls", "-q"]).lines() {
-        stage.containerd.ctr(&["tasks", "rm", "-f", container]);
-        stage.containerd.ctr(&["containers", "rm", container]);
-    }
+    stage.containerd.remove_all();
     for image in [MADE, TAGGED, IMPORTED, &image] {
         stage.containerd.ctr(&["images", "rm", "--sync", image]);
     }

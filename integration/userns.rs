@@ -156,9 +156,8 @@ fn nerdctls(stage: Stage) {
     for name in ["state", "before"] {
         stage.loom(&["rm", name]);
     }
-    let images = stage.containerd.ctr(&["images", "ls", "-q"]);
-    for image in images.lines() {
-        stage.containerd.ctr(&["images", "rm", "--sync", image]);
+    for image in stage.containerd.images() {
+        stage.containerd.ctr(&["images", "rm", "--sync", &image]);
     }
     stage.wait_until_empty();
 }
@@ -216,8 +215,7 @@ fn by_labels(stage: Stage) {
     run("read", 300_000, &["--read-only"], &["sleep", "100000"]);
     assert_eq!(exec("read", "stat -c %u:%g /bin /etc/passwd; touch /x 2>&1 || true").lines().count(), 3);
 
-    let containers = stage.containerd.ctr(&["containers", "ls", "-q"]);
-    stage.containerd.remove(&containers.lines().collect::<Vec<_>>());
+    stage.containerd.remove_all();
     for name in ["before", "again"] {
         stage.loom(&["rm", name]);
     }
@@ -262,7 +260,6 @@ fn by_a_client(stage: Stage) {
         let said = String::from_utf8_lossy(&refused.stderr).into_owned();
         assert!(!refused.status.success() && said.contains("invalid argument"), "{said}");
     }
-    let containers = stage.containerd.ctr(&["containers", "ls", "-q"]);
-    stage.containerd.remove(&containers.lines().collect::<Vec<_>>());
+    stage.containerd.remove_all();
     stage.end(&image);
 }

@@ -1,13 +1,13 @@
 //! A containerd of the test's own, with the ctr and the nerdctl that go with it.
 
 use std::fs;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::api::{Api, Task};
 use super::process::{Daemon, finish, succeed};
 
 /// Which containerd.
@@ -124,11 +124,13 @@ impl Containerd {
         let config = self.dir.join("containerd.toml").to_str().unwrap().to_owned();
         let env = [("PATH".to_owned(), self.path())];
         let mut daemon = Daemon::start(&program, &["--config".into(), config], &env, &self.log);
-        let socket = self.socket();
-        daemon.wait_ready(|| {
-            UnixStream::connect(&socket).is_ok() && self.try_ctr(&["version"]).status.success()
-        });
+        daemon.wait_ready(|| self.api().answers());
         self.daemon = Some(daemon);
+    }
+
+    /// What it has, in the namespace.
+    pub fn api(&self) -> Api {
+        Api { socket: self.socket(), namespace: self.namespace.clone() }
     }
 
     /// Stops it by SIGTERM. Containers run on.
@@ -222,13 +224,9 @@ impl Containerd {
     /// # Panics
     /// Where it does not run.
     pub fn pid_of(&self, container: &str) -> u32 {
-        let tasks = self.ctr(&["tasks", "ls"]);
-        tasks
-            .lines()
-            .map(|line| line.split_whitespace().collect::<Vec<_>>())
-            .find(|fields| fields.first() == Some(&container) && fields.get(2) == Some(&"RUNNING"))
-            .and_then(|fields| fields[1].parse().ok())
-            .unwrap_or_else(|| panic!("{container} does not run:\n{tasks}"))
+        let tasks = self.tasks();
+        let running = |task: &&Task| task.name == container && task.status == "RUNNING";
+        tasks.iter().find(running).unwrap_or_else(|| panic!("{container} does not run: {tasks:?}")).pid
     }
 
     /// Ends containers, with their processes and snapshots.
@@ -243,12 +241,14 @@ impl Containerd {
         }
     }
 
+    /// Ends all containers of the namespace, with their processes and snapshots.
+    pub fn remove_all(&self) {
+        self.remove(&self.containers().iter().map(String::as_str).collect::<Vec<_>>());
+    }
+
     /// What containerd says that a container's process does, such as "RUNNING"; None where it has none.
     pub fn status_of(&self, container: &str) -> Option<String> {
-        let tasks = self.ctr(&["tasks", "ls"]);
-        let mut rows = tasks.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-        let row = rows.find(|fields| fields.first() == Some(&container))?;
-        row.get(2).map(|status| (*status).to_owned())
+        self.tasks().into_iter().find(|task| task.name == container).map(|task| task.status)
     }
 
     /// Runs a command in a running container and returns what it printed.
@@ -271,25 +271,37 @@ impl Containerd {
         })
     }
 
+    /// The names of the containers.
+    pub fn containers(&self) -> Vec<String> {
+        self.api().containers("").expect("containerd lists containers")
+    }
+
+    /// The names of the images.
+    pub fn images(&self) -> Vec<String> {
+        self.api().images().expect("containerd lists images")
+    }
+
+    /// The tasks.
+    pub fn tasks(&self) -> Vec<Task> {
+        self.api().tasks().expect("containerd lists tasks")
+    }
+
     /// The keys of a snapshotter's snapshots.
     pub fn snapshots(&self, snapshotter: &str) -> Vec<String> {
-        let table = self.ctr(&["snapshots", "--snapshotter", snapshotter, "ls"]);
-        let rows = table.lines().skip(1);
-        rows.filter_map(|line| Some(line.split_whitespace().next()?.to_owned())).collect()
+        let all = self.api().snapshots(snapshotter).expect("containerd lists snapshots");
+        all.into_iter().map(|snapshot| snapshot.key).collect()
     }
 
     /// The ids of the leases.
     pub fn leases(&self) -> Vec<String> {
-        self.ctr(&["leases", "ls", "-q"]).lines().map(ToOwned::to_owned).collect()
+        self.api().leases().expect("containerd lists leases")
     }
 
     /// Lets the collector run now. By itself it waits, after a run that was slow, for minutes.
     ///
     /// It looks only at snapshotters on which something was removed since it ran.
     pub fn collect(&self) {
-        let lease = format!("collect-{:08x}", rand());
-        self.ctr(&["leases", "create", "--id", &lease]);
-        self.ctr(&["leases", "rm", "--sync", &lease]);
+        self.api().collect().expect("containerd's collector runs");
     }
 
     /// Mounts a snapshot as containerd would, at `place`.
@@ -322,7 +334,7 @@ pub fn architecture() -> &'static str {
     }
 }
 
-fn rand() -> u32 {
+pub fn rand() -> u32 {
     let mut bytes = [0; 4];
     getrandom::fill(&mut bytes).unwrap();
     u32::from_le_bytes(bytes)

@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)] // Tests panic.
 #![allow(clippy::format_push_string, clippy::format_collect)] // Short texts, rarely made.
 
+pub mod api;
 pub mod changes;
 pub mod containerd;
 pub mod counter;

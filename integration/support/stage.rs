@@ -62,9 +62,7 @@ impl Stage {
     /// containerd's client dials again only when its backoff says so, up to 3 s later.
     pub fn start_again(&mut self) {
         self.loomd.start();
-        wait_until("containerd to dial loomd again", || {
-            self.containerd.try_ctr(&["snapshots", "--snapshotter", "loom", "ls"]).status.success()
-        });
+        wait_until("containerd to dial loomd again", || self.containerd.api().snapshots("loom").is_some());
     }
 
     /// Runs `loom … --json` against this loomd, in the namespace.
@@ -134,8 +132,7 @@ impl Stage {
         let paths = |found: Vec<std::path::PathBuf>| {
             found.into_iter().map(|path| path.display().to_string()).collect()
         };
-        let containers = self.containerd.ctr(&["containers", "ls", "-q"]);
-        add("container", containers.lines().map(ToOwned::to_owned).collect());
+        add("container", self.containerd.containers());
         // A view in which nerdctl looks at an image goes whenever containerd collects it.
         let views = |key: &String| !key.starts_with("/tmp/initialC");
         add("snapshot", self.containerd.snapshots("loom").into_iter().filter(views).collect());
@@ -149,14 +146,23 @@ impl Stage {
         found
     }
 
+    /// Lets containerd's collector look at loom's snapshots: it looks where something was removed.
+    pub fn collect(&self) {
+        self.pass();
+        self.containerd.collect();
+    }
+
+    fn pass(&self) {
+        self.containerd.api().pass("loom", "passing", "").expect("a snapshot is made and removed");
+    }
+
     /// Waits until there is what there was, and nothing else. What was removed goes a little later.
     ///
     /// # Panics
     /// With what is more or less.
     pub fn wait_until_again(&self, before: &[String], after: &str) {
         // Where loomd was away, containerd's collector has given up, and looks again after a removal.
-        self.containerd.ctr(&["snapshots", "--snapshotter", "loom", "prepare", "passing"]);
-        self.containerd.ctr(&["snapshots", "--snapshotter", "loom", "rm", "passing"]);
+        self.pass();
         wait_until_none(&format!("differences after {after}"), || {
             self.containerd.collect();
             let now = self.inventory();
@@ -174,8 +180,7 @@ impl Stage {
     /// # Panics
     /// With what stays.
     pub fn end(&self, image: &str) {
-        let containers = self.containerd.ctr(&["containers", "ls", "-q"]);
-        self.containerd.remove(&containers.lines().collect::<Vec<_>>());
+        self.containerd.remove_all();
         self.containerd.ctr(&["images", "rm", "--sync", image]);
         self.wait_until_empty();
     }

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::api::{Snapshot, Task};
+use super::process::{finish, printed};
 use super::stage::Stage;
 
 /// What there is, a line each.
@@ -19,18 +21,11 @@ const CHANGING: [&str; 2] = ["count", "new"];
 /// Where CNI keeps whose an address is.
 const ADDRESSES: &str = "/var/lib/cni/networks/bridge";
 
-/// What `run` answers to each of these commands.
-const COMMANDS: [&str; 9] = [
-    "snap ls",
-    "ctr containers ls -q",
-    "ctr containers ls -q labels.\"containerd.io/restart.status\"==running",
-    "ctr tasks ls",
-    "ctr leases ls -q",
-    "ctr images ls -q",
-    "loom ls --all --json",
-    "loom status --json",
-    "loom operations --limit 10 --json",
-];
+/// Which containers the restart monitor watches.
+const WATCHED: &str = "labels.\"containerd.io/restart.status\"==running";
+
+/// What loom is asked.
+const COMMANDS: [&[&str]; 3] = [&["ls", "--all"], &["status"], &["operations", "--limit", "10"]];
 
 /// The same with one layer, and its directory, more.
 pub fn with_a_layer_more(world: &World) -> World {
@@ -43,16 +38,13 @@ pub fn with_a_layer_more(world: &World) -> World {
     world.iter().map(more).collect()
 }
 
-/// Reads it. `run` answers what a command printed, and None where it failed: then there is no world, since
-/// loomd, or containerd's way to it, is not there.
-pub fn read(stage: &Stage, run: impl Fn(&str) -> Option<String> + Sync) -> Option<World> {
-    let [snapshots, containers, watched, tasks, leases, images, rows, status, operations] =
-        std::thread::scope(|scope| {
-            let running = COMMANDS.map(|command| scope.spawn(|| run(command)));
-            running.map(|thread| thread.join().unwrap())
-        });
-    let json = |text: String| serde_json::from_str::<Value>(&text).unwrap();
-    let rows = json(rows?);
+/// Reads it; None where loomd, or containerd's way to it, is not there.
+pub fn read(stage: &Stage) -> Option<World> {
+    let [rows, status, operations] = std::thread::scope(|scope| {
+        COMMANDS.map(|command| scope.spawn(|| ask(stage, command))).map(|thread| thread.join().unwrap())
+    });
+    let (rows, status, operations) = (rows?, status?, operations?);
+    let containerd = stage.containerd.api();
     let mut world = World::new();
     let mut names = names(stage);
     names.extend(published(&rows));
@@ -63,18 +55,16 @@ pub fn read(stage: &Stage, run: impl Fn(&str) -> Option<String> + Sync) -> Optio
         }
         world.insert(line);
     };
-    for line in snapshots?.lines().skip(1) {
-        add("containerd's snapshot", line);
+    for Snapshot { key, parent, kind } in containerd.snapshots("loom")? {
+        add("containerd's snapshot", &format!("{key} {parent} {kind}"));
     }
-    for name in containers?.lines() {
-        add("container", name);
+    for name in containerd.containers("")? {
+        add("container", &name);
     }
-    for name in watched?.lines() {
-        add("watched by the restart monitor:", name);
+    for name in containerd.containers(WATCHED)? {
+        add("watched by the restart monitor:", &name);
     }
-    for line in tasks?.lines().skip(1) {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let [name, pid, status] = fields[..] else { continue };
+    for Task { name, pid, status } in containerd.tasks()? {
         if status == "CREATED" {
             continue; // Nothing of it runs yet, and whoever starts it finds it made.
         }
@@ -82,20 +72,19 @@ pub fn read(stage: &Stage, run: impl Fn(&str) -> Option<String> + Sync) -> Optio
         let files: Vec<_> = files.into_iter().filter(|file| !CHANGING.contains(&file.as_str())).collect();
         add("task", &format!("{name} {status} with {}", files.join(",")));
     }
-    for name in leases?.lines() {
-        add("lease", name);
+    for name in containerd.leases()? {
+        add("lease", &name);
     }
     // Of other images containerd decides: that of an import which fails late is kept.
-    let ours = |name: &&str| name.starts_with("loom.invalid/") || name.starts_with("docker.io/");
-    for name in images?.lines().filter(ours) {
-        add("image", name);
+    let ours = |name: &String| name.starts_with("loom.invalid/") || name.starts_with("docker.io/");
+    for name in containerd.images()?.into_iter().filter(ours) {
+        add("image", &name);
     }
-    for operation in json(operations?).as_array().unwrap() {
+    for operation in operations.as_array().unwrap() {
         if operation["ended"].is_null() {
             add("operation under way:", &operation.to_string());
         }
     }
-    let status = json(status?);
     let mut lineage = 0;
     for row in rows.as_array().unwrap() {
         let text = |field: &str| row[field].as_str().unwrap_or("-").to_owned();
@@ -135,6 +124,12 @@ pub fn read(stage: &Stage, run: impl Fn(&str) -> Option<String> + Sync) -> Optio
         }
     }
     Some(world)
+}
+
+/// What `loom … --json` answers.
+fn ask(stage: &Stage, command: &[&str]) -> Option<Value> {
+    let output = finish(&mut stage.loom_command(&[command, &["--json"]].concat()));
+    printed(output).map(|text| serde_json::from_str(&text).unwrap())
 }
 
 /// What one world has and the other has not, for people.
