@@ -155,15 +155,7 @@ fn a_host_that_is_full() {
 
     other.assert_advances();
 
-    // To the last byte of the host, root's share too.
-    while finish(
-        Command::new("dd")
-            .args(["if=/dev/zero", "bs=1M", "oflag=append", "conv=notrunc"])
-            .arg(format!("of={}", fill.display())),
-    )
-    .status
-    .success()
-    {}
+    fill_up(&fill);
     counter.assert_advances();
     let write = "dd if=/dev/urandom of=/root/data bs=1M count=64 && sync && sha256sum /root/data";
     let told = stage.containerd.exec("web", &["sh", "-c", write]);
@@ -178,11 +170,7 @@ fn a_host_that_is_full() {
     stage.containerd.exec("filler", &["sh", "-c", fill_pool]);
     let sum =
         told.lines().find(|line| line.contains("/root/data")).unwrap().split_whitespace().next().unwrap();
-    let mounted = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let line = mounted.lines().find(|line| line.contains(&format!(" {} ", place.display()))).unwrap();
-    assert!(!line.rsplit(' ').next().unwrap().split(',').any(|option| option == "ro"), "{line}");
-    let errors = run("btrfs", &["device", "stats", place.to_str().unwrap()]);
-    assert!(errors.lines().all(|line| line.ends_with(" 0")), "{errors}");
+    assert_sound(&stage);
     assert_backed(&stage);
 
     // Within what the pool has all goes on.
@@ -228,6 +216,88 @@ fn a_host_that_is_full() {
         assert!(stage.containerd.exec(name, &["sha256sum", "/root/data"]).contains(sum), "{name}");
     }
     run("btrfs", &["scrub", "start", "-B", place.to_str().unwrap()]);
+}
+
+/// Fills the host to its last byte, root's share too.
+fn fill_up(fill: &Path) {
+    let dd = ["if=/dev/zero", "bs=1M", "oflag=append", "conv=notrunc"];
+    while finish(Command::new("dd").args(dd).arg(format!("of={}", fill.display()))).status.success() {}
+}
+
+/// Nothing of the pool has met an error, or turned read-only.
+fn assert_sound(stage: &Stage) {
+    let (place, _) = places(stage);
+    let mounted = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let line = mounted.lines().find(|line| line.contains(&format!(" {} ", place.display()))).unwrap();
+    assert!(!line.rsplit(' ').next().unwrap().split(',').any(|option| option == "ro"), "{line}");
+    let errors = run("btrfs", &["device", "stats", place.to_str().unwrap()]);
+    assert!(errors.lines().all(|line| line.ends_with(" 0")), "{errors}");
+}
+
+/// True where another file has bytes of the image.
+fn is_shared(image: &Path) -> bool {
+    run("filefrag", &["-v", image.to_str().unwrap()]).contains("shared")
+}
+
+/// A backup by reference takes from an image the places that its host has given to it; it gets others, before the host is
+/// full.
+#[test]
+fn a_copy_by_reference() {
+    let stage = Stage::new(Layout::Xfs, Version::Debian);
+    let image = stage.import(&small());
+    stage.loom(&["pool", "create", "--size", "3G"]);
+    let (place, file) = places(&stage);
+    let counter = counter::start(&stage, &image, "web", &[]);
+    let write = "dd if=/dev/urandom of=/root/data bs=1M count=300 && sync";
+    stage.containerd.exec("web", &["sh", "-c", write]);
+    let copy = stage.place.filesystem.join("copy.img");
+    run("cp", &["--reflink=always", file.to_str().unwrap(), copy.to_str().unwrap()]);
+    let before = run("sha256sum", &[&copy]);
+    let told = |what: &str| stage.loomd.log().contains(what);
+    wait_until("loomd to see it", || told("another file's too"));
+    wait_until("the image to have places of its own", || told("nobody else's any more") && !is_shared(&file));
+
+    fill_up(&stage.place.filesystem.join("fill"));
+    // All of it is written anew.
+    let write =
+        "dd if=/dev/urandom of=/root/data bs=1M count=300 conv=notrunc && sync && sha256sum /root/data";
+    let told = stage.containerd.exec("web", &["sh", "-c", write]);
+    counter.assert_advances();
+    assert_sound(&stage);
+    run("btrfs", &["scrub", "start", "-B", place.to_str().unwrap()]);
+    assert!(told.contains(&stage.containerd.exec("web", &["sha256sum", "/root/data"])), "{told}");
+    assert_eq!(run("sha256sum", &[&copy]), before, "the copy stays as it was");
+}
+
+/// Where the host cannot do that, so much of it is kept free.
+#[test]
+fn a_snapshot_of_the_host() {
+    let stage = Stage::new(Layout::Btrfs, Version::Debian);
+    let image = stage.import(&small());
+    stage.loom(&["pool", "create", "--size", "3G"]);
+    let counter = counter::start(&stage, &image, "web", &[]);
+    let host = stage.place.filesystem.to_str().unwrap();
+    let snapshot = stage.place.filesystem.join("snapshot");
+    run("btrfs", &["subvolume", "snapshot", "-r", host, snapshot.to_str().unwrap()]);
+    // Enough for what is usual.
+    let left = number(&stage, "reserve") + GIB / 2;
+    let fill = stage.place.filesystem.join("fill");
+    run(
+        "fallocate",
+        &["--length", &(number(&stage, "host_free") - left).to_string(), fill.to_str().unwrap()],
+    );
+    let mut said = String::new();
+    wait_until("branches to be refused", || {
+        said = pool(&stage).unwrap()["refuses"].as_str().unwrap_or_default().to_owned();
+        !said.is_empty()
+    });
+    assert!(said.contains("a snapshot of it, has of the pool's image"), "{said}");
+    assert!(stage.loom_fails(1, &["fork", "web", "--name", "no"]).contains(&said));
+    counter.assert_advances();
+    run("btrfs", &["subvolume", "delete", "--commit-after", snapshot.to_str().unwrap()]);
+    wait_until("branches to be made again", || pool(&stage).unwrap()["refuses"].is_null());
+    assert_eq!(method(&stage, "web"), "subvolume");
+    assert_sound(&stage);
 }
 
 /// A writer that is as fast as it can be never meets the end of an image that may grow.

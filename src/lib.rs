@@ -11,7 +11,7 @@
 //! - [`pool`]: what the pool is: an image, a device or a directory; mounted, grown, and kept from a full host
 //! - [`store`]: SQLite, the only place with SQL
 //! - [`layer`]: bytes on disk, the only place with ioctls
-//! - [`config`], [`error`], [`bytes`], [`mapping`], `fault`: what all of them use
+//! - [`config`], [`error`], [`bytes`], [`mapping`], `durable`, `fault`: what all of them use
 //! - [`protos`]: code generated from `protos/`
 
 pub mod bytes;
@@ -19,6 +19,7 @@ pub mod check;
 pub mod cli;
 pub mod config;
 pub mod containerd;
+mod durable;
 pub mod error;
 mod fault;
 pub mod layer;

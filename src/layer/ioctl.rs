@@ -374,7 +374,7 @@ pub(super) fn write_out(file: impl AsFd) -> Result<()> {
 /// Tells the extents of a file which others have too, by place and length in bytes: a clone of it, or of its
 /// subvolume, or another place in itself. What is not written out yet lies in no extent. `more` is asked before each
 /// look; where it says no, so does the answer.
-pub(super) fn shared_extents(
+pub(crate) fn shared_extents(
     file: impl AsFd,
     more: impl Fn() -> bool,
     mut tell: impl FnMut(u64, u64),

@@ -8,18 +8,16 @@
 //! To each of two roots with one pool the other's layers would be what a crash left. And without its pool, what a root
 //! says is half of it: a check that is told of none looks here.
 
-use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::durable;
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::store::Id;
 
 const NAME: &str = "root.json";
-const UNFINISHED: &str = "root.json.tmp";
 
 /// What one of the two says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,38 +70,25 @@ pub fn pool_of(root: &Path) -> Result<Option<Last>> {
 
 impl Mark {
     fn read(directory: &Path) -> Result<Option<Self>> {
-        let path = directory.join(NAME);
-        let text = match fs::read(&path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(Error::io("read", &path)(e)),
-        };
+        let Some(text) = durable::read(directory, NAME)? else { return Ok(None) };
         serde_json::from_slice(&text).map(Some).map_err(|e| {
+            let path = directory.join(NAME);
             let path = path.display();
             Error::Config(format!("{path} cannot be read: {e}; put the right one back, or remove it"))
         })
     }
 
-    /// Whole or not at all, and durable.
     fn write(&self, directory: &Path) -> Result<()> {
         fault::point("layer.pair.write")?;
-        let (path, unfinished) = (directory.join(NAME), directory.join(UNFINISHED));
-        let text = serde_json::to_vec(self)
-            .map_err(|e| Error::Internal(format!("{} cannot be written: {e}", path.display())))?;
-        let written = File::create(&unfinished).and_then(|mut file| {
-            file.write_all(&text)?;
-            file.sync_all()
-        });
-        written
-            .and_then(|()| fs::rename(&unfinished, &path))
-            .and_then(|()| File::open(directory)?.sync_all())
-            .map_err(Error::io("write", &path))
+        durable::write(directory, NAME, self)
     }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+
+    use std::fs;
 
     use super::*;
 

@@ -180,7 +180,7 @@ impl Image {
         }
     }
 
-    fn open(&self) -> Result<File> {
+    pub(super) fn open(&self) -> Result<File> {
         OpenOptions::new().read(true).write(true).open(&self.file).map_err(Error::io("open", &self.file))
     }
 

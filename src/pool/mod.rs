@@ -22,18 +22,21 @@
 //! **An image never meets a full host.** The filesystem in it spans only bytes that its host has really given to the
 //! file. A thread (`watch`) gives it more ahead of what is written, up to its size, as long as the host keeps its
 //! reserve. So what a full host means to a container is at most an ordinary "no space left", never an error of the
-//! device that would turn the pool read-only. While the host has less than the reserve, no branch is made
+//! device that would turn the pool read-only. Bytes of the image that a copy or a snapshot of the host's has too lie on
+//! none of its own, and get some again (`shared`). While the host has less than the reserve, no branch is made
 //! ([`Pool::admit`]): a branch holds on to bytes that its source goes on to write anew.
 
 mod image;
 mod mount;
 mod program;
 mod record;
+mod shared;
 mod space;
 mod watch;
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{CWD, Mode, OFlags};
@@ -111,6 +114,8 @@ pub struct Pool {
     /// Held while the pool is made or its size changes.
     changing: Mutex<()>,
     alarm: Arc<watch::Alarm>,
+    /// The bytes of the image that another file has too.
+    owed: AtomicU64,
 }
 
 /// A pool that is mounted.
@@ -133,6 +138,7 @@ impl Pool {
             made: Mutex::default(),
             changing: Mutex::default(),
             alarm: Arc::default(),
+            owed: AtomicU64::default(),
         });
         let made = match (&config.path, Record::read(&pool.root)?) {
             (path, Some(record)) if !record.made => {
@@ -241,7 +247,7 @@ impl Pool {
         match &made.kind {
             Kind::Image { size } => {
                 let host = self.host()?;
-                let room = host.free.saturating_sub(host.reserve);
+                let room = host.room();
                 seen.source = Some(image.file().to_owned());
                 // What it spans now is not what it may hold.
                 seen.size = (*size).max(held.size);
@@ -265,18 +271,25 @@ impl Pool {
         let made = self.made()?;
         if let Kind::Image { size } = made.kind {
             let host = self.host().ok()?;
-            if host.free < host.reserve {
+            if host.free < host.reserve.saturating_add(host.owed) {
+                let owed = if host.owed == 0 {
+                    String::new()
+                } else {
+                    let owed = about(host.owed);
+                    format!(
+                        " and {owed} for what another file, a copy or a snapshot of it, has of the pool's image"
+                    )
+                };
                 return Some(format!(
-                    "{} has {} left, less than the reserve of {} that is kept for what runs; free some space there, \
-                     remove containers or snapshots, or set a smaller pool.reserve",
+                    "{} has {} left, less than the reserve of {}{owed} that is kept for what runs; free some space \
+                     there, remove containers or snapshots, or set a smaller pool.reserve",
                     self.root.display(),
                     about(host.free),
                     about(host.reserve)
                 ));
             }
             let space = space::of(&made.on).ok()?;
-            let room = host.free.saturating_sub(host.reserve);
-            return space.is_full(size, room).then(|| {
+            return space.is_full(size, host.room()).then(|| {
                 let why = if space.span >= size {
                     format!("it holds the {} that it may; `loom pool grow` gives it more", about(size))
                 } else {
@@ -305,7 +318,7 @@ impl Pool {
                 let image = Image::of(&self.root);
                 image.check()?;
                 let host = self.host()?;
-                let room = host.free.saturating_sub(host.reserve);
+                let room = host.room();
                 let size = space::whole(size.unwrap_or_else(|| (host.free / 5).clamp(AUTO.0, AUTO.1)));
                 if size < SMALLEST {
                     return Err(Error::invalid(
@@ -349,7 +362,7 @@ impl Pool {
         match &record.kind {
             Kind::Image { size } => {
                 let host = self.host()?;
-                let span = space::first(*size, host.free.saturating_sub(host.reserve));
+                let span = space::first(*size, host.room());
                 image.make(span, &record.uuid)?;
                 image.mount(&self.place(), &record.uuid)?;
             }
@@ -440,7 +453,8 @@ impl Pool {
 
     /// The filesystem that the root, and with it an image, lies on.
     fn host(&self) -> Result<Host> {
-        space::host(&self.root, self.reserve).map_err(Error::io("inspect", &self.root))
+        let owed = self.owed.load(Ordering::Relaxed);
+        space::host(&self.root, self.reserve, owed).map_err(Error::io("inspect", &self.root))
     }
 
     fn made(&self) -> Option<Arc<Made>> {

@@ -1,11 +1,10 @@
-//! `pool.json`: what the pool of a root is. Written as `layer.json` is: whole or not at all, and durable.
+//! `pool.json`: what the pool of a root is.
 
-use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::durable;
 use crate::error::{Error, Result};
 use crate::store::Id;
 
@@ -13,7 +12,6 @@ use crate::store::Id;
 pub(super) const VERSION: u32 = 1;
 
 const NAME: &str = "pool.json";
-const UNFINISHED: &str = "pool.json.tmp";
 
 /// What the pool is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,19 +51,14 @@ impl Kind {
 impl Record {
     /// The record of a root; None where there is none.
     pub(super) fn read(root: &Path) -> Result<Option<Self>> {
-        let path = root.join(NAME);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(Error::io("read", &path)(e)),
-        };
+        let Some(text) = durable::read(root, NAME)? else { return Ok(None) };
         let wrong = |why: String| {
             Error::Config(format!(
                 "{} cannot be used: {why}; it says what the pool is: put the right one back",
-                path.display()
+                root.join(NAME).display()
             ))
         };
-        let record: Self = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+        let record: Self = serde_json::from_slice(&text).map_err(|e| wrong(e.to_string()))?;
         if record.version != VERSION {
             return Err(wrong(format!("it is of version {}, and this loom reads {VERSION}", record.version)));
         }
@@ -74,28 +67,12 @@ impl Record {
 
     /// Writes it; durable when it returns.
     pub(super) fn write(&self, root: &Path) -> Result<()> {
-        let (path, unfinished) = (root.join(NAME), root.join(UNFINISHED));
-        let text = serde_json::to_vec_pretty(self)
-            .map_err(|e| Error::Internal(format!("{} cannot be written: {e}", path.display())))?;
-        let written = File::create(&unfinished).and_then(|mut file| {
-            file.write_all(&text)?;
-            file.sync_all()?;
-            fs::rename(&unfinished, &path)?;
-            File::open(root)?.sync_all()
-        });
-        written.map_err(Error::io("write", &path))
+        durable::write(root, NAME, self)
     }
 
     /// Removes it, durably.
     pub(super) fn remove(root: &Path) -> Result<()> {
-        for name in [UNFINISHED, NAME] {
-            let path = root.join(name);
-            match fs::remove_file(&path) {
-                Err(e) if e.kind() != ErrorKind::NotFound => return Err(Error::io("remove", &path)(e)),
-                _ => {}
-            }
-        }
-        File::open(root).and_then(|root| root.sync_all()).map_err(Error::io("sync", root))
+        durable::remove(root, NAME)
     }
 }
 
@@ -109,6 +86,8 @@ pub(super) fn uuid(id: Id) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+
+    use std::fs;
 
     use super::*;
 

@@ -53,6 +53,8 @@ pub(super) struct Host {
     pub(super) free: u64,
     /// What it is to keep.
     pub(super) reserve: u64,
+    /// What it is to keep beside that, for bytes of the image that another file has too.
+    pub(super) owed: u64,
 }
 
 /// What is to be done with an image.
@@ -66,6 +68,13 @@ pub(super) enum Step {
     Shrink(u64),
     /// It is to have more, and the host has none to give.
     Short,
+}
+
+impl Host {
+    /// What it has beside all that it is to keep.
+    pub(super) fn room(&self) -> u64 {
+        self.free.saturating_sub(self.reserve).saturating_sub(self.owed)
+    }
 }
 
 impl Space {
@@ -144,12 +153,13 @@ pub(super) fn held(on: impl AsFd) -> io::Result<Held> {
 }
 
 /// The filesystem that `root` lies on; the reserve is this, or what is usual.
-pub(super) fn host(root: &Path, reserve: Option<u64>) -> io::Result<Host> {
+pub(super) fn host(root: &Path, reserve: Option<u64>, owed: u64) -> io::Result<Host> {
     let stat = rustix::fs::statvfs(root)?;
     let size = stat.f_blocks.saturating_mul(stat.f_frsize);
     Ok(Host {
         free: stat.f_bavail.saturating_mul(stat.f_frsize),
         reserve: reserve.unwrap_or(RESERVE.min(size / 10)),
+        owed,
     })
 }
 

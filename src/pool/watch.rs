@@ -3,12 +3,14 @@
 //! It looks the more often the less is left, so that no writer gets there first, and every other second at most where
 //! nobody writes. It ends with the pool.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::image::Image;
 use super::record::Kind;
-use super::space::{self, Space, Step};
+use super::shared::Shared;
+use super::space::{self, Host, Space, Step};
 use super::{Made, Pool};
 use crate::error::{Error, Result};
 
@@ -46,6 +48,7 @@ struct Memory {
     since: Instant,
     /// What was wrong, so that it is told once.
     wrong: Option<String>,
+    shared: Shared,
 }
 
 impl Memory {
@@ -75,7 +78,7 @@ impl Memory {
 pub(super) fn start(pool: &Arc<Pool>) -> Result<()> {
     let (weak, alarm) = (Arc::downgrade(pool), Arc::clone(&pool.alarm));
     let spawned = std::thread::Builder::new().name("pool".to_owned()).spawn(move || {
-        let mut memory = Memory { free: 0, since: Instant::now(), wrong: None };
+        let mut memory = Memory { free: 0, since: Instant::now(), wrong: None, shared: Shared::default() };
         while let Some(wait) = look(&weak, &mut memory) {
             alarm.wait(wait);
         }
@@ -102,8 +105,10 @@ fn tend(pool: &Pool, made: &Made, memory: &mut Memory) -> Result<Duration> {
     if image.allocated()? < space.span {
         image.fill();
     }
+    let (owed, goes_on) = memory.shared.step(&image, host);
+    pool.owed.store(owed, Ordering::Relaxed);
     let quiet = memory.quiet(space.free());
-    match space.step(size, host.free.saturating_sub(host.reserve)) {
+    match space.step(size, Host { owed, ..host }.room()) {
         Step::Grow(to) => image.grow(&made.path, to)?,
         Step::Shrink(to) if quiet >= QUIET => {
             image.shrink(&made.path, to)?;
@@ -116,5 +121,5 @@ fn tend(pool: &Pool, made: &Made, memory: &mut Memory) -> Result<Duration> {
         Step::Stay | Step::Shrink(_) => {}
     }
     memory.tell(None);
-    Ok(look()?.look_again())
+    Ok(if goes_on { Duration::ZERO } else { look()?.look_again() })
 }
