@@ -88,8 +88,7 @@ fn moments(stage: Stage) {
         }
     }
     exec("echo more >>/root/all");
-    let state =
-        |image: &str| nerdctl(&["run", "--rm", "--net=none", image, "sh", "-c", "cd /root; cat all; ls"]);
+    let state = |image: &str| once(&stage, image, "cd /root; cat all; ls");
     let wanted = |n: usize| {
         let lines = (1..=n).map(|n| n.to_string()).collect::<Vec<_>>().join("\n");
         format!("{lines}\n{n}\nall")

@@ -302,12 +302,12 @@ impl Sweep {
         };
         set(self);
         self.restart(None);
-        let before = self.steady(verb.nerdctls);
+        let before = self.steady(verb.leaves());
         let at_start = passed(&self.seen);
         verb.name.clone_into(&mut self.key);
         let answer = request(self);
         answer.as_ref().unwrap();
-        let after = self.steady(verb.nerdctls);
+        let after = self.steady(verb.leaves());
         let faults = self.faults(verb, &at_start, &passed(&self.seen));
         self.assert_told(verb, None, &answer, true);
         unset(self);
@@ -332,7 +332,8 @@ impl Sweep {
             }
             let which = self.settle(&when, &allowed);
             self.counts_on(&when);
-            if self.armed.is_some() && !self.has_fired() {
+            // A death may come only now, in the background.
+            if self.armed.is_some() && !(self.has_fired() && fault.action == Action::Error) {
                 self.restart(None);
             }
             let happened = which % 2 == 1;
@@ -477,12 +478,11 @@ impl Sweep {
         assert!(passed.is_none(), "it is passed after all: {passed:?}");
     }
 
-    /// The world, once it is the same twice. What nerdctl looked at only once is containerd's collector's; so would
-    /// be a view that a verb has made.
-    fn steady(&self, nerdctls: bool) -> World {
+    /// The world, once it is the same twice; where something is left to containerd's collector, behind that.
+    fn steady(&self, leaves: bool) -> World {
         let mut last = World::new();
         wait_for("nothing to change any more", || {
-            if nerdctls {
+            if leaves {
                 self.collect();
             }
             let world = self.world()?;

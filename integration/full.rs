@@ -234,6 +234,34 @@ fn assert_sound(stage: &Stage) {
     assert!(errors.lines().all(|line| line.ends_with(" 0")), "{errors}");
 }
 
+/// Branches take metadata, and what frees space does too: a pool that has all that it may refuses them before nothing is
+/// left.
+#[test]
+fn a_pool_that_is_full() {
+    let stage = stage(Version::Debian);
+    let image = stage.import(&small());
+    // Its filesystem spans whole parts of 64 MiB only.
+    stage.loom(&["pool", "create", "--size", "600M"]);
+    let (place, _) = places(&stage);
+    let counter = counter::start(&stage, &image, "web", &[]);
+    assert_eq!(method(&stage, "web"), "subvolume");
+    let mut files = 0;
+    for bytes in [32 << 20, 4 << 20, 1 << 20] {
+        while take(&place, &format!("file{files}"), bytes) {
+            files += 1;
+        }
+    }
+    let said = stage.loom_fails(1, &["fork", "web", "--name", "no"]);
+    assert!(said.contains("the pool is full") && said.contains("loom pool grow"), "{said}");
+    assert!(pool(&stage).unwrap()["refuses"].as_str().unwrap().contains("the pool is full"));
+    counter.assert_advances();
+    stage.loom(&["pool", "grow", "1G"]);
+    wait_until("branches to be made again", || pool(&stage).unwrap()["refuses"].is_null());
+    assert_eq!(method(&stage, "web"), "subvolume");
+    counter.assert_advances();
+    assert_sound(&stage);
+}
+
 /// True where another file has bytes of the image.
 fn is_shared(image: &Path) -> bool {
     run("filefrag", &["-v", image.to_str().unwrap()]).contains("shared")
@@ -257,7 +285,10 @@ fn a_copy_by_reference() {
     wait_until("loomd to see it", || told("another file's too"));
     wait_until("the image to have places of its own", || told("nobody else's any more") && !is_shared(&file));
 
-    fill_up(&stage.place.filesystem.join("fill"));
+    let fill = stage.place.filesystem.join("fill");
+    let most = number(&stage, "host_free") - GIB / 4;
+    run("fallocate", &["--length", &most.to_string(), fill.to_str().unwrap()]);
+    fill_up(&fill);
     // All of it is written anew.
     let write =
         "dd if=/dev/urandom of=/root/data bs=1M count=300 conv=notrunc && sync && sha256sum /root/data";

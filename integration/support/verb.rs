@@ -46,6 +46,12 @@ pub struct Verb {
 }
 
 impl Verb {
+    /// True where it leaves something to containerd's collector: a view in which nerdctl looked at an image, a snapshot
+    /// that an import tried. Others make what the collector would take, were it asked to run.
+    pub fn leaves(&self) -> bool {
+        self.nerdctls || self.request.iter().any(|command| command.starts_with("loom import"))
+    }
+
     /// True where its request has an idempotency key: it is tracked as an operation.
     pub fn has_key(&self) -> bool {
         self.request.iter().any(|command| command.contains("$key"))

@@ -126,6 +126,29 @@ fn what_was_stacked_on_the_topmost_is_stacked_on_the_flat_one() {
 }
 
 #[test]
+fn a_flat_layer_that_ends_takes_with_it_what_it_replaced() {
+    for restarts in [[true, false], [false, true]] {
+        let mut house = House::new();
+        let all: Vec<Id> = (0..3).map(|n| house.generation(n)).collect();
+        let top = house.layers_of(all[2]);
+        house.core.merge(&top, 3, false).unwrap();
+        // Whoever has its mounts may still use it.
+        assert!(house.directories().contains(&top[0].id.0));
+        if restarts[0] {
+            house = house.reopen();
+        }
+        for n in (0..3).rev() {
+            house.core.remove(&format!("default/{n}/g{n}")).unwrap();
+        }
+        if restarts[1] {
+            house = house.reopen();
+        }
+        house.settle(0);
+        assert!(house.empties());
+    }
+}
+
+#[test]
 fn requests_that_looked_before_build_on_what_is_there_now() {
     let house = House::new();
     let last = (0..4).fold(None, |_, n| Some(house.generation(n))).unwrap();
