@@ -143,8 +143,12 @@ impl Api {
         request
     }
 
-    fn call<T>(&self, work: impl AsyncFnOnce(Channel) -> Result<T, Status>) -> Option<T> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async { work(containerd_client::connect(&self.socket).await.ok()?).await.ok() })
+    /// Makes a call, on a thread of its own: the caller's may be a runtime's.
+    fn call<T: Send>(&self, work: impl AsyncFnOnce(Channel) -> Result<T, Status> + Send) -> Option<T> {
+        let call = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async { work(containerd_client::connect(&self.socket).await.ok()?).await.ok() })
+        };
+        std::thread::scope(|scope| scope.spawn(call).join().unwrap())
     }
 }
