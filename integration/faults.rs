@@ -115,8 +115,7 @@ impl Sweep {
     /// Starts loomd anew, with a fault or none.
     fn restart(&mut self, fault: Option<&Fault>) {
         self.arm(fault);
-        self.stage.loomd.start();
-        self.reconnect();
+        self.stage.start_again();
     }
 
     /// Stops loomd; its next start is with a fault or none.
@@ -141,12 +140,6 @@ impl Sweep {
         };
         self.fired.entry(armed.point).or_default().insert(armed.action);
         true
-    }
-
-    /// Waits until containerd has found loomd again.
-    fn reconnect(&self) {
-        let containerd = self.stage.containerd.api();
-        wait_until("containerd to find loomd again", || containerd.snapshots("loom").is_some());
     }
 
     /// Runs one command, however it ends.

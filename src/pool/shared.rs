@@ -6,6 +6,7 @@
 //! at a time, since writes to the image wait meanwhile. Until then, and where it cannot, so much of the host is kept
 //! free beside its reserve.
 
+use std::fs::File;
 use std::time::{Duration, Instant};
 
 use rustix::fs::FallocateFlags;
@@ -51,7 +52,7 @@ impl Shared {
     fn try_step(&mut self, image: &Image, host: Host) -> Result<()> {
         if self.own.is_none() && self.looked.is_none_or(|at| at.elapsed() >= LOOKS) {
             self.look(image)?;
-            let room = host.free.saturating_sub(host.reserve);
+            let room = Host { owed: 0, ..host }.room();
             self.own = (!self.fixed && self.bytes > 0 && room >= self.bytes).then_some(0);
         }
         // Where it fails, what is left is seen at the next look.
@@ -82,7 +83,7 @@ impl Shared {
 
     /// Gives a part of the image a place of its own; answers where the next begins, and none where there is none.
     fn part(&mut self, image: &Image, from: u64) -> Result<Option<u64>> {
-        match image.unshare(from, PART) {
+        match unshare(&image.open()?, from) {
             Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
                 self.fixed = true;
                 Ok(None)
@@ -104,16 +105,15 @@ impl Image {
             Err(e) => Err(Error::io("inspect", self.file())(e)),
         }
     }
+}
 
-    /// Gives so many bytes from there on a place of its own; answers where they end, and none at the end of the file.
-    fn unshare(&self, from: u64, bytes: u64) -> std::result::Result<Option<u64>, Errno> {
-        let file = self.open().map_err(|_| Errno::NOENT)?;
-        let long = rustix::fs::fstat(&file)?.st_size.cast_unsigned();
-        let part = bytes.min(long.saturating_sub(from));
-        if part == 0 {
-            return Ok(None);
-        }
-        rustix::fs::fallocate(&file, FallocateFlags::UNSHARE_RANGE, from, part)?;
-        Ok(Some(from + part))
+/// Gives a part of a file from there on a place of its own; answers where it ends, and none at the end of the file.
+fn unshare(file: &File, from: u64) -> rustix::io::Result<Option<u64>> {
+    let long = rustix::fs::fstat(file)?.st_size.cast_unsigned();
+    let part = PART.min(long.saturating_sub(from));
+    if part == 0 {
+        return Ok(None);
     }
+    rustix::fs::fallocate(file, FallocateFlags::UNSHARE_RANGE, from, part)?;
+    Ok(Some(from + part))
 }
